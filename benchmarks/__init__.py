@@ -1,0 +1,1 @@
+"""Speed and reproduction: commands, no part of the installed package."""

@@ -1,0 +1,1 @@
+"""What the speed benchmark compares, each a process of its own."""

@@ -1,0 +1,73 @@
+"""The networks and losses of the cases, in PyTorch, given their weights."""
+
+import numpy as np
+import torch
+
+from benchmarks.contenders import workload
+
+
+def load(
+  case: workload.Case,
+) -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
+  """Initial weights and tasks in the layout of PyTorch (channels first)."""
+  weights = [torch.tensor(_layout(w)) for w in workload.make_weights(case)]
+  tasks = {}
+  for key, value in workload.make_tasks(case).items():
+    images = value.ndim == 5
+    value = np.moveaxis(value, -1, 2) if images else value
+    tensor = torch.tensor(np.ascontiguousarray(value))
+    tasks[key] = tensor.long() if tensor.dtype == torch.int32 else tensor
+  return weights, tasks
+
+
+def make_optimizer(
+  case: workload.Case, weights: list[torch.Tensor]
+) -> torch.optim.Optimizer:
+  """The outer optimizer."""
+  if not case.adam:
+    return torch.optim.SGD(weights, lr=workload.SGD_LEARNING_RATE)
+  return torch.optim.Adam(
+    weights, lr=workload.ADAM_LEARNING_RATE, eps=workload.ADAM_EPSILON
+  )
+
+
+def loss(
+  case: workload.Case,
+  weights: list[torch.Tensor],
+  x: torch.Tensor,
+  y: torch.Tensor,
+) -> torch.Tensor:
+  """Mean loss of a set of examples."""
+  if case.ways is None:
+    return torch.nn.functional.mse_loss(_mlp(weights, x), y)
+  return torch.nn.functional.cross_entropy(_conv4(weights, x), y)
+
+
+def _mlp(weights, x):
+  *hidden, kernel, bias = weights
+  for inner_kernel, inner_bias in zip(hidden[::2], hidden[1::2], strict=True):
+    x = torch.relu(x @ inner_kernel + inner_bias)
+  return x @ kernel + bias
+
+
+def _conv4(weights, x):
+  *blocks, kernel, bias = weights
+  for i in range(0, len(blocks), 4):
+    x = torch.nn.functional.conv2d(x, blocks[i], blocks[i + 1], padding=1)
+    x = torch.nn.functional.batch_norm(
+      x,
+      running_mean=None,
+      running_var=None,
+      weight=blocks[i + 2],
+      bias=blocks[i + 3],
+      training=True,
+      eps=workload.NORM_EPSILON,
+    )
+    x = torch.nn.functional.max_pool2d(torch.relu(x), 2)
+  return x.flatten(1) @ kernel + bias
+
+
+def _layout(weight):
+  if weight.ndim != 4:
+    return weight
+  return np.ascontiguousarray(weight.transpose(3, 2, 0, 1))

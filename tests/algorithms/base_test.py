@@ -1,0 +1,287 @@
+"""What all learners share: inputs, normalisation, state, replicas, export."""
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import keras
+import numpy as np
+import tensorflow as tf
+
+import tfmeta
+
+
+def _tasks(tasks=3, shape=(16, 16, 1), ways=3, shots=2):
+  random = np.random.default_rng(0)
+  labels = np.tile(np.arange(ways), (tasks, shots)).astype("int32")
+  draw = lambda: random.normal(  # noqa: E731
+    size=(tasks, ways * shots, *shape)
+  ).astype("float32")
+  inputs = {"support_x": draw(), "support_y": labels, "query_x": draw()}
+  return inputs, labels.copy()
+
+
+def _conv(ways=3, **kwargs):
+  keras.utils.set_random_seed(0)
+  return tfmeta.models.conv4((16, 16, 1), ways=ways, filters=2, **kwargs)
+
+
+def _mlp(ways=3, **kwargs):
+  keras.utils.set_random_seed(0)
+  return tfmeta.models.mlp((4,), outputs=ways, hidden=(5,), **kwargs)
+
+
+class NormalizationTest(parameterized.TestCase):
+  def _logits_of_first(self, learner, inputs):
+    """Logits of the first query, alone and with the others changed."""
+    changed = dict(inputs)
+    changed["query_x"] = inputs["query_x"].copy()
+    changed["query_x"][:, 1:] = -3 * inputs["query_x"][:, 1:]
+    return [
+      learner.predict(task, verbose=0)[:, 0] for task in (inputs, changed)
+    ]
+
+  def test_transductive_predictions_depend_on_the_other_queries(self):
+    learner = tfmeta.MAML(_conv(), normalization="transductive")
+    one, other = self._logits_of_first(learner, _tasks()[0])
+    self.assertGreater(np.max(np.abs(one - other)), 1e-3)
+
+  @parameterized.parameters(
+    (tfmeta.MAML, "batch", "support_stats"),
+    (tfmeta.Reptile, "batch", "support_stats"),
+    (tfmeta.MAML, "layer", "none"),
+  )
+  def test_other_predictions_do_not(self, learner_class, layers, policy):
+    learner = learner_class(
+      _conv(normalization=layers), normalization=policy, inner_steps=2
+    )
+    one, other = self._logits_of_first(learner, _tasks()[0])
+    np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+  def test_support_stats_are_those_of_the_support_set(self):
+    # Predicting the support set itself is then the same as in training mode.
+    model = _conv()
+    inputs, _ = _tasks()
+    x, y = inputs["support_x"][0], inputs["support_y"][0]
+    learner = tfmeta.MAML(model, normalization="support_stats")
+    weights = learner.adapt(tf.constant(x), tf.constant(y))
+    count = len(model.trainable_variables)
+    expected, _ = tfmeta.core.apply(
+      model, weights[:count], weights[count:], x, training=True
+    )
+    outputs = learner.predict_with(weights, tf.constant(x))
+    np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-5)
+
+  def test_support_stats_are_exported_and_go_into_models(self):
+    learner = tfmeta.MAML(_conv(), normalization="support_stats")
+    inputs, _ = _tasks()
+    weights = learner.adapt(
+      tf.constant(inputs["support_x"][0]), tf.constant(inputs["support_y"][0])
+    )
+    x = inputs["query_x"][0]
+    expected = learner.predict_with(weights, tf.constant(x))
+    np.testing.assert_allclose(
+      learner.to_model(weights).predict(x, verbose=0), expected, atol=1e-5
+    )
+    path = self.create_tempdir().full_path
+    learner.export(path)
+    served = tf.saved_model.load(path).signatures
+    adapted = served["adapt"](
+      support_x=tf.constant(inputs["support_x"][0]),
+      support_y=tf.constant(inputs["support_y"][0]),
+    )
+    outputs = served["predict"](query_x=tf.constant(x), **adapted)["outputs"]
+    np.testing.assert_allclose(outputs, expected, atol=1e-5)
+
+  def test_default_follows_the_model(self):
+    self.assertEqual(tfmeta.MAML(_conv()).normalization, "transductive")
+    self.assertEqual(tfmeta.MAML(_mlp()).normalization, "none")
+
+
+class InputTest(parameterized.TestCase):
+  def _learner(self, **kwargs):
+    learner = tfmeta.MAML(_mlp(**kwargs))
+    learner.compile(optimizer=keras.optimizers.Adam(), metrics=["accuracy"])
+    return learner
+
+  @parameterized.parameters(-1, 3)
+  def test_labels_out_of_range_are_refused(self, label):
+    inputs, query_y = _tasks(shape=(4,))
+    inputs["support_y"][1, 2] = label
+    sentence = "Support labels must be integers from 0 to 2"
+    with self.assertRaisesRegex(ValueError, sentence):
+      self._learner()(inputs)
+    with self.assertRaisesRegex(tf.errors.InvalidArgumentError, sentence):
+      self._learner().fit(inputs, query_y, verbose=0)
+    with self.assertRaisesRegex(ValueError, sentence):
+      x, y = inputs["support_x"][1], inputs["support_y"][1]
+      self._learner().adapt(tf.constant(x), tf.constant(y))
+
+  def test_query_labels_out_of_range_are_refused(self):
+    inputs, query_y = _tasks(shape=(4,))
+    query_y = query_y + 1
+    with self.assertRaisesRegex(
+      tf.errors.InvalidArgumentError,
+      "Query labels must be integers from 0 to 2",
+    ):
+      self._learner().fit(inputs, query_y, verbose=0)
+
+  def test_support_and_query_of_other_shapes_are_refused(self):
+    inputs, query_y = _tasks(shape=(4,))
+    inputs["query_x"] = inputs["query_x"][..., :3]
+    with self.assertRaisesRegex(ValueError, "same shape.*Received"):
+      self._learner().fit(inputs, query_y, verbose=0)
+
+  def test_examples_that_do_not_fit_the_model_are_refused(self):
+    inputs, query_y = _tasks(shape=(5,))
+    with self.assertRaisesRegex(ValueError, r"shape \(4,\).*Received"):
+      self._learner().fit(inputs, query_y, verbose=0)
+
+  def test_support_labels_must_be_as_many_as_examples(self):
+    inputs, query_y = _tasks(shape=(4,))
+    inputs["support_y"] = inputs["support_y"][:, :4]
+    with self.assertRaisesRegex(ValueError, "one target for each.*Received"):
+      self._learner().fit(inputs, query_y, verbose=0)
+
+  def test_missing_keys_are_named(self):
+    inputs, query_y = _tasks(shape=(4,))
+    del inputs["query_x"]
+    with self.assertRaisesRegex(ValueError, "query_x.*Received"):
+      self._learner().fit(inputs, query_y, verbose=0)
+
+  @parameterized.parameters(float("nan"), float("inf"))
+  def test_support_sets_that_are_not_finite_are_refused(self, value):
+    inputs, _ = _tasks(shape=(4,))
+    x = inputs["support_x"][0]
+    x[1, 1] = value
+    with self.assertRaisesRegex(ValueError, "support_x must be finite"):
+      self._learner().adapt(x, inputs["support_y"][0])
+
+  def test_numpy_arrays_may_be_adapted_to(self):
+    inputs, _ = _tasks(shape=(4,))
+    learner = self._learner()
+    weights = learner.adapt(inputs["support_x"][0], inputs["support_y"][0])
+    logits = learner.predict_with(weights, inputs["query_x"][0])
+    self.assertEqual(logits.shape, (6, 3))
+
+  def test_other_numbers_of_ways_are_refused_by_exports(self):
+    path = self.create_tempdir().full_path
+    self._learner().export(path)
+    served = tf.saved_model.load(path).signatures
+    x = tf.zeros([4, 4])
+    for labels in ([0, 1, 0, 1], [0, 1, 2, 3]):
+      with self.assertRaisesRegex(
+        tf.errors.InvalidArgumentError, "exactly 3 classes"
+      ):
+        served["adapt"](support_x=x, support_y=tf.constant(labels))
+      with self.assertRaisesRegex(
+        tf.errors.InvalidArgumentError, "exactly 3 classes"
+      ):
+        served["serving_default"](
+          support_x=x[None], support_y=tf.constant([labels]), query_x=x[None]
+        )
+
+  def test_model_must_be_a_built_keras_model_of_one_input(self):
+    with self.assertRaisesRegex(TypeError, "keras.Model. Received"):
+      tfmeta.MAML("model")
+    two = [keras.Input((3,)), keras.Input((3,))]
+    outputs = keras.layers.Dense(2)(keras.layers.Add()(two))
+    with self.assertRaisesRegex(ValueError, "one input.*2 inputs"):
+      tfmeta.MAML(keras.Model(two, outputs))
+    frozen = _mlp()
+    frozen.trainable = False
+    with self.assertRaisesRegex(ValueError, "trainable weights"):
+      tfmeta.MAML(frozen)
+
+
+class KerasTest(parameterized.TestCase):
+  def test_base_has_no_algorithm(self):
+    with self.assertRaisesRegex(NotImplementedError, "must define `adapt`"):
+      tfmeta.MetaLearner(_mlp())(_tasks(shape=(4,))[0])
+
+  def test_adapt_alone_makes_an_algorithm(self):
+    class HeadBias(tfmeta.MetaLearner):
+      def adapt(self, support_x, support_y):
+        weights = tfmeta.core.weights_of(self.model)
+        return [*weights[:-1], weights[-1] + 1.0]
+
+    learner = HeadBias(_mlp())
+    inputs, _ = _tasks(shape=(4,))
+    x, y = inputs["support_x"][0], inputs["support_y"][0]
+    path = learner.adaptation_path(x, y)
+    self.assertLen(path, 2)
+    np.testing.assert_allclose(path[1][-1] - path[0][-1], 1.0)
+
+  def test_dropout_differs_between_tasks_and_inner_steps(self):
+    inputs = keras.Input((4,))
+    x = keras.layers.Dropout(0.5)(keras.layers.Dense(64)(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(3)(x))
+    learner = tfmeta.MAML(model, inner_steps=2, inner_learning_rate=0.1)
+    tasks, _ = _tasks(tasks=1, shape=(4,))
+    same = {key: np.repeat(value, 2, axis=0) for key, value in tasks.items()}
+    first, second = learner.predict(same, verbose=0)
+    self.assertFalse(np.allclose(first, second))
+    np.testing.assert_array_equal(first, learner.predict(same, verbose=0)[0])
+    x, y = tasks["support_x"][0], tasks["support_y"][0]
+    loss_fn = learner.support_loss(x, y)
+    weights = tfmeta.core.weights_of(model)
+    self.assertNotEqual(float(loss_fn(weights, 0)), float(loss_fn(weights, 1)))
+
+  def test_regularisers_act_on_the_initial_weights_only(self):
+    def make(strength):
+      keras.utils.set_random_seed(0)
+      inputs = keras.Input((4,))
+      layer = keras.layers.Dense(
+        3, kernel_regularizer=keras.regularizers.L2(strength)
+      )
+      learner = tfmeta.MAML(keras.Model(inputs, layer(inputs)))
+      learner.compile(optimizer=keras.optimizers.SGD(1.0))
+      return learner
+
+    plain, penalised = make(0.0), make(0.1)
+    kernel = np.array(plain.trainable_variables[0])
+    inputs, query_y = _tasks(shape=(4,))
+    for learner in (plain, penalised):
+      history = learner.fit(inputs, query_y, verbose=0).history
+    difference = penalised.trainable_variables[0] - plain.trainable_variables[0]
+    np.testing.assert_allclose(difference, -0.2 * kernel, atol=1e-6)
+    self.assertAlmostEqual(
+      history["meta_loss"][0] - history["loss"][0],
+      0.1 * np.sum(kernel**2),
+      places=5,
+    )
+
+  def test_step_counter_stands_still_when_the_data_run_out(self):
+    learner = tfmeta.MAML(_mlp())
+    learner.compile(optimizer=keras.optimizers.Adam())
+    data = tf.data.Dataset.from_tensor_slices(_tasks(shape=(4,)))
+    data = data.filter(lambda x, y: True).batch(3)
+    learner.fit(data, epochs=2, verbose=0)
+    self.assertEqual(int(learner.optimizer.iterations), 2)
+
+  def test_keras_still_traces_the_first_step_twice(self):
+    # When this fails, `_maybe_symbolic_build` need not be overridden any more.
+    class Stock(tfmeta.MAML):
+      _maybe_symbolic_build = keras.Model._maybe_symbolic_build
+
+    traces = {}
+    for learner_class in (Stock, tfmeta.MAML):
+      learner = learner_class(_mlp())
+      learner.compile(optimizer=keras.optimizers.Adam(), metrics=["accuracy"])
+      traces[learner_class] = self._traces_of_fit(learner)
+    self.assertEqual(traces, {Stock: 2, tfmeta.MAML: 1})
+
+  def _traces_of_fit(self, learner):
+    traces = []
+    original = learner.task_loss
+
+    def counting(*task):
+      traces.append(1)
+      return original(*task)
+
+    object.__setattr__(learner, "task_loss", counting)
+    learner.task_map = "map"
+    learner.fit(*_tasks(shape=(4,)), verbose=0)
+    return len(traces)
+
+
+if __name__ == "__main__":
+  absltest.main()

@@ -1,0 +1,37 @@
+"""The exam, for each learner: one row of the table is all it takes."""
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import keras
+import tensorflow as tf
+
+import tfmeta
+from tfmeta.testing import execution_exam
+
+ROWS = (
+  (tfmeta.MAML, {"inner_learning_rate": 0.1}),
+  (tfmeta.FOMAML, {"inner_learning_rate": 0.1}),
+  (tfmeta.ANIL, {"inner_learning_rate": 0.1}),
+  (tfmeta.MetaSGD, {"inner_learning_rate": 0.1}),
+  (tfmeta.Reptile, {"inner_learning_rate": 0.01}),
+)
+
+
+class CommonTest(tfmeta.testing.LearnerTestCase):
+  @parameterized.product(row=ROWS, backbone=("mlp", "conv4"))
+  def test_exam(self, row, backbone):
+    learner_class, init_kwargs = row
+    self.run_learner_test(
+      learner_class,
+      init_kwargs={"inner_steps": 2, **init_kwargs},
+      backbones=[backbone],
+      optimizer=lambda: keras.optimizers.Adam(0.01),
+    )
+
+
+if __name__ == "__main__":
+  if not tf.config.get_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0]
+  ):
+    execution_exam.two_logical_cpus()
+  absltest.main()

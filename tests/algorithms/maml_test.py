@@ -1,0 +1,166 @@
+"""MAML and FOMAML beyond the closed forms and the exam."""
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import keras
+import numpy as np
+import tensorflow as tf
+
+import tfmeta
+
+
+def _net(seed=0, scale=3.0):
+  keras.utils.set_random_seed(seed)
+  inputs = keras.Input((3,), dtype="float64")
+  x = keras.layers.Dense(8, activation="tanh", dtype="float64")(inputs)
+  model = keras.Model(inputs, keras.layers.Dense(2, dtype="float64")(x))
+  for variable in model.trainable_variables:
+    variable.assign(scale * variable)
+  return model
+
+
+def _task():
+  random = np.random.default_rng(0)
+  x = tf.constant(random.normal(size=(2, 6, 3)))
+  y = tf.constant(random.integers(0, 2, size=(2, 6)))
+  return x[0], y[0], x[1], y[1]
+
+
+def _meta_gradient(learner):
+  with tf.GradientTape() as tape:
+    loss, _ = learner.task_loss(*_task())
+  variables = [v.value for v in learner.trainable_variables]
+  gradients = tape.gradient(loss, variables)
+  return np.concatenate([np.ravel(g) for g in gradients])
+
+
+class MAMLTest(parameterized.TestCase):
+  def test_no_inner_steps_are_joint_training(self):
+    model = _net()
+    gradient = _meta_gradient(tfmeta.MAML(model, inner_steps=0))
+    _, _, query_x, query_y = _task()
+    with tf.GradientTape() as tape:
+      loss = tf.reduce_mean(
+        keras.losses.sparse_categorical_crossentropy(
+          query_y, model(query_x), from_logits=True
+        )
+      )
+    joint = tape.gradient(loss, [v.value for v in model.trainable_variables])
+    joint = np.concatenate([np.ravel(g) for g in joint])
+    np.testing.assert_allclose(gradient, joint, rtol=1e-12, atol=1e-14)
+
+  def test_fomaml_needs_no_outer_tape(self):
+    model = _net()
+    learner = tfmeta.FOMAML(model, inner_steps=2, inner_learning_rate=0.3)
+    support_x, support_y, query_x, query_y = _task()
+    adapted = learner.adapt(support_x, support_y)
+    with tf.GradientTape() as tape:
+      tape.watch(adapted)
+      loss = tf.reduce_mean(
+        keras.losses.sparse_categorical_crossentropy(
+          query_y, learner.predict_with(adapted, query_x), from_logits=True
+        )
+      )
+    expected = tape.gradient(loss, adapted)
+    expected = np.concatenate([np.ravel(g) for g in expected])
+    np.testing.assert_allclose(
+      _meta_gradient(learner), expected, rtol=1e-12, atol=1e-14
+    )
+
+  def test_first_order_is_another_direction(self):
+    # Where the curvature is not tiny, MAML without its second derivatives
+    # points elsewhere: a second order that is none would pass all but this.
+    settings = {"inner_steps": 2, "inner_learning_rate": 0.3}
+    second = _meta_gradient(tfmeta.MAML(_net(), **settings))
+    first = _meta_gradient(tfmeta.FOMAML(_net(), **settings))
+    cosine = second @ first / np.linalg.norm(second) / np.linalg.norm(first)
+    self.assertLess(cosine, 0.99)
+
+  def test_first_order_error_is_linear_in_the_inner_rate(self):
+    errors = []
+    for rate in (2e-3, 1e-3):
+      settings = {"inner_steps": 2, "inner_learning_rate": rate}
+      second = _meta_gradient(tfmeta.MAML(_net(), **settings))
+      first = _meta_gradient(tfmeta.FOMAML(_net(), **settings))
+      errors.append(np.linalg.norm(second - first) / np.linalg.norm(second))
+    self.assertBetween(errors[0] / errors[1], 1.8, 2.2)
+
+  def test_evaluation_may_take_another_number_of_steps(self):
+    learner = tfmeta.MAML(
+      _net(), inner_steps=1, eval_inner_steps=3, inner_learning_rate=0.1
+    )
+    support_x, support_y, query_x, query_y = _task()
+    path = learner.adaptation_path(support_x, support_y)
+    self.assertLen(path, 4)
+    loss, _ = learner.task_loss(support_x, support_y, query_x, query_y)
+    evaluated = keras.losses.sparse_categorical_crossentropy(
+      query_y, learner.predict_with(path[3], query_x), from_logits=True
+    )
+    self.assertNotAlmostEqual(float(loss), np.mean(evaluated))
+    learner.compile(optimizer=keras.optimizers.SGD(0.0))
+    inputs = {
+      "support_x": support_x[None],
+      "support_y": support_y[None],
+      "query_x": query_x[None],
+    }
+    trained = learner.fit(inputs, query_y[None], verbose=0).history["loss"][0]
+    one_step = keras.losses.sparse_categorical_crossentropy(
+      query_y, learner.predict_with(path[1], query_x), from_logits=True
+    )
+    self.assertAlmostEqual(trained, np.mean(one_step), places=5)
+
+  def test_long_evaluations_loop_in_the_graph_and_agree(self):
+    learner = tfmeta.MAML(_net(), inner_learning_rate=0.05, eval_inner_steps=12)
+    support_x, support_y, _, _ = _task()
+    adapt = tf.function(learner.adapt)
+    looped = adapt(support_x, support_y)
+    operations = adapt.get_concrete_function(support_x, support_y).graph
+    self.assertIn(
+      "While", "".join(op.type for op in operations.get_operations())
+    )
+    weights = [tf.constant(v) for v in learner.model.trainable_variables]
+    loss_fn = learner.support_loss(support_x, support_y)
+    for step in range(12):
+      weights = tfmeta.core.gradient_step(
+        lambda w, step=step: loss_fn(w, step), weights, [0.05] * 4
+      )
+    for a, b in zip(looped, weights, strict=True):
+      np.testing.assert_allclose(a, b, rtol=1e-10)
+
+  def test_reduction_multiplies_the_inner_rate(self):
+    # 2 ways: the sum over ways with rate a is the mean with rate 2 a.
+    one = tfmeta.MAML(
+      _net(), inner_learning_rate=0.1, inner_loss_reduction="sum_over_ways"
+    )
+    two = tfmeta.MAML(_net(), inner_learning_rate=0.2)
+    np.testing.assert_allclose(
+      _meta_gradient(one), _meta_gradient(two), rtol=1e-10
+    )
+
+  def test_stock_normalisation_warns_and_names_the_remedy(self):
+    inputs = keras.Input((3,))
+    x = keras.layers.LayerNormalization(name="guilty")(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(2)(x))
+    with self.assertWarnsRegex(UserWarning, "guilty.*tfmeta.layers.exact"):
+      tfmeta.MAML(model)
+    with self.assertNoLogs(level="WARNING"):
+      tfmeta.FOMAML(model)
+    tfmeta.MAML(tfmeta.layers.exact(model))
+
+  @parameterized.named_parameters(
+    ("negative steps", {"inner_steps": -1}, "inner_steps.*Received"),
+    ("steps no integer", {"inner_steps": 1.5}, "inner_steps.*Received"),
+    ("no rate", {"inner_learning_rate": 0}, "inner_learning_rate.*Received"),
+    ("nan rate", {"inner_learning_rate": float("nan")}, "above 0.*nan"),
+    ("reduction", {"inner_loss_reduction": "max"}, "'sum_over_ways'.*'max'"),
+    ("task map", {"task_map": "pmap"}, "'vectorize'.*'pmap'"),
+    ("normalization", {"normalization": "bn"}, "'support_stats'.*'bn'"),
+    ("eval steps", {"eval_inner_steps": -2}, "eval_inner_steps.*-2"),
+  )
+  def test_settings_out_of_range_are_refused(self, kwargs, message):
+    with self.assertRaisesRegex(ValueError, message):
+      tfmeta.MAML(_net(), **kwargs)
+
+
+if __name__ == "__main__":
+  absltest.main()

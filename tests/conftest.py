@@ -1,0 +1,16 @@
+"""Prepares pytest as absltest does; with two CPUs, for two replicas."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+from absl import flags
+import tensorflow as tf
+
+_CPU = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(
+  _CPU, [tf.config.LogicalDeviceConfiguration()] * 2
+)
+
+# absltest reads its flags, such as the folder for temporary files.
+flags.FLAGS.mark_as_parsed()

@@ -1,0 +1,109 @@
+from absl.testing import absltest
+from absl.testing import parameterized
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfmeta.core import functional
+
+
+def _model():
+  inputs = keras.Input((3,))
+  x = keras.layers.Dense(4, activation="tanh")(inputs)
+  x = keras.layers.Dropout(0.5)(x)
+  return keras.Model(inputs, keras.layers.Dense(2)(x))
+
+
+class FunctionalTest(parameterized.TestCase):
+  def test_apply_uses_the_given_weights_and_assigns_nothing(self):
+    model = _model()
+    x = tf.ones([5, 3])
+    weights = functional.weights_of(model)
+    before = [np.array(v) for v in model.variables]
+    doubled = [2 * w for w in weights]
+    outputs, state = functional.apply(
+      model, doubled, functional.state_of(model), x, training=True
+    )
+    for variable, value in zip(model.variables, before, strict=True):
+      np.testing.assert_array_equal(variable, value)
+    self.assertLen(state, len(model.non_trainable_variables))
+    for variable, value in zip(model.trainable_variables, doubled, strict=True):
+      variable.assign(value)
+    np.testing.assert_allclose(outputs.shape, (5, 2))
+    inference, _ = functional.apply(
+      model, doubled, functional.state_of(model), x, training=False
+    )
+    np.testing.assert_allclose(inference, model(x, training=False), rtol=1e-6)
+
+  def test_weights_let_the_gradient_through_to_the_variables(self):
+    model = _model()
+    with tf.GradientTape() as tape:
+      weights = functional.weights_of(model)
+      loss = tf.add_n([tf.reduce_sum(w**2) for w in weights])
+    variables = [v.value for v in model.trainable_variables]
+    for variable, gradient in zip(
+      variables, tape.gradient(loss, variables), strict=True
+    ):
+      np.testing.assert_allclose(gradient, 2 * variable)
+
+  def test_random_layers_draw_from_the_seed_they_are_given(self):
+    model = _model()
+    weights = functional.weights_of(model)
+
+    def draw(seed):
+      state = functional.state_of(model, tf.constant(seed))
+      return functional.apply(
+        model, weights, state, tf.ones([5, 3]), training=True
+      )[0].numpy()
+
+    np.testing.assert_array_equal(draw([1, 2]), draw([1, 2]))
+    self.assertFalse(np.array_equal(draw([1, 2]), draw([1, 3])))
+
+  @parameterized.parameters(("mean", 1.0), ("sum", 6.0), ("sum_over_ways", 3.0))
+  def test_reductions_differ_by_the_factors_they_name(self, reduction, factor):
+    # 3 ways, 2 shots: the sum is 6 means, the sum over the shots 3 means.
+    y = tf.constant([0, 1, 2, 0, 1, 2])
+    logits = tf.random.stateless_normal([6, 3], [0, 1])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    mean = np.mean(
+      keras.losses.sparse_categorical_crossentropy(y, logits, from_logits=True)
+    )
+    np.testing.assert_allclose(
+      functional.reduced_loss(loss, y, logits, reduction),
+      mean * factor,
+      rtol=1e-6,
+    )
+
+  def test_loss_is_the_same_under_replicas(self):
+    # Keras divides `loss(y, y_pred)` by the replicas; an inner loss must not.
+    y, y_pred = tf.constant([[1.0], [2.0]]), tf.constant([[0.0], [4.0]])
+    loss = keras.losses.MeanSquaredError()
+    devices = tf.config.list_logical_devices("CPU")
+    if len(devices) < 2:
+      self.skipTest("needs two logical CPUs")
+    strategy = tf.distribute.MirroredStrategy([d.name for d in devices[:2]])
+    values = strategy.run(
+      lambda: functional.reduced_loss(loss, y, y_pred)
+    ).values
+    self.assertLen(values, 2)
+    for value in values:
+      self.assertAlmostEqual(float(value), 2.5)
+
+  def test_bfloat16_outputs_are_reduced_in_float32(self):
+    y_pred = tf.zeros([300, 1], tf.bfloat16)
+    y = tf.fill([300, 1], 1.001)
+    value = functional.reduced_loss(keras.losses.MeanSquaredError(), y, y_pred)
+    self.assertEqual(value.dtype, tf.float32)
+    self.assertAlmostEqual(float(value), 1.002001, places=5)
+
+  def test_folded_seeds_differ_and_are_equal_in_graphs_and_xla(self):
+    seed = tf.constant([3, 4])
+    folded = [functional.fold_in(seed, i).numpy().tolist() for i in range(50)]
+    self.assertLen({tuple(f) for f in folded}, 50)
+    for jit in (False, True):
+      graph = tf.function(functional.fold_in, jit_compile=jit)
+      self.assertEqual(graph(seed, tf.constant(7)).numpy().tolist(), folded[7])
+
+
+if __name__ == "__main__":
+  absltest.main()

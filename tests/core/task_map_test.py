@@ -1,0 +1,95 @@
+from absl.testing import absltest
+from absl.testing import parameterized
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfmeta.core import task_map
+
+X = np.random.default_rng(0).normal(size=(5, 3)).astype("float32")
+Y = np.arange(5, dtype="float32")
+
+
+def _fn(x, y):
+  return {"sum": tf.reduce_sum(x) + y, "double": 2 * x}
+
+
+class TaskMapTest(parameterized.TestCase):
+  @parameterized.product(
+    method=("map", "vectorize", "unroll"), graph=(True, False)
+  )
+  def test_maps_each_task(self, method, graph):
+    run = lambda: task_map.map_tasks(  # noqa: E731
+      _fn, (tf.constant(X), tf.constant(Y)), method
+    )
+    outputs = (tf.function(run) if graph else run)()
+    np.testing.assert_allclose(outputs["sum"], X.sum(axis=1) + Y, rtol=1e-5)
+    np.testing.assert_allclose(outputs["double"], 2 * X)
+
+  @parameterized.product(
+    method=("map", "vectorize", "unroll"), jit=(True, False, None)
+  )
+  def test_averages_over_tasks(self, method, jit):
+    def run(x, y):
+      def fn(x, y):
+        return x + y, {"x": x, "y": y}
+
+      return task_map.map_and_average(fn, (x, y), method)
+
+    if jit is not None:
+      run = tf.function(run, jit_compile=jit)
+    mapped, averaged = run(tf.constant(X), tf.constant(Y))
+    np.testing.assert_allclose(mapped, X + Y[:, None], rtol=1e-6)
+    np.testing.assert_allclose(averaged["x"], X.mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(averaged["y"], Y.mean(), rtol=1e-6)
+
+  def test_number_of_tasks_may_be_unknown(self):
+    @tf.function(input_signature=[tf.TensorSpec([None, 3])])
+    def run(x):
+      return task_map.map_and_average(lambda x: (x, x), (x,), "map")
+
+    for count in (1, 4):
+      mapped, averaged = run(X[:count])
+      np.testing.assert_allclose(mapped, X[:count])
+      np.testing.assert_allclose(averaged, X[:count].mean(axis=0), rtol=1e-5)
+
+  def test_unroll_says_that_it_needs_the_number_of_tasks(self):
+    @tf.function(input_signature=[tf.TensorSpec([None, 3])])
+    def run(x):
+      return task_map.map_tasks(lambda x: x, (x,), "unroll")
+
+    with self.assertRaisesRegex(ValueError, "drop_remainder=True. Received"):
+      run(X)
+
+  def test_function_of_a_task_is_traced_once(self):
+    calls = []
+
+    @tf.function
+    def run(x):
+      def fn(x):
+        calls.append(1)
+        return x, x
+
+      return task_map.map_and_average(fn, (x,), "map")
+
+    run(tf.constant(X))
+    self.assertLen(calls, 1)
+
+  @parameterized.named_parameters(
+    ("dense", [keras.layers.Dense(3)], "vectorize"),
+    ("dense and flatten", [keras.layers.Flatten()], "vectorize"),
+    ("convolution", [keras.layers.Conv2D(2, 3)], "map"),
+    (
+      "nested convolution",
+      [keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(2, 3)])],
+      "map",
+    ),
+  )
+  def test_method_is_chosen_from_the_layers(self, layers, expected):
+    layers = [keras.Input((8, 8, 1)), *layers, keras.layers.Flatten()]
+    model = keras.Sequential([*layers, keras.layers.Dense(2)])
+    self.assertEqual(task_map.choose_method(model), expected)
+
+
+if __name__ == "__main__":
+  absltest.main()

@@ -1,0 +1,298 @@
+from absl.testing import absltest
+from absl.testing import parameterized
+import keras
+import numpy as np
+import tensorflow as tf
+
+import tfmeta
+from tfmeta import evaluation
+
+
+class Recorder(tfmeta.MAML):
+  """Counts how often it is traced, and adapts by what it is told."""
+
+  traces = 0
+
+  def adaptation_path(self, support_x, support_y):
+    self.traces += 1
+    return super().adaptation_path(support_x, support_y)
+
+
+class BeforeAndAfter(tfmeta.MetaLearner):
+  """A learner that does not tell the steps between."""
+
+  def adapt(self, support_x, support_y):
+    return [w + 1.0 for w in self.model.trainable_variables]
+
+
+class Noisy(tfmeta.MetaLearner):
+  """Draws its weights from the seed of the task."""
+
+  def adapt(self, support_x, support_y):
+    return [
+      tf.random.stateless_normal(w.shape, self.task_seed)
+      for w in self.model.trainable_variables
+    ]
+
+
+def classification_tasks(count=7, *, ways=3, shots=2, query_shots=4, seed=0):
+  """Gaussian classes in the plane, their labels drawn anew per task."""
+  random = np.random.default_rng(seed)
+  centres = 2 * random.normal(size=(count, ways, 1, 2))
+  examples = shots + query_shots
+  x = centres + random.normal(size=(count, ways, examples, 2))
+  y = np.broadcast_to(np.arange(ways)[:, None], (count, ways, examples))
+  x, y = x.astype("float32"), y.astype("int32")
+
+  def rows(array, part):
+    part = array[:, :, part]
+    return part.reshape(count, -1, *array.shape[3:])
+
+  support, query = slice(0, shots), slice(shots, None)
+  inputs = {
+    "support_x": rows(x, support),
+    "support_y": rows(y, support),
+    "query_x": rows(x, query),
+  }
+  return inputs, rows(y, query)
+
+
+def regression_tasks(count=5):
+  random = np.random.default_rng(1)
+  x = random.uniform(-5, 5, (count, 18, 1)).astype("float32")
+  y = np.sin(x) * random.uniform(0.1, 5, (count, 1, 1)).astype("float32")
+  inputs = {
+    "support_x": x[:, :10],
+    "support_y": y[:, :10],
+    "query_x": x[:, 10:],
+  }
+  return inputs, y[:, 10:]
+
+
+def dataset(tasks, batch=3):
+  return tf.data.Dataset.from_tensor_slices(tasks).batch(batch)
+
+
+def make_classifier(cls=tfmeta.MAML, **options):
+  keras.utils.set_random_seed(0)
+  model = tfmeta.models.mlp((2,), outputs=3, hidden=(8,))
+  options = {"inner_steps": 2, "inner_learning_rate": 0.3, **options}
+  return cls(model, **options)
+
+
+def make_regressor(**options):
+  keras.utils.set_random_seed(0)
+  model = tfmeta.models.mlp((1,), outputs=1, hidden=(8,))
+  return tfmeta.MAML(model, inner_loss="mse", inner_steps=3, **options)
+
+
+class ClassificationTest(parameterized.TestCase):
+  @parameterized.parameters("map", "vectorize", "auto")
+  def test_figures_after_adaptation_are_those_of_keras(self, task_map):
+    learner = make_classifier(task_map=task_map)
+    learner.compile(
+      metrics=["accuracy", tfmeta.metrics.ExpectedCalibrationError()]
+    )
+    tasks = dataset(classification_tasks())
+    expected = learner.evaluate(tasks, return_dict=True, verbose=0)
+    found = tfmeta.evaluate(learner, tasks)
+    self.assertAlmostEqual(found.mean, expected["accuracy"], places=6)
+    self.assertAlmostEqual(found.nll[-1], expected["loss"], places=5)
+    self.assertAlmostEqual(
+      found.ece[-1], expected["expected_calibration_error"], places=5
+    )
+
+  def test_every_step_is_measured_under_its_own_weights(self):
+    learner = make_classifier()
+    inputs, targets = classification_tasks(4)
+    found = tfmeta.evaluate(learner, dataset((inputs, targets)))
+    self.assertEqual(found.after_steps, (0, 1, 2))
+    for task in range(4):
+      path = learner.adaptation_path(
+        tf.constant(inputs["support_x"][task]),
+        tf.constant(inputs["support_y"][task]),
+      )
+      for point, weights in enumerate(path):
+        outputs = learner.predict_with(weights, inputs["query_x"][task])
+        right = np.argmax(outputs, axis=-1) == targets[task]
+        self.assertAlmostEqual(found.per_task[task, point], right.mean())
+
+  def test_before_adaptation_is_the_initial_model(self):
+    learner = make_classifier()
+    inputs, targets = classification_tasks()
+    outputs = learner.model.predict(
+      inputs["query_x"].reshape(-1, 2), verbose=0
+    ).reshape(*targets.shape, 3)
+    found = tfmeta.evaluate(learner, dataset((inputs, targets)))
+    expected = (outputs.argmax(axis=-1) == targets).mean()
+    self.assertAlmostEqual(found.to_dict()["before_adaptation"], expected)
+
+  def test_evaluation_steps_are_taken_and_not_training_steps(self):
+    learner = make_classifier(inner_steps=1, eval_inner_steps=4)
+    found = tfmeta.evaluate(learner, dataset(classification_tasks()))
+    self.assertEqual(found.after_steps, (0, 1, 2, 3, 4))
+
+  def test_many_steps_are_told_before_and_after(self):
+    learner = make_classifier(eval_inner_steps=30)
+    found = tfmeta.evaluate(learner, dataset(classification_tasks()))
+    self.assertEqual(found.after_steps, (0, 30))
+
+  def test_learner_without_a_path_is_told_before_and_after(self):
+    learner = make_classifier(BeforeAndAfter, inner_steps=3)
+    found = tfmeta.evaluate(learner, dataset(classification_tasks()))
+    self.assertEqual(found.after_steps, (0, 3))
+    self.assertEqual(found.per_task.shape, (7, 2))
+
+  def test_tasks_draw_as_in_call_and_not_alike(self):
+    learner = make_classifier(Noisy)
+    inputs, targets = classification_tasks(6)
+    same = {key: np.stack([value[0]] * 6) for key, value in inputs.items()}
+    targets = np.stack([targets[0]] * 6)
+    found = tfmeta.evaluate(learner, dataset((same, targets), batch=6))
+    expected = (np.argmax(learner(same), axis=-1) == targets).mean(axis=1)
+    np.testing.assert_allclose(found.per_task[:, -1], expected, atol=1e-6)
+    self.assertGreater(len(set(expected)), 1)
+
+  def test_one_trace_for_all_batches_and_a_partial_last_one(self):
+    learner = make_classifier(Recorder, task_map="map")
+    tfmeta.evaluate(learner, dataset(classification_tasks(7), batch=3))
+    self.assertEqual(learner.traces, 1)
+
+  def test_batch_size_does_not_change_the_figures(self):
+    learner = make_classifier()
+    tasks = classification_tasks(7)
+    one, other = (
+      tfmeta.evaluate(learner, dataset(tasks, batch=size)) for size in (7, 2)
+    )
+    np.testing.assert_allclose(one.per_task, other.per_task)
+    np.testing.assert_allclose(one.nll, other.nll, rtol=1e-5)
+    np.testing.assert_allclose(one.ece, other.ece, rtol=1e-4)
+
+  def test_unrolled_tasks(self):
+    learner = make_classifier(task_map="unroll")
+    tasks = tf.data.Dataset.from_tensors(classification_tasks(2))
+    expected = tfmeta.evaluate(make_classifier(), tasks)
+    found = tfmeta.evaluate(learner, tasks)
+    np.testing.assert_allclose(found.per_task, expected.per_task)
+
+  def test_nearest_neighbour_is_measured_per_task(self):
+    inputs, targets = classification_tasks(4)
+    tasks = dataset((inputs, targets))
+    learner = make_classifier()
+    found = tfmeta.evaluate(learner, tasks, nearest_neighbour=True)
+    gaps = inputs["query_x"][:, :, None] - inputs["support_x"][:, None]
+    nearest = (gaps**2).sum(axis=-1).argmin(axis=-1)
+    labels = np.take_along_axis(inputs["support_y"], nearest, axis=1)
+    expected = (labels == targets).mean(axis=1)
+    np.testing.assert_allclose(found.nearest_neighbour, expected, atol=1e-6)
+    self.assertIsNone(tfmeta.evaluate(learner, tasks).nearest_neighbour)
+
+  def test_probabilities_are_told_by_the_inner_loss(self):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((2,))
+    outputs = keras.layers.Dense(3, activation="softmax")(inputs)
+    learner = tfmeta.MAML(
+      keras.Model(inputs, outputs),
+      inner_loss=keras.losses.SparseCategoricalCrossentropy(),
+    )
+    learner.compile()
+    tasks = dataset(classification_tasks())
+    expected = learner.evaluate(tasks, return_dict=True, verbose=0)["loss"]
+    found = tfmeta.evaluate(learner, tasks)
+    self.assertAlmostEqual(found.nll[-1], expected, places=5)
+
+  def test_result_describes_the_evaluation(self):
+    found = tfmeta.evaluate(
+      make_classifier(), dataset(classification_tasks(shots=2, query_shots=4))
+    )
+    self.assertIsInstance(found, evaluation.EvaluationResult)
+    self.assertEqual((found.learner, found.tasks), ("MAML", 7))
+    self.assertEqual((found.ways, found.shots, found.query_shots), (3, 2, 4))
+    self.assertEqual((found.normalization, found.transductive), ("none", False))
+
+  @parameterized.parameters(("transductive", True), ("support_stats", False))
+  def test_normalization_is_told(self, normalization, transductive):
+    inputs = keras.Input((2,))
+    x = tfmeta.layers.BatchNormalization()(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(3)(x))
+    learner = tfmeta.MAML(model, normalization=normalization)
+    found = tfmeta.evaluate(learner, dataset(classification_tasks(2)))
+    self.assertEqual(found.normalization, normalization)
+    self.assertEqual(found.transductive, transductive)
+
+
+class RegressionTest(parameterized.TestCase):
+  def test_figures_are_those_of_keras(self):
+    learner = make_regressor()
+    learner.compile()
+    tasks = dataset(regression_tasks())
+    found = tfmeta.evaluate(learner, tasks)
+    expected = learner.evaluate(tasks, return_dict=True, verbose=0)["loss"]
+    self.assertEqual(found.metric, "mse")
+    self.assertAlmostEqual(found.mean, expected, places=5)
+    self.assertEqual(found.after_steps, (0, 1, 2, 3))
+    self.assertEqual((found.shots, found.query_shots), (10, 8))
+    self.assertIsNone(found.nll)
+    self.assertIsNone(found.ways)
+
+
+class BadInputTest(parameterized.TestCase):
+  def test_not_a_learner(self):
+    with self.assertRaisesRegex(TypeError, "must be a tfmeta.MetaLearner"):
+      tfmeta.evaluate(make_classifier().model, dataset(classification_tasks()))
+
+  def test_not_a_dataset(self):
+    with self.assertRaisesRegex(TypeError, "tf.data.Dataset.*type tuple"):
+      tfmeta.evaluate(make_classifier(), classification_tasks())
+
+  def test_infinite_dataset_is_told_to_take(self):
+    tasks = dataset(classification_tasks()).repeat()
+    with self.assertRaisesRegex(ValueError, r"use .take\(n\)"):
+      tfmeta.evaluate(make_classifier(), tasks)
+
+  def test_single_tasks_are_told_to_be_batched(self):
+    tasks = tf.data.Dataset.from_tensor_slices(classification_tasks())
+    with self.assertRaisesRegex(ValueError, r"use .batch\(n\)"):
+      tfmeta.evaluate(make_classifier(), tasks)
+
+  def test_empty_dataset(self):
+    tasks = dataset(classification_tasks()).take(0)
+    with self.assertRaisesRegex(ValueError, "which is empty"):
+      tfmeta.evaluate(make_classifier(), tasks)
+
+  def test_wrong_structure(self):
+    tasks = dataset(classification_tasks()).map(lambda x, y: x)
+    with self.assertRaisesRegex(ValueError, r"pairs \(inputs, query_y\)"):
+      tfmeta.evaluate(make_classifier(), tasks)
+
+  def test_missing_key(self):
+    tasks = dataset(classification_tasks())
+    tasks = tasks.map(lambda x, y: ({"support_x": x["support_x"]}, y))
+    with self.assertRaisesRegex(ValueError, "keys support_x"):
+      tfmeta.evaluate(make_classifier(), tasks)
+
+  def test_one_hot_labels(self):
+    tasks = dataset(classification_tasks())
+    tasks = tasks.map(lambda x, y: (x, tf.one_hot(y, 3)))
+    with self.assertRaisesRegex(ValueError, "must be integers"):
+      tfmeta.evaluate(make_classifier(), tasks)
+
+  def test_targets_of_another_rank(self):
+    tasks = dataset(regression_tasks())
+    tasks = tasks.map(lambda x, y: (x, tf.squeeze(y, -1)))
+    with self.assertRaisesRegex(ValueError, "query_y must have 3 axes"):
+      tfmeta.evaluate(make_regressor(), tasks)
+
+  @parameterized.parameters("support_y", "query_y")
+  def test_labels_out_of_range(self, which):
+    inputs, targets = classification_tasks()
+    if which == "support_y":
+      inputs["support_y"] = inputs["support_y"] + 1
+    else:
+      targets = targets + 1
+    with self.assertRaisesRegex(tf.errors.InvalidArgumentError, "0 to 2"):
+      tfmeta.evaluate(make_classifier(), dataset((inputs, targets)))
+
+
+if __name__ == "__main__":
+  absltest.main()

@@ -1,0 +1,103 @@
+import json
+import math
+
+from absl.testing import absltest
+import numpy as np
+
+from tfmeta import evaluation
+
+
+def make_result(**changes):
+  """Two tasks, before and after one step."""
+  values = {
+    "learner": "MAML",
+    "metric": "accuracy",
+    "per_task": np.array([[0.2, 0.8], [0.4, 1.0]]),
+    "after_steps": (0, 1),
+    "nll": np.array([1.6, 0.5]),
+    "ece": np.array([0.3, 0.1]),
+    "nearest_neighbour": np.array([0.4, 0.6]),
+    "ways": 5,
+    "support_size": 5,
+    "query_size": 75,
+    "normalization": "transductive",
+    "transductive": True,
+  }
+  return evaluation.EvaluationResult(**{**values, **changes})
+
+
+def make_regression(**changes):
+  return make_result(
+    metric="mse",
+    nll=None,
+    ece=None,
+    nearest_neighbour=None,
+    ways=None,
+    support_size=10,
+    query_size=10,
+    normalization="none",
+    transductive=False,
+    **changes,
+  )
+
+
+class EvaluationResultTest(absltest.TestCase):
+  def test_mean_and_interval_are_those_after_adaptation(self):
+    result = make_result()
+    self.assertAlmostEqual(result.mean, 0.9)
+    # s = sqrt(0.02), n = 2.
+    self.assertAlmostEqual(result.interval, 1.96 * math.sqrt(0.02 / 2))
+
+  def test_sizes_are_told_per_class(self):
+    self.assertEqual((make_result().shots, make_result().query_shots), (1, 15))
+    regression = make_regression()
+    self.assertEqual((regression.shots, regression.query_shots), (10, 10))
+
+  def test_dict_has_the_figures_at_its_top(self):
+    found = make_result().to_dict()
+    self.assertEqual(found["tasks"], 2)
+    self.assertEqual(found["steps"], 1)
+    self.assertAlmostEqual(found["accuracy"], 0.9)
+    self.assertAlmostEqual(found["before_adaptation"], 0.3)
+    self.assertAlmostEqual(found["nearest_neighbour"], 0.5)
+    self.assertAlmostEqual(found["ece"], 0.1)
+    self.assertEqual(found["per_task"], [0.8, 1.0])
+    self.assertLen(found["by_step"], 2)
+    self.assertAlmostEqual(found["by_step"][0]["nll"], 1.6)
+
+  def test_dict_survives_json(self):
+    found = make_result().to_dict()
+    self.assertEqual(json.loads(json.dumps(found)), found)
+
+  def test_unknown_interval_of_one_task_is_null_in_json(self):
+    result = make_result(
+      per_task=np.array([[0.2, 0.8]]), nearest_neighbour=np.array([0.4])
+    )
+    text = json.dumps(result.to_dict(), allow_nan=False)
+    self.assertIsNone(json.loads(text)["interval"])
+    self.assertIn("80.00% +- ?", str(result))
+
+  def test_regression_has_mse_and_no_probabilities(self):
+    found = make_regression().to_dict()
+    self.assertAlmostEqual(found["mse"], 0.9)
+    for absent in ("accuracy", "nll", "ece", "nearest_neighbour"):
+      self.assertNotIn(absent, found)
+
+  def test_text_has_a_line_per_step(self):
+    lines = str(make_result()).splitlines()
+    self.assertEqual(
+      lines[0], "MAML on 2 tasks: 5 ways, 1 shots, 15 query shots"
+    )
+    self.assertIn("'transductive': a prediction depends on", lines[1])
+    self.assertEqual(lines[3].split(), "0 30.00% +- 19.60% 1.600 0.300".split())
+    self.assertEqual(lines[4].split(), "1 90.00% +- 19.60% 0.500 0.100".split())
+    self.assertEqual(lines[5], "nearest neighbour in pixels: 50.00% +- 19.60%")
+
+  def test_text_of_a_regression(self):
+    lines = str(make_regression()).splitlines()
+    self.assertIn("does not depend", lines[1])
+    self.assertEqual(lines[-1].split(), "1 0.9000 +- 0.1960".split())
+
+
+if __name__ == "__main__":
+  absltest.main()

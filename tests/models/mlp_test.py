@@ -1,0 +1,45 @@
+"""The multilayer perceptron."""
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import keras
+import numpy as np
+
+from tfmeta import models
+
+
+class MlpTest(parameterized.TestCase):
+  def test_network_of_the_sinusoid_experiments(self):
+    model = models.mlp((1,), outputs=1)
+    shapes = [tuple(v.shape) for v in model.trainable_variables]
+    self.assertEqual(shapes, [(1, 40), (40,), (40, 40), (40,), (40, 1), (1,)])
+
+  def test_outputs_are_linear_and_hidden_layers_are_not(self):
+    model = models.mlp((2,), outputs=1, hidden=(3,))
+    functions = [layer.activation for layer in model.layers[1:]]
+    self.assertEqual(
+      functions, [keras.activations.relu, keras.activations.linear]
+    )
+
+  def test_examples_of_several_axes_are_flattened(self):
+    model = models.mlp((4, 4, 1), outputs=3, hidden=(5,))
+    self.assertEqual(model(np.zeros((2, 4, 4, 1), "float32")).shape, (2, 3))
+
+  def test_initializer_serves_all_kernels(self):
+    model = models.mlp((2,), outputs=1, hidden=(3,), kernel_initializer="ones")
+    for layer in model.layers[1:]:
+      np.testing.assert_array_equal(layer.kernel, np.ones(layer.kernel.shape))
+
+  def test_double_precision_is_kept(self):
+    model = models.mlp((1,), outputs=1, dtype="float64")
+    self.assertEqual(model.input.dtype, "float64")
+    self.assertEqual(model.output.dtype, "float64")
+
+  @parameterized.parameters({"outputs": 0}, {"hidden": (3, 0)})
+  def test_bad_size_is_refused(self, **options):
+    with self.assertRaisesRegex(ValueError, "must be at least 1"):
+      models.mlp((1,), **{"outputs": 1, **options})
+
+
+if __name__ == "__main__":
+  absltest.main()

@@ -1,0 +1,80 @@
+"""Lists what tfmeta offers, with the arguments: `make public_api`."""
+
+import ast
+import inspect
+import sys
+
+import source_tree
+
+import tfmeta
+
+PLAIN = (bool, int, float, str, tuple, type(None))
+
+
+def names_of(module):
+  """Public names that the source text of `module` imports or defines."""
+  path = source_tree.file_of(module.__name__)
+  names = []
+  for node in source_tree.syntax_tree(path).body:
+    if isinstance(node, ast.ImportFrom):
+      # `import x as x` marks what is offered, as type checkers read it.
+      names += [a.asname for a in node.names if a.asname == a.name]
+    elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+      names.append(node.name)
+  return sorted(n for n in names if not n.startswith("_"))
+
+
+def public_modules():
+  """`tfmeta` and the modules among its names."""
+  members = (getattr(tfmeta, name) for name in names_of(tfmeta))
+  return [tfmeta, *filter(inspect.ismodule, members)]
+
+
+def public_objects():
+  """Pairs of a full name and the class, function or other object it names."""
+  return [
+    (f"{module.__name__}.{name}", getattr(module, name))
+    for module in public_modules()
+    for name in names_of(module)
+    if not inspect.ismodule(getattr(module, name))
+  ]
+
+
+def _argument(parameter):
+  if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+    return f"*{parameter.name}"
+  if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+    return f"**{parameter.name}"
+  if parameter.default is inspect.Parameter.empty:
+    return parameter.name
+  plain = isinstance(parameter.default, PLAIN)
+  return (
+    f"{parameter.name}={parameter.default!r}"
+    if plain
+    else (f"{parameter.name}=...")
+  )
+
+
+def _arguments(value):
+  if not callable(value):
+    return ""
+  texts, keyword_only = [], False
+  for parameter in inspect.signature(value).parameters.values():
+    if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+      keyword_only = True
+    if parameter.kind is inspect.Parameter.KEYWORD_ONLY and not keyword_only:
+      texts.append("*")
+      keyword_only = True
+    texts.append(_argument(parameter))
+  return f"({', '.join(texts)})"
+
+
+def text():
+  """One line for each public name."""
+  modules = [module.__name__ for module in public_modules()]
+  lines = [name + _arguments(value) for name, value in public_objects()]
+  return "\n".join([*modules, *lines, ""])
+
+
+if __name__ == "__main__":
+  sys.stdout.write(text())

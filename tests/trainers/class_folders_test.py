@@ -1,0 +1,55 @@
+import pathlib
+import tempfile
+
+from absl.testing import absltest
+
+from trainers import class_folders
+from trainers import settings
+
+
+class ClassFoldersTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+
+  def names(self, split, **values):
+    configuration = settings.Settings(
+      "MAML",
+      dataset=str(self.folder / "data"),
+      workdir=str(self.folder / "run"),
+      **values,
+    )
+    folder = class_folders.folder_of(configuration, split)
+    return sorted(path.name for path in folder.iterdir() if path.is_dir())
+
+  def make(self, *names):
+    for name in names:
+      (self.folder / "data" / name).mkdir(parents=True)
+
+  def test_classes_are_divided_without_overlap_and_always_alike(self):
+    self.make(*[f"class_{i}" for i in range(30)], ".hidden")
+    divided = [self.names(split) for split in class_folders.SPLITS]
+    self.assertEqual([len(names) for names in divided], [18, 6, 6])
+    self.assertLen(set().union(*divided), 30)
+    self.assertEqual([self.names(s) for s in class_folders.SPLITS], divided)
+
+  def test_every_split_has_enough_classes_for_a_task(self):
+    self.make(*map(str, range(15)))
+    divided = [self.names(split) for split in class_folders.SPLITS]
+    self.assertEqual([len(names) for names in divided], [5, 5, 5])
+
+  def test_a_division_that_is_there_is_taken(self):
+    self.make("train/a", "train/b", "validation/c", "test/d")
+    self.assertEqual(self.names("train"), ["a", "b"])
+    self.assertEqual(self.names("test"), ["d"])
+
+  def test_too_few_classes_are_counted(self):
+    self.make(*map(str, range(14)))
+    with self.assertRaisesRegex(
+      ValueError, "at least 15 class folders.*has 14"
+    ):
+      self.names("train")
+
+
+if __name__ == "__main__":
+  absltest.main()

@@ -1,0 +1,100 @@
+import pathlib
+import subprocess
+import sys
+
+from absl import flags as absl_flags
+from absl.testing import absltest
+from absl.testing import parameterized
+
+from trainers import anil
+from trainers import flags
+from trainers import fomaml
+from trainers import maml
+from trainers import meta_sgd
+from trainers import presets
+from trainers import reptile
+from trainers import settings
+
+TRAINERS = {
+  "maml": maml,
+  "fomaml": fomaml,
+  "anil": anil,
+  "meta_sgd": meta_sgd,
+  "reptile": reptile,
+}
+OWN = {
+  "anil": ["adapted", "first_order"],
+  "meta_sgd": ["first_order"],
+  "reptile": ["inner_optimizer", "support_batch_size"],
+}
+
+
+def parse(trainer, *arguments):
+  values = absl_flags.FlagValues()
+  TRAINERS[trainer].define(flag_values=values)
+  values(["program", *arguments])
+  own = OWN.get(trainer, [])
+  return flags.read(trainer, "MAML", own=own, flag_values=values)
+
+
+class FlagsTest(parameterized.TestCase):
+  @parameterized.parameters(*TRAINERS)
+  def test_defaults_are_a_run_on_the_embedded_data(self, trainer):
+    read = parse(trainer)
+    self.assertEqual(read.dataset, "glyphs")
+    self.assertEqual(read.workdir, f"runs/{trainer}")
+
+  def test_maml_has_the_defaults_of_settings(self):
+    expected = settings.Settings("MAML", workdir="runs/maml", hidden=[40, 40])
+    self.assertEqual(parse("maml"), expected)
+
+  def test_values_have_their_types(self):
+    read = parse("maml", "--hidden=8,9", "--ways=7", "--clipvalue=10")
+    self.assertEqual(read.hidden, [8, 9])
+    self.assertEqual((read.ways, read.clipvalue), (7, 10.0))
+
+  def test_a_data_set_brings_its_defaults(self):
+    read = parse("maml", "--dataset=sinusoid", "--query_shots=20")
+    self.assertIsNone(read.ways)
+    self.assertEqual((read.shots, read.query_shots), (10, 20))
+
+  def test_the_command_line_goes_before_the_preset(self):
+    read = parse("maml", "--preset=omniglot_5way_1shot", "--ways=3")
+    self.assertEqual((read.dataset, read.ways), ("omniglot", 3))
+    self.assertEqual(read.inner_loss_reduction, "sum_over_ways")
+
+  @parameterized.parameters(
+    (trainer, name)
+    for trainer, named in presets.PRESETS.items()
+    for name in named
+  )
+  def test_presets_name_flags_that_there_are(self, trainer, name):
+    preset = presets.PRESETS[trainer][name]
+    read = parse(trainer, f"--preset={name}")
+    for key, value in preset.items():
+      own = key in read.own
+      self.assertEqual(read.own[key] if own else getattr(read, key), value)
+
+  def test_own_flags_become_constructor_arguments(self):
+    self.assertEqual(parse("anil").own, {"first_order": False})
+    read = parse("anil", "--adapted=block_4,head", "--first_order")
+    self.assertEqual(
+      read.own, {"adapted": ["block_4", "head"], "first_order": True}
+    )
+
+  def test_help_comes_without_tensorflow_and_shows_every_flag(self):
+    root = pathlib.Path(__file__).parents[2]
+    shown = subprocess.run(
+      [sys.executable, "-X", "importtime", "-m", "trainers.reptile", "--help"],
+      capture_output=True,
+      text=True,
+      cwd=root,
+    )
+    self.assertNotIn("tensorflow", shown.stderr)
+    names = [option.name for option in settings.options()]
+    for name in [*names, *OWN["reptile"], "preset"]:
+      self.assertIn(f"--{name}" if name != "scale" else "]scale", shown.stdout)
+
+
+if __name__ == "__main__":
+  absltest.main()

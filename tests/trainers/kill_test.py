@@ -1,0 +1,104 @@
+import os
+import pathlib
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+from absl.testing import absltest
+import numpy as np
+
+ROOT = pathlib.Path(__file__).parents[2]
+EPOCHS = 6
+PATIENCE = 240.0  # Seconds, on a machine busy with other things.
+
+FLAGS = [
+  "--dataset=sinusoid",
+  "--hidden=8",
+  "--shots=3",
+  "--query_shots=3",
+  "--meta_batch_size=4",
+  "--steps_per_epoch=40",
+  "--steps_per_execution=20",
+  f"--epochs={EPOCHS}",
+  "--learning_rate_decay=cosine",
+  "--validation_tasks=4",
+  "--eval_tasks=4",
+]
+
+
+class KillTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.parent = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+
+  def start(self, folder, **kwargs):
+    """The same command each time, as a process of its own."""
+    command = [sys.executable, "-m", "trainers.maml", *FLAGS]
+    return subprocess.Popen(
+      [*command, f"--workdir={folder}"],
+      cwd=ROOT,
+      env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+      **kwargs,
+    )
+
+  def finish(self, process):
+    out, err = process.communicate(timeout=PATIENCE)
+    return process.returncode, out, err
+
+  def kill_at(self, folder, name, *, delay=0.0):
+    """Starts the run and kills it once a file is there, and a moment later."""
+    process = self.start(folder)
+    deadline = time.monotonic() + PATIENCE
+    while not (folder / "checkpoints" / name).exists():
+      self.assertIsNone(process.poll(), "The run ended before it was killed.")
+      self.assertLess(time.monotonic(), deadline)
+      time.sleep(0.001)
+    time.sleep(delay)
+    process.send_signal(signal.SIGKILL)
+    self.finish(process)
+
+  def variables(self, folder):
+    path = folder / "checkpoints" / f"epoch-{EPOCHS:05d}.npz"
+    with np.load(path) as arrays:
+      return {k: arrays[k] for k in arrays if k != "note"}
+
+  def test_a_run_killed_again_and_again_ends_as_one_never_killed(self):
+    killed, whole = self.parent / "killed", self.parent / "whole"
+    self.kill_at(killed, "epoch-00001.npz.sha256")
+    self.kill_at(killed, "epoch-00003.npz.sha256", delay=0.02)
+    code, _, said = self.finish(self.start(killed))
+    self.assertEqual(code, 0, said)
+    self.assertIn("Going on after", said)
+    code, _, said = self.finish(self.start(whole))
+    self.assertEqual(code, 0, said)
+    expected = self.variables(whole)
+    self.assertLen(expected, len(self.variables(killed)))
+    for name, value in self.variables(killed).items():
+      np.testing.assert_array_equal(value, expected[name], err_msg=name)
+
+  def test_a_full_disk_is_one_sentence_and_loses_nothing(self):
+    folder = self.parent / "full"
+    self.kill_at(folder, "epoch-00002.npz.sha256")
+    saved = sorted(path.name for path in (folder / "checkpoints").iterdir())
+    limit = (4000, resource.RLIM_INFINITY)
+    process = self.start(
+      folder,
+      preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit),
+    )
+    code, _, said = self.finish(process)
+    self.assertEqual(code, 1)
+    self.assertNotIn("Traceback", said)
+    self.assertRegex(said.splitlines()[-1], "^error: .* too large")
+    left = {path.name for path in (folder / "checkpoints").iterdir()}
+    self.assertContainsSubset([n for n in saved if not n.endswith("tmp")], left)
+    self.assertFalse([n for n in left if n.endswith(".tmp")])
+
+
+if __name__ == "__main__":
+  absltest.main()

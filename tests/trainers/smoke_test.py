@@ -1,0 +1,170 @@
+import contextlib
+import dataclasses
+import io
+import json
+import os
+import pathlib
+import tempfile
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import keras
+import numpy as np
+from PIL import Image
+import tensorflow as tf
+
+import tfmeta
+from trainers import evaluate
+from trainers import settings
+from trainers import training
+from trainers import workdir
+
+KEYS = {
+  "trainer", "dataset", "split", "ways", "shots", "query_shots", "tasks",
+  "interval", "before_adaptation", "seed", "seconds", "versions", "command",
+  "normalization", "inner_steps", "by_step",
+}  # fmt: skip
+
+TINY = {
+  "dataset": "sinusoid",
+  "ways": None,
+  "shots": 3,
+  "query_shots": 3,
+  "hidden": [4],
+  "meta_batch_size": 2,
+  "steps_per_epoch": 2,
+  "epochs": 1,
+  "validation_tasks": 2,
+  "eval_tasks": 4,
+}
+
+REPTILE = {
+  "own": {"inner_optimizer": "adam", "support_batch_size": 2},
+  "optimizer": "sgd",
+  "learning_rate_decay": "linear",
+  "train_shots": 5,
+}
+
+
+def run_quietly(configuration):
+  with contextlib.redirect_stdout(io.StringIO()) as out:
+    with contextlib.redirect_stderr(io.StringIO()) as err:
+      result = training.run(configuration)
+  return result, out.getvalue() + err.getvalue()
+
+
+class SmokeTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(
+      self.enterContext(tempfile.TemporaryDirectory()), "run"
+    )
+
+  def make(self, algorithm, **values):
+    return settings.Settings(
+      algorithm, workdir=str(self.folder), **{**TINY, **values}
+    )
+
+  @parameterized.parameters(
+    ("MAML", {"inner_steps": 2}),
+    ("FOMAML", {"learning_rate_decay": "cosine", "clipvalue": 1.0}),
+    ("ANIL", {"own": {"first_order": True}}),
+    ("MetaSGD", {"steps_per_execution": 2}),
+    ("Reptile", REPTILE),
+  )
+  def test_runs_to_the_end_and_writes_everything(self, algorithm, values):
+    result, printed = run_quietly(self.make(algorithm, **values))
+    self.assertContainsSubset(KEYS | {"mse"}, result)
+    self.assertEqual(result["trainer"], algorithm)
+    self.assertEqual(result["tasks"], 4)
+    self.assertIsNone(result["ways"])
+    written = json.loads((self.folder / "result.json").read_text())
+    self.assertEqual(written, result)
+    self.assert_is_picture("learning_curve.png")
+    self.assert_is_picture("tasks.png")
+    self.assertIn("epoch 1/1", printed)
+    self.assertIn("result.json", printed)
+    self.assertTrue(os.listdir(self.folder / "logs"))
+    served = tf.saved_model.load(str(self.folder / "saved_model"))
+    self.assertContainsSubset(["serving_default", "adapt"], served.signatures)
+    learner = keras.models.load_model(self.folder / "best.keras")
+    self.assertIsInstance(learner, getattr(tfmeta, algorithm))
+
+  def assert_is_picture(self, name):
+    with Image.open(self.folder / name) as image:
+      self.assertGreater(min(image.size), 300)
+      self.assertGreater(np.std(np.asarray(image.convert("L"))), 5.0)
+
+  def test_images(self):
+    values = {"dataset": "glyphs", "ways": 3, "shots": 1, "filters": 2}
+    result, _ = run_quietly(self.make("FOMAML", **values))
+    self.assertContainsSubset(
+      KEYS | {"accuracy", "nearest_neighbour", "nll", "ece"}, result
+    )
+    self.assertEqual(result["ways"], 3)
+    self.assert_is_picture("tasks.png")
+
+  def test_a_finished_run_is_evaluated_anew_and_not_trained(self):
+    first, _ = run_quietly(self.make("MAML"))
+    again, printed = run_quietly(self.make("MAML", eval_tasks=5))
+    self.assertEqual(again["per_task"][:4], first["per_task"])
+    self.assertEqual(again["seconds"], first["seconds"])
+    self.assertNotIn("epoch 1/1", printed)
+    with contextlib.redirect_stdout(io.StringIO()):
+      later = evaluate.run(self.folder, tasks=4)
+    self.assertEqual(later["per_task"], first["per_task"])
+
+  def train(self, configuration):
+    """Final weights and the checkpoint."""
+    with contextlib.redirect_stderr(io.StringIO()):
+      with workdir.claim(configuration) as folder:
+        learner, checkpoint = training.train(configuration, folder)
+    return learner.get_weights(), checkpoint
+
+  def test_a_stopped_run_goes_on_to_the_same_weights(self):
+    # The schedule is that of the whole run, not of what is left of it.
+    whole = self.make("Reptile", **{**REPTILE, "epochs": 2})
+    expected, first = self.train(whole)
+    for path in (self.folder / "checkpoints").glob("*-00002*"):
+      path.unlink()
+    weights, again = self.train(whole)
+    for value, other in zip(weights, expected, strict=True):
+      np.testing.assert_array_equal(value, other)
+    self.assertEqual(again.history["loss"], first.history["loss"])
+    self.assertEqual(again.history["seconds"][0], first.history["seconds"][0])
+
+  def test_another_seed_gives_another_run_and_mirrored_the_same(self):
+    def last(**values):
+      self.folder = self.folder / "next"
+      return self.train(self.make("FOMAML", **values))[0][-1]
+
+    first, seed, mirrored = last(), last(seed=1), last(strategy="mirrored")
+    self.assertNotAllClose(first, seed)
+    np.testing.assert_allclose(first, mirrored, rtol=1e-5)
+
+  def assertNotAllClose(self, value, other):
+    self.assertGreater(np.max(np.abs(value - other)), 1e-4)
+
+  def test_a_loss_gone_nan_ends_the_run_and_keeps_what_was_written(self):
+    bad = self.make("MAML", inner_learning_rate=1e30, inner_steps=3)
+    with self.assertRaisesRegex(
+      tfmeta.callbacks.DivergenceError, "loss .* update 1 of epoch 1"
+    ):
+      self.train(bad)
+    self.assertEqual(workdir.read_settings(self.folder)["inner_steps"], 3)
+
+  def test_an_unknown_data_set_and_a_missing_folder_are_named(self):
+    for name in ("mnist", "/no/such/folder"):
+      with self.assertRaisesRegex(ValueError, f"Received: dataset='{name}'"):
+        self.train(self.make("MAML", dataset=name, ways=5))
+
+  def test_settings_out_of_range_are_named(self):
+    for name in ("epochs", "eval_tasks", "meta_batch_size"):
+      with self.assertRaisesRegex(ValueError, f"Received: {name}=0"):
+        self.make("MAML", **{name: 0})
+    with self.assertRaisesRegex(ValueError, "workdir"):
+      dataclasses.replace(self.make("MAML"), workdir="")
+
+
+if __name__ == "__main__":
+  absltest.main()

@@ -1,0 +1,28 @@
+"""Model-agnostic meta-learning for TensorFlow and Keras 3."""
+
+import keras as _keras
+
+if _keras.backend.backend() != "tensorflow":
+  raise ImportError(
+    "tfmeta needs the TensorFlow backend of Keras: set the environment variable "
+    "KERAS_BACKEND=tensorflow before keras is imported. Received: "
+    f"{_keras.backend.backend()!r}"
+  )
+
+from tfmeta import callbacks as callbacks
+from tfmeta import core as core
+from tfmeta import data as data
+from tfmeta import layers as layers
+from tfmeta import metrics as metrics
+from tfmeta import models as models
+from tfmeta import testing as testing
+from tfmeta.algorithms.anil import ANIL as ANIL
+from tfmeta.algorithms.base import MetaLearner as MetaLearner
+from tfmeta.algorithms.fomaml import FOMAML as FOMAML
+from tfmeta.algorithms.maml import MAML as MAML
+from tfmeta.algorithms.meta_sgd import MetaSGD as MetaSGD
+from tfmeta.algorithms.reptile import Reptile as Reptile
+from tfmeta.data.task import TaskSpec as TaskSpec
+from tfmeta.evaluation import evaluate as evaluate
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""Learners: one file, one class, one paper each."""

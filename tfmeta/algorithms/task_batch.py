@@ -1,0 +1,208 @@
+"""The task axis and the training step, where a learner meets Keras."""
+
+from collections.abc import Iterator
+import contextlib
+import dataclasses
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfmeta.core import checks
+from tfmeta.core import functional
+from tfmeta.core import task_map
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskPass:
+  """What the pass through one task may ask for besides the task.
+
+  Attributes:
+    training: Whether `task_loss` is under way.
+    step: Integer; the training step, or -1 outside of training.
+    index: Integer; which of the tasks of that step, over all replicas.
+  """
+
+  training: bool
+  step: Any
+  index: Any
+
+
+OUTSIDE = TaskPass(training=False, step=-1, index=0)
+
+
+class TaskBatchModel(keras.Model):
+  """Applies `adapt`, `predict_with` and `task_loss` to batches of tasks.
+
+  Internal: derive from `MetaLearner`. Here stands all that is overridden of
+  Keras's training, once for all algorithms.
+  """
+
+  task_pass = OUTSIDE
+  meta_loss_tracker: keras.metrics.Mean | None = None
+
+  def call(self, inputs: Any, training: bool | None = None) -> tf.Tensor:
+    def one_task(index: tf.Tensor, *task: tf.Tensor) -> tf.Tensor:
+      support_x, support_y, query_x = task
+      with self._in_pass(TaskPass(training=False, step=-1, index=index)):
+        return self.predict_with(self.adapt(support_x, support_y), query_x)
+
+    tasks = self._indexed(self._checked_tasks(inputs))
+    return task_map.map_tasks(one_task, tasks, self._method())
+
+  def train_step(self, data: Any) -> dict[str, Any]:
+    x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
+    y = self.checked_labels("Query labels", tf.convert_to_tensor(y))
+    tasks = self._indexed((*self._checked_tasks(x), y))
+    (losses, y_pred), (gradients, state) = task_map.map_and_average(
+      self._differentiate, tasks, self._method()
+    )
+    meta_loss = tf.reduce_mean(losses)
+    if self.losses:
+      penalty, penalty_gradients = self._penalty()
+      meta_loss += penalty
+      gradients = [
+        tf.add(*p) for p in zip(gradients, penalty_gradients, strict=True)
+      ]
+    self._update(gradients, state)
+    if self.meta_loss_tracker is not None:
+      self.meta_loss_tracker.update_state(
+        meta_loss, sample_weight=tf.shape(y)[0]
+      )
+    return self._report(y, y_pred)
+
+  def test_step(self, data: Any) -> dict[str, Any]:
+    x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
+    y = self.checked_labels("Query labels", tf.convert_to_tensor(y))
+    logs = self._report(y, self(x, training=False))
+    logs.pop("meta_loss", None)
+    return logs
+
+  def _differentiate(self, index: tf.Tensor, *task: tf.Tensor) -> Any:
+    """One task: `((loss, outputs), (gradients, assigned state))`."""
+    # In a StatelessScope `assign` is recorded, to be averaged over the tasks.
+    scope = keras.StatelessScope()
+    step = self.optimizer.iterations.value
+    with self._in_pass(TaskPass(training=True, step=step, index=index)):
+      with tf.GradientTape() as tape, scope:
+        loss, outputs = self.task_loss(*task)
+        scaled = self.optimizer.scale_loss(loss)
+    gradients = tape.gradient(
+      scaled, self._trainable_tensors(), unconnected_gradients="zero"
+    )
+    gradients = [tf.convert_to_tensor(g) for g in gradients]
+    state = {
+      variable.path: tf.convert_to_tensor(value)
+      for variable in self.non_trainable_variables
+      if (value := scope.get_current_value(variable)) is not None
+    }
+    return (loss, outputs), (gradients, state)
+
+  def _penalty(self) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    """Regularisers of the initial weights, and their gradients."""
+    with tf.GradientTape() as tape:
+      penalty = tf.add_n(self.losses)
+      scaled = self.optimizer.scale_loss(penalty)
+    return penalty, tape.gradient(
+      scaled, self._trainable_tensors(), unconnected_gradients="zero"
+    )
+
+  def _trainable_tensors(self) -> list[tf.Variable]:
+    return [variable.value for variable in self.trainable_variables]
+
+  def _update(
+    self, gradients: list[tf.Tensor], state: dict[str, tf.Tensor]
+  ) -> None:
+    # An optimizer sums over replicas, each of which has its own mean.
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    gradients = [g / replicas for g in gradients]
+    # What depends on no data, such as the count of steps, would else be
+    # assigned in a step that ends because the data ran out.
+    with tf.control_dependencies(gradients):
+      self.optimizer.apply_gradients(
+        zip(gradients, self.trainable_variables, strict=True)
+      )
+      for variable in self.non_trainable_variables:
+        if variable.path in state:
+          variable.assign(tf.identity(state[variable.path]))
+
+  def _report(self, y: tf.Tensor, y_pred: tf.Tensor) -> dict[str, Any]:
+    """Updates the metrics; `loss` is the mean query loss, for all learners."""
+    for metric in self.metrics:
+      if metric.name == "loss":
+        loss = self._query_loss(y, y_pred)
+        metric.update_state(loss, sample_weight=tf.shape(y)[0])
+      elif metric is not self.meta_loss_tracker:
+        metric.update_state(y, y_pred)
+    return self.get_metrics_result()
+
+  def _query_loss(self, y: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
+    merged = [
+      tf.reshape(t, tf.concat([[-1], tf.shape(t)[2:]], axis=0))
+      for t in (y, y_pred)
+    ]
+    merged[1] = tf.ensure_shape(merged[1], [None, *y_pred.shape[2:]])
+    return functional.reduced_loss(self.inner_loss, *merged)
+
+  def _checked_tasks(self, inputs: Any) -> tuple[tf.Tensor, ...]:
+    checks.check_inputs(inputs)
+    support_x, labels, query_x = (
+      tf.convert_to_tensor(inputs[key]) for key in checks.KEYS
+    )
+    shape = self.model.input_shape[1:]
+    checks.check_fits("support_x", support_x.shape, shape, leading=1)
+    return support_x, self.checked_labels("Support labels", labels), query_x
+
+  def checked_labels(self, name: str, labels: tf.Tensor) -> tf.Tensor:
+    """`labels` once they fit the outputs; targets of floats as they are."""
+    if not labels.dtype.is_integer:
+      return labels
+    return checks.checked_labels(name, labels, self.model.output_shape[-1])
+
+  def _indexed(self, tasks: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
+    """Tasks preceded by their indices over all replicas."""
+    count = tf.shape(tasks[0])[0]
+    replica = tf.distribute.get_replica_context()
+    first = replica.replica_id_in_sync_group * count if replica else 0
+    return (first + tf.range(count), *tasks)
+
+  def _method(self) -> Any:
+    if self.task_map == "auto":
+      return task_map.choose_method(self.model)
+    return self.task_map
+
+  def in_training(self) -> contextlib.AbstractContextManager[None]:
+    """Context in which `steps` are those of training, as in `task_loss`."""
+    return self._in_pass(dataclasses.replace(self.task_pass, training=True))
+
+  @contextlib.contextmanager
+  def _in_pass(self, task_pass: TaskPass) -> Iterator[None]:
+    before, self.task_pass = self.task_pass, task_pass
+    try:
+      yield
+    finally:
+      self.task_pass = before
+
+  def _maybe_symbolic_build(
+    self, iterator: Any = None, data_batch: Any = None
+  ) -> None:
+    # Keras 3.15 would call the learner symbolically, which fails under a
+    # strategy, or leave optimizer and metrics to make their variables in the
+    # first step, which is then traced twice and fails under a strategy too.
+    with self.distribute_strategy.scope():
+      if self.optimizer is not None and not self.optimizer.built:
+        self.optimizer.build(self.trainable_variables)
+      metrics = self._compile_metrics
+      target = _target_like(iterator, data_batch)
+      if metrics is None or metrics.built or target is None:
+        return
+      shape = (None, None, *self.model.output_shape[1:])
+      outputs = keras.KerasTensor(shape, self.model.compute_dtype)
+      metrics.build(keras.KerasTensor(target.shape, target.dtype), outputs)
+
+
+def _target_like(iterator: Any, data_batch: Any) -> Any:
+  """Shape and dtype of the targets in what Keras is about to iterate over."""
+  if iterator is not None:
+    data_batch = iterator.data_adapter.get_tf_dataset().element_spec
+  return keras.utils.unpack_x_y_sample_weight(data_batch)[1]

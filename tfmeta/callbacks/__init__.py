@@ -1,0 +1,13 @@
+"""Callbacks for runs that may be killed, diverge or fill the disk."""
+
+from tfmeta.callbacks.checkpoint import Checkpoint
+from tfmeta.callbacks.checkpoint import CheckpointError
+from tfmeta.callbacks.divergence import DivergenceError
+from tfmeta.callbacks.divergence import TerminateOnDivergence
+
+__all__ = [
+  "Checkpoint",
+  "CheckpointError",
+  "DivergenceError",
+  "TerminateOnDivergence",
+]

@@ -1,0 +1,15 @@
+"""Pure functions that inner loops are made of."""
+
+from tfmeta.core.functional import apply as apply
+from tfmeta.core.functional import fold_in as fold_in
+from tfmeta.core.functional import reduced_loss as reduced_loss
+from tfmeta.core.functional import state_of as state_of
+from tfmeta.core.functional import weights_of as weights_of
+from tfmeta.core.inner_loop import AdamState as AdamState
+from tfmeta.core.inner_loop import adam_step as adam_step
+from tfmeta.core.inner_loop import gradient_path as gradient_path
+from tfmeta.core.inner_loop import gradient_step as gradient_step
+from tfmeta.core.inner_loop import run_inner_loop as run_inner_loop
+from tfmeta.core.task_map import choose_method as choose_method
+from tfmeta.core.task_map import map_and_average as map_and_average
+from tfmeta.core.task_map import map_tasks as map_tasks

@@ -1,0 +1,149 @@
+"""The task axis: applies a function of one task to a batch of tasks."""
+
+from collections.abc import Callable
+import os
+from typing import Any
+from typing import get_args
+
+import keras
+import tensorflow as tf
+
+from tfmeta.typing import TaskMap
+
+TASK_MAPS = get_args(TaskMap)
+
+# Layers whose weights enter through products that `tf.vectorized_map` batches.
+_DENSE_LAYERS = (
+  keras.layers.Dense,
+  keras.layers.EinsumDense,
+  keras.layers.BatchNormalization,
+  keras.layers.LayerNormalization,
+  keras.layers.PReLU,
+)
+
+# Tasks that may be in work at once; more would only hold more memory.
+_PARALLEL_TASKS = min(os.cpu_count() or 1, 10)
+
+
+def choose_method(model: keras.Model) -> TaskMap:
+  """Returns `"vectorize"` if all weights of `model` are dense, else `"map"`.
+
+  `tf.vectorized_map` turns the dense layers of all tasks into one batched
+  product, several times faster than one task after the other. It has no rule
+  for convolutions whose filters differ per task: there it falls back to loops
+  that are slower than `tf.map_fn` and that XLA cannot compile.
+  """
+  weighted = [
+    layer
+    for layer in model._flatten_layers(include_self=False)
+    if layer.weights and not isinstance(layer, keras.Model)
+  ]
+  dense = all(isinstance(layer, _DENSE_LAYERS) for layer in weighted)
+  return "vectorize" if dense else "map"
+
+
+def map_tasks(
+  fn: Callable[..., Any], tasks: tuple[tf.Tensor, ...], method: TaskMap
+) -> Any:
+  """Applies `fn` to each slice of the leading (task) axis.
+
+  Args:
+    fn: Maps the slices of `tasks` for one task to a structure of tensors.
+    tasks: Tensors, each `[T, ...]`.
+    method: `"map"`: one graph of one task, run task by task, as many at a time
+      as there are cores; its memory does not grow with T. `"vectorize"`: all
+      tasks in one batched graph. `"unroll"`: a copy of the graph for each
+      task; needs a T known in advance.
+
+  Returns:
+    The structure of `fn`, each tensor stacked to `[T, ...]`.
+  """
+  if method == "vectorize":
+    return tf.vectorized_map(lambda task: fn(*task), tasks)
+  if method == "unroll" or tf.executing_eagerly():
+    return _stack([fn(*task) for task in _unstack(tasks)])
+  one = _trace(fn, tasks)
+  return tf.map_fn(
+    lambda task: one(*task),
+    tasks,
+    fn_output_signature=_signature(one.structured_outputs),
+    parallel_iterations=_PARALLEL_TASKS,
+  )
+
+
+def map_and_average(
+  fn: Callable[..., tuple[Any, Any]],
+  tasks: tuple[tf.Tensor, ...],
+  method: TaskMap,
+) -> tuple[Any, Any]:
+  """Like `map_tasks`, for an `fn` that returns `(mapped, averaged)`.
+
+  Gradients are taken inside `fn` and go to `averaged`, so that neither they
+  nor what is needed to compute them are ever held for all tasks at once.
+
+  Returns:
+    The structure `mapped`, stacked to `[T, ...]`, and the structure
+    `averaged`, each tensor the mean over tasks.
+  """
+  if method == "map" and not tf.executing_eagerly():
+    return _map_and_average_in_loop(fn, tasks)
+  mapped, averaged = map_tasks(fn, tasks, method)
+  mean = tf.nest.map_structure(lambda t: tf.reduce_mean(t, axis=0), averaged)
+  return mapped, mean
+
+
+def _map_and_average_in_loop(
+  fn: Callable[..., tuple[Any, Any]], tasks: tuple[tf.Tensor, ...]
+) -> tuple[Any, Any]:
+  one = _trace(fn, tasks)
+  mapped_like, averaged_like = one.structured_outputs
+  count = tf.shape(tasks[0])[0]
+  arrays = tf.nest.map_structure(
+    lambda t: tf.TensorArray(t.dtype, size=count, element_shape=t.shape),
+    mapped_like,
+  )
+  sums = tf.nest.map_structure(
+    lambda t: tf.zeros(t.shape, t.dtype), averaged_like
+  )
+
+  def body(i: tf.Tensor, arrays: Any, sums: Any) -> Any:
+    mapped, averaged = one(*[t[i] for t in tasks])
+    arrays = tf.nest.map_structure(lambda a, t: a.write(i, t), arrays, mapped)
+    return i + 1, arrays, tf.nest.map_structure(tf.add, sums, averaged)
+
+  _, arrays, sums = tf.while_loop(
+    lambda i, *_: i < count,
+    body,
+    (tf.constant(0), arrays, sums),
+    parallel_iterations=_PARALLEL_TASKS,
+    maximum_iterations=count,
+  )
+  stacked = tf.nest.map_structure(lambda a: a.stack(), arrays)
+  mean = tf.nest.map_structure(lambda s: s / tf.cast(count, s.dtype), sums)
+  return stacked, mean
+
+
+def _trace(fn: Callable[..., Any], tasks: tuple[tf.Tensor, ...]) -> Any:
+  """Graph of `fn` for one task; traced once, it also tells what is returned."""
+  one = [tf.TensorSpec(t.shape[1:], t.dtype) for t in tasks]
+  return tf.function(fn, autograph=False).get_concrete_function(*one)
+
+
+def _signature(outputs: Any) -> Any:
+  return tf.nest.map_structure(
+    lambda t: tf.TensorSpec(t.shape, t.dtype), outputs
+  )
+
+
+def _unstack(tasks: tuple[tf.Tensor, ...]) -> list[tuple[tf.Tensor, ...]]:
+  count = tasks[0].shape[0]
+  if count is None:
+    raise ValueError(
+      "task_map='unroll' needs the number of tasks when the step is traced: "
+      "batch the tasks with drop_remainder=True. Received: an unknown number"
+    )
+  return [tuple(t[i] for t in tasks) for i in range(count)]
+
+
+def _stack(outputs: list[Any]) -> Any:
+  return tf.nest.map_structure(lambda *t: tf.stack(t), *outputs)

@@ -1,0 +1,10 @@
+"""Tasks as infinite `tf.data` datasets, reproducible task by task."""
+
+from tfmeta.data.arrays import tasks_from_arrays as tasks_from_arrays
+from tfmeta.data.directory import tasks_from_directory as tasks_from_directory
+from tfmeta.data.glyphs import glyph_drawings as glyph_drawings
+from tfmeta.data.glyphs import glyphs as glyphs
+from tfmeta.data.omniglot import omniglot as omniglot
+from tfmeta.data.omniglot import omniglot_classes as omniglot_classes
+from tfmeta.data.sinusoid import sinusoid as sinusoid
+from tfmeta.data.task import TaskSpec as TaskSpec

@@ -1,0 +1,230 @@
+"""Measures a learner on batches of tasks, in one graph."""
+
+from collections.abc import Callable
+from collections.abc import Iterator
+import contextlib
+import dataclasses
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfmeta import metrics
+from tfmeta.algorithms import base
+from tfmeta.core import checks
+from tfmeta.core import task_map
+from tfmeta.evaluation import result
+
+# Those under which a prediction depends on the other queries of the task.
+_TRANSDUCTIVE = ("transductive", "per_step_transductive")
+
+
+def evaluate(
+  learner: base.MetaLearner,
+  tasks: tf.data.Dataset,
+  *,
+  nearest_neighbour: bool = False,
+  verbose: int = 0,
+) -> result.EvaluationResult:
+  """Measures a learner on tasks, before adapting and after each inner step.
+
+  Integer query labels mean classification (accuracy, NLL, calibration), floats
+  mean regression (mean squared error). The figures after adaptation are those
+  of `learner.evaluate`; intervals are over tasks, so they say nothing of how
+  much another training run would differ.
+
+  Args:
+    learner: A `MetaLearner`. Its outputs are taken for logits, unless its
+      `inner_loss` was made with `from_logits=False`.
+    tasks: Finite dataset of batches of tasks, `({"support_x": [T, S, ...],
+      "support_y": [T, S, ...], "query_x": [T, Q, ...]}, query_y [T, Q, ...])`.
+    nearest_neighbour: Whether to add the baseline of that name.
+    verbose: 1 for a progress bar, 0 (default) for none.
+
+  Returns:
+    An `EvaluationResult`.
+
+  Raises:
+    TypeError: If `learner` is no `MetaLearner` or `tasks` no `tf.data.Dataset`.
+    ValueError: If the tasks are endless, not batched, of the wrong structure or
+      none at all, or if targets and outputs do not fit each other.
+
+  Example:
+  ```python
+  test = tfmeta.data.omniglot("test", spec, seed=2).batch(50).take(12)
+  print(tfmeta.evaluate(learner, test))
+  ```
+  """
+  _check_learner(learner)
+  _check_tasks(learner, tasks)
+  classification = tasks.element_spec[1].dtype.is_integer
+  measure = _measure_function(learner, tasks.element_spec, nearest_neighbour)
+  measured = _measure_all(measure, tasks, verbose)
+  per_task = measured["accuracy" if classification else "mse"]
+  support_size, query_size = (int(n) for n in measured["sizes"][0])
+  return result.EvaluationResult(
+    learner=type(learner).__name__,
+    metric="accuracy" if classification else "mse",
+    per_task=per_task,
+    after_steps=_after_steps(per_task.shape[1], learner.steps),
+    nll=measured["nll"].mean(axis=0) if classification else None,
+    ece=_pooled_ece(measured["bins"]) if classification else None,
+    nearest_neighbour=measured.get("nearest_neighbour"),
+    ways=learner.model.output_shape[-1] if classification else None,
+    support_size=support_size,
+    query_size=query_size,
+    normalization=learner.normalization,
+    transductive=learner.normalization in _TRANSDUCTIVE,
+  )
+
+
+def _measure_function(
+  learner: base.MetaLearner, element_spec: Any, nearest_neighbour: bool
+) -> Callable[..., dict[str, tf.Tensor]]:
+  """A graph from a batch of tasks to `[T, ...]` figures, traced once."""
+
+  def one_task(index: tf.Tensor, *task: tf.Tensor) -> dict[str, tf.Tensor]:
+    support_x, support_y, query_x, query_y = task
+    with _task_index(learner, index):
+      path = learner.adaptation_path(support_x, support_y)
+      outputs = [learner.predict_with(weights, query_x) for weights in path]
+    points = [_measure_outputs(learner, query_y, out) for out in outputs]
+    figures = {k: tf.stack([p[k] for p in points]) for k in points[0]}
+    figures["sizes"] = tf.stack([tf.shape(support_x)[0], tf.shape(query_x)[0]])
+    if nearest_neighbour:
+      found = metrics.nearest_neighbour(support_x, support_y, query_x)
+      right = tf.equal(found, tf.cast(query_y, found.dtype))
+      figures["nearest_neighbour"] = tf.reduce_mean(tf.cast(right, tf.float32))
+    return figures
+
+  @tf.function(input_signature=element_spec, autograph=False)
+  def measure(inputs: Any, targets: tf.Tensor) -> dict[str, tf.Tensor]:
+    support_x, support_y, query_x = (inputs[key] for key in checks.KEYS)
+    if targets.dtype.is_integer:
+      ways = learner.model.output_shape[-1]
+      support_y = checks.checked_labels("Support labels", support_y, ways)
+      targets = checks.checked_labels("Query labels", targets, ways)
+    index = tf.range(tf.shape(targets)[0])
+    batch = (index, support_x, support_y, query_x, targets)
+    return task_map.map_tasks(one_task, batch, _method(learner))
+
+  return measure
+
+
+def _method(learner: base.MetaLearner) -> Any:
+  if learner.task_map == "auto":
+    return task_map.choose_method(learner.model)
+  return learner.task_map
+
+
+def _measure_outputs(
+  learner: base.MetaLearner, targets: tf.Tensor, outputs: tf.Tensor
+) -> dict[str, tf.Tensor]:
+  if not targets.dtype.is_integer:
+    return {"mse": metrics.mean_squared_error(targets, outputs)}
+  from_logits = getattr(learner.inner_loss, "from_logits", True)
+  logs = metrics.log_probabilities(outputs, from_logits=from_logits)
+  return {
+    "accuracy": metrics.accuracy(targets, outputs),
+    "nll": metrics.negative_log_likelihood(targets, logs),
+    "bins": metrics.calibration_bins(targets, tf.exp(logs)),
+  }
+
+
+def _measure_all(
+  measure: Callable[..., dict[str, tf.Tensor]],
+  tasks: tf.data.Dataset,
+  verbose: int,
+) -> dict[str, np.ndarray]:
+  """Figures of all tasks, `[T, ...]` float64."""
+  batches = int(tasks.cardinality())
+  bar = keras.utils.Progbar(batches if batches >= 0 else None, verbose=verbose)
+  rows: list[dict[str, np.ndarray]] = []
+  for inputs, targets in tasks:
+    figures = measure(inputs, targets)
+    rows.append({k: v.numpy().astype("float64") for k, v in figures.items()})
+    bar.update(len(rows), finalize=False if batches < 0 else None)
+  if not rows:
+    raise ValueError(
+      "There must be at least one batch of tasks to evaluate on. Received: "
+      f"tasks={tasks}, which is empty"
+    )
+  return {k: np.concatenate([row[k] for row in rows]) for k in rows[0]}
+
+
+@contextlib.contextmanager
+def _task_index(learner: base.MetaLearner, index: tf.Tensor) -> Iterator[None]:
+  """Gives the task at hand its own random draws, those of `learner.call`."""
+  before = learner.task_pass
+  learner.task_pass = dataclasses.replace(before, index=index)
+  try:
+    yield
+  finally:
+    learner.task_pass = before
+
+
+def _after_steps(points: int, steps: int) -> tuple[int, ...]:
+  return (0, steps) if points == 2 else tuple(range(points))
+
+
+def _pooled_ece(bins: np.ndarray) -> np.ndarray:
+  return metrics.expected_calibration_error(bins.sum(axis=0)).numpy()
+
+
+def _check_learner(learner: Any) -> None:
+  if not isinstance(learner, base.MetaLearner):
+    raise TypeError(
+      "`learner` must be a tfmeta.MetaLearner, such as tfmeta.MAML(model). "
+      f"Received: learner={learner!r}"
+    )
+
+
+def _check_tasks(learner: base.MetaLearner, tasks: Any) -> None:
+  if not isinstance(tasks, tf.data.Dataset):
+    raise TypeError(
+      "`tasks` must be a tf.data.Dataset of batches of tasks. "
+      f"Received: tasks of type {type(tasks).__name__}"
+    )
+  if int(tasks.cardinality()) == tf.data.INFINITE_CARDINALITY:
+    raise ValueError(
+      "`tasks` must come to an end: use .take(n) for n batches of tasks. "
+      f"Received: tasks={tasks}, which is infinite"
+    )
+  spec = tasks.element_spec
+  if not isinstance(spec, tuple) or len(spec) != 2:
+    raise ValueError(
+      "Elements of `tasks` must be pairs (inputs, query_y). "
+      f"Received: tasks.element_spec={spec}"
+    )
+  _check_batched(learner, spec[0])
+  checks.check_inputs(spec[0])
+  _check_targets(learner, spec[1])
+
+
+def _check_batched(learner: base.MetaLearner, inputs: Any) -> None:
+  rank = len(learner.model.input_shape)
+  if isinstance(inputs, dict) and "support_x" in inputs:
+    shape = inputs["support_x"].shape
+    if shape.rank == rank:
+      raise ValueError(
+        "`tasks` must be batches of tasks: use .batch(n). Received: single "
+        f"tasks, with support_x of shape {shape}"
+      )
+
+
+def _check_targets(learner: base.MetaLearner, targets: Any) -> None:
+  rank = len(learner.model.output_shape) + 1
+  if targets.dtype.is_integer:
+    rank -= 1
+  elif hasattr(learner.inner_loss, "from_logits"):
+    raise ValueError(
+      "Class labels must be integers to be evaluated. "
+      f"Received: query_y of type {targets.dtype.name}"
+    )
+  if targets.shape.rank not in (None, rank):
+    raise ValueError(
+      f"query_y must have {rank} axes for a model with outputs "
+      f"{learner.model.output_shape}: tasks, queries and, for regression, "
+      f"outputs. Received: query_y of shape {targets.shape}"
+    )

@@ -1,0 +1,129 @@
+"""SavedModels that adapt to new classes without this library.
+
+Such a model has three signatures, each with named arguments:
+
+    serving_default(support_x [T, S, ...], support_y [T, S, ...],
+                    query_x [T, Q, ...]) -> {"outputs": [T, Q, ...]}
+    adapt(support_x [S, ...], support_y [S, ...]) -> {name: adapted weight}
+    predict(query_x [Q, ...], **adapted) -> {"outputs": [Q, ...]}
+
+    served = tf.saved_model.load(path)
+    adapted = served.signatures["adapt"](support_x=x, support_y=y)
+    logits = served.signatures["predict"](query_x=q, **adapted)["outputs"]
+"""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfmeta.core import checks
+
+
+def export_saved_model(learner: Any, filepath: Any) -> None:
+  """Writes a SavedModel of `learner` with the three signatures.
+
+  Args:
+    learner: A `MetaLearner`.
+    filepath: Folder to write, made if need be.
+  """
+  adapt = _adapt_function(learner)
+  one_support = _support_specs(learner, leading=0)
+  adapted = tf.function(adapt).get_concrete_function(*one_support)
+  specs = {
+    name: tf.TensorSpec(t.shape, t.dtype, name)
+    for name, t in adapted.structured_outputs.items()
+  }
+  archive = keras.export.ExportArchive()
+  archive.track(learner)
+  archive.add_endpoint(
+    "serving_default",
+    _serve_function(learner),
+    [*_support_specs(learner, leading=1), _query_spec(learner, leading=1)],
+  )
+  archive.add_endpoint("adapt", adapt, one_support)
+  archive.add_endpoint(
+    "predict",
+    _predict_function(learner),
+    [_query_spec(learner, leading=0), specs],
+  )
+  archive.write_out(filepath, verbose=False)
+
+
+def _serve_function(learner: Any) -> Any:
+  def serve(
+    support_x: tf.Tensor, support_y: tf.Tensor, query_x: tf.Tensor
+  ) -> dict[str, tf.Tensor]:
+    labels = _checked(learner, support_y)
+    values = (support_x, labels, query_x)
+    inputs = dict(zip(checks.KEYS, values, strict=True))
+    return {"outputs": learner(inputs, training=False)}
+
+  return serve
+
+
+def _adapt_function(learner: Any) -> Any:
+  def adapt(support_x: tf.Tensor, support_y: tf.Tensor) -> dict[str, tf.Tensor]:
+    weights = learner.adapt(support_x, _checked(learner, support_y))
+    flat = tf.nest.flatten(weights)
+    return dict(zip(_names(learner, flat), flat, strict=True))
+
+  return adapt
+
+
+def _predict_function(learner: Any) -> Any:
+  like = tf.function(learner.adapt).get_concrete_function(
+    *_support_specs(learner, leading=0)
+  )
+
+  def predict(
+    query_x: tf.Tensor, adapted: dict[str, tf.Tensor]
+  ) -> dict[str, tf.Tensor]:
+    structure = like.structured_outputs
+    names = _names(learner, tf.nest.flatten(structure))
+    flat = [adapted[name] for name in names]
+    weights = tf.nest.pack_sequence_as(structure, flat)
+    return {"outputs": learner.predict_with(weights, query_x)}
+
+  return predict
+
+
+def _names(learner: Any, flat: list[tf.Tensor]) -> list[str]:
+  """Names of adapted tensors: the paths of the variables, where they fit."""
+  model = learner.model
+  variables = model.trainable_variables + model.non_trainable_variables
+  fitting = [v.path.replace("/", "__") for v in variables[: len(flat)]]
+  shapes = [tuple(v.shape) for v in variables[: len(flat)]]
+  if shapes == [tuple(t.shape) for t in flat]:
+    return fitting
+  return [f"adapted_{index}" for index in range(len(flat))]
+
+
+def _checked(learner: Any, support_y: tf.Tensor) -> tf.Tensor:
+  if not support_y.dtype.is_integer:
+    return support_y
+  return checks.checked_ways(support_y, learner.model.output_shape[-1])
+
+
+def _support_specs(learner: Any, *, leading: int) -> list[tf.TensorSpec]:
+  return [
+    _spec(learner, "support_x", leading),
+    _target_spec(learner, leading),
+  ]
+
+
+def _query_spec(learner: Any, *, leading: int) -> tf.TensorSpec:
+  return _spec(learner, "query_x", leading)
+
+
+def _spec(learner: Any, name: str, leading: int) -> tf.TensorSpec:
+  shape = [None] * (leading + 1) + list(learner.model.input_shape[1:])
+  return tf.TensorSpec(shape, learner.model.inputs[0].dtype, name)
+
+
+def _target_spec(learner: Any, leading: int) -> tf.TensorSpec:
+  outputs = learner.model.output_shape
+  if "Sparse" in type(learner.inner_loss).__name__:
+    return tf.TensorSpec([None] * (leading + 1), tf.int32, "support_y")
+  shape = [None] * (leading + 1) + list(outputs[1:])
+  return tf.TensorSpec(shape, tf.float32, "support_y")

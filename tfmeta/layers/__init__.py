@@ -1,0 +1,14 @@
+"""Layers that are exact at second order, and what models need to use them."""
+
+from tfmeta.layers.exact import exact as exact
+from tfmeta.layers.exact import inexact_layers as inexact_layers
+from tfmeta.layers.exact import rebuild as rebuild
+from tfmeta.layers.exact import walk as walk
+from tfmeta.layers.normalization import BatchNormalization as BatchNormalization
+from tfmeta.layers.normalization import GroupNormalization as GroupNormalization
+from tfmeta.layers.normalization import LayerNormalization as LayerNormalization
+from tfmeta.layers.pooling import MaxPooling2D as MaxPooling2D
+from tfmeta.layers.statistics import (
+  has_batch_normalization as has_batch_normalization,
+)
+from tfmeta.layers.statistics import support_state as support_state

@@ -1,0 +1,85 @@
+"""Batch statistics of a support set, for predictions that use no other."""
+
+from collections.abc import Iterator
+from collections.abc import Sequence
+import contextlib
+
+import keras
+import tensorflow as tf
+
+
+def batch_normalization_layers(
+  model: keras.Model,
+) -> list[keras.layers.BatchNormalization]:
+  """Layers of `model`, at any depth, that normalise with batch statistics.
+
+  Stock layers and those of tfmeta alike. A frozen one (`trainable=False`) is
+  left out, because it always uses its moving statistics.
+  """
+  return [
+    layer
+    for layer in model._flatten_layers(include_self=False)
+    if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
+  ]
+
+
+def has_batch_normalization(model: keras.Model) -> bool:
+  """Whether outputs in training depend on the other examples of the batch."""
+  return bool(batch_normalization_layers(model))
+
+
+def support_state(
+  model: keras.Model,
+  weights: Sequence[tf.Tensor],
+  state: Sequence[tf.Tensor],
+  support_x: tf.Tensor,
+) -> list[tf.Tensor]:
+  """Replaces the moving statistics in `state` by the statistics of a batch.
+
+  With the result, `model.stateless_call(weights, result, x, training=False)`
+  normalises `x` with the batch statistics that `support_x` has under `weights`,
+  so that no example of `x` influences the outputs for another. The statistics
+  are those of the batch itself, not recovered from a moving average, and are
+  differentiable with respect to `weights`.
+
+  Args:
+    model: A built model.
+    weights: One tensor for each of `model.trainable_variables`.
+    state: One tensor for each of `model.non_trainable_variables`.
+    support_x: `[S, ...]` inputs of `model`.
+
+  Returns:
+    List like `state`; entries that are no moving statistics of batch
+    normalisation (seeds, for example) are those of `state`.
+  """
+  layers = batch_normalization_layers(model)
+  with _momentum(layers, 0.0):
+    _, batch_state = model.stateless_call(
+      weights, state, support_x, training=True
+    )
+  moving = {
+    id(variable)
+    for layer in layers
+    for variable in (layer.moving_mean, layer.moving_variance)
+  }
+  return [
+    new if id(variable) in moving else old
+    for variable, old, new in zip(
+      model.non_trainable_variables, state, batch_state, strict=True
+    )
+  ]
+
+
+@contextlib.contextmanager
+def _momentum(
+  layers: Sequence[keras.layers.BatchNormalization], value: float
+) -> Iterator[None]:
+  """Sets the momentum of `layers` while a graph is traced."""
+  before = [layer.momentum for layer in layers]
+  try:
+    for layer in layers:
+      layer.momentum = value
+    yield
+  finally:
+    for layer, momentum in zip(layers, before, strict=True):
+      layer.momentum = momentum

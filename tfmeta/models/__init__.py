@@ -1,0 +1,5 @@
+"""Networks of the few-shot papers, as plain functional Keras models."""
+
+from tfmeta.models.conv4 import conv4 as conv4
+from tfmeta.models.mlp import mlp as mlp
+from tfmeta.models.resnet12 import resnet12 as resnet12

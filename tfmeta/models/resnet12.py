@@ -1,0 +1,95 @@
+"""The residual network with twelve convolutions of the few-shot papers."""
+
+from collections.abc import Sequence
+
+import keras
+
+from tfmeta.models import blocks
+
+_CONVOLUTIONS = 3
+
+
+def resnet12(
+  input_shape: Sequence[int],
+  *,
+  ways: int,
+  filters: Sequence[int] = (64, 160, 320, 640),
+  normalization: str = "batch",
+  head_input: str = "mean",
+  dtype: str | None = None,
+  name: str = "resnet12",
+) -> keras.Model:
+  """Builds ResNet-12, the larger backbone of the few-shot papers.
+
+  One residual stage for each entry of `filters`: three 3x3 convolutions without
+  bias, each normalised, with leaky ReLU (slope 0.1) between them; a normalised
+  1x1 convolution beside them; then activation and a 2x2 max pooling. The
+  authors' DropBlock is left out. Kernels are drawn by He.
+
+  Args:
+    input_shape: `(height, width, channels)`; usually 84x84x3.
+    ways: Number of classes, the width of the head.
+    filters: Of the stages. Default `(64, 160, 320, 640)`.
+    normalization: `"batch"`, `"layer"`, `"group"` or `"none"`; exact at second
+      order. Default `"batch"`.
+    head_input: `"mean"` over the spatial map or `"flatten"`. Default `"mean"`.
+    dtype: Dtype or policy of all layers. Default: Keras's global policy.
+    name: Name of the model.
+
+  Returns:
+    A built model, `[n, height, width, channels] -> [n, ways]` logits.
+
+  Raises:
+    ValueError: If a choice is unknown, a count is not positive, or the images
+      are too small for one pooling for each stage.
+
+  References:
+    K. Lee, S. Maji, A. Ravichandran, S. Soatto. Meta-Learning with
+    Differentiable Convex Optimization. CVPR 2019.
+    https://arxiv.org/abs/1904.03758 (details read in the authors' code,
+    github.com/kjunelee/MetaOptNet)
+  """
+  kinds = (*blocks.NORMALIZATIONS, "none")
+  blocks.check_option("normalization", normalization, kinds)
+  blocks.check_option("head_input", head_input, tuple(blocks.HEAD_INPUTS))
+  blocks.check_positive("ways", ways)
+  for width in filters:
+    blocks.check_positive("filters", width)
+  blocks.check_image_shape(input_shape, 2 ** len(filters))
+
+  inputs = x = blocks.model_input(input_shape, dtype)
+  for i, width in enumerate(filters):
+    x = _stage(x, width, normalization, dtype, f"stage_{i}")
+  x = blocks.HEAD_INPUTS[head_input](dtype=dtype, name="features")(x)
+  logits = keras.layers.Dense(ways, dtype=dtype, name="head")(x)
+  return keras.Model(inputs, logits, name=name)
+
+
+def _stage(x, filters, normalization, dtype, name):
+  def activate(y, label):
+    return keras.layers.LeakyReLU(
+      negative_slope=0.1, dtype=dtype, name=f"{name}_{label}"
+    )(y)
+
+  def convolve(y, size, label):
+    y = keras.layers.Conv2D(
+      filters,
+      size,
+      padding="same",
+      use_bias=False,
+      kernel_initializer="he_normal",
+      dtype=dtype,
+      name=f"{name}_conv_{label}",
+    )(y)
+    return blocks.normalize(
+      y, normalization, dtype=dtype, name=f"{name}_norm_{label}"
+    )
+
+  shortcut = convolve(x, 1, "shortcut")
+  for i in range(_CONVOLUTIONS):
+    x = convolve(x, 3, i)
+    if i < _CONVOLUTIONS - 1:
+      x = activate(x, f"act_{i}")
+  x = keras.layers.Add(dtype=dtype, name=f"{name}_add")([x, shortcut])
+  x = activate(x, "act")
+  return blocks.pool(x, "max", dtype=dtype, name=f"{name}_pool")

@@ -1,0 +1,137 @@
+"""Questions on how a learner is run: graphs, XLA, precision, replicas."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfmeta.testing import subject as subjects
+
+TOLERANCE = {"rtol": 2e-4, "atol": 2e-5}
+
+
+def _trained(
+  subject: subjects.Subject, compile_kwargs: Any = None, **init: Any
+):
+  """Weights after one step, and the loss of that step."""
+  learner = subject.make(compile_kwargs, **init)
+  history = learner.fit(subject.dataset(), verbose=0).history
+  return subjects.values(learner), history["loss"][0]
+
+
+def _assert_same(expected: Any, actual: Any) -> None:
+  np.testing.assert_allclose(actual[1], expected[1], **TOLERANCE)
+  for a, b in zip(expected[0], actual[0], strict=True):
+    np.testing.assert_allclose(b, a, **TOLERANCE)
+
+
+def check_eager_and_xla(case: Any, subject: subjects.Subject) -> None:
+  """Eager execution, graphs and XLA give the same step."""
+  del case
+  expected = _trained(subject)
+  _assert_same(expected, _trained(subject, {"run_eagerly": True}))
+  _assert_same(expected, _trained(subject, {"jit_compile": True}))
+
+
+def check_task_maps(case: Any, subject: subjects.Subject) -> None:
+  """All ways of mapping over tasks give the same step."""
+  del case
+  expected = _trained(subject, task_map="map")
+  _assert_same(expected, _trained(subject, task_map="vectorize"))
+  learner = subject.make(task_map="unroll")
+  data = subject.dataset().unbatch()
+  learner.fit(data.batch(subjects.TASKS, drop_remainder=True), verbose=0)
+  np.testing.assert_allclose(
+    np.concatenate([np.ravel(v) for v in subjects.values(learner)]),
+    np.concatenate([np.ravel(v) for v in expected[0]]),
+    **TOLERANCE,
+  )
+
+
+def check_steps_per_execution(case: Any, subject: subjects.Subject) -> None:
+  """Several steps in one call give the weights of as many single steps."""
+  del case
+  weights = []
+  for steps in (1, 2):
+    learner = subject.make({"steps_per_execution": steps})
+    learner.fit(subject.dataset(batch=2), verbose=0)
+    weights.append(subjects.values(learner.model))
+  for one, two in zip(*weights, strict=True):
+    np.testing.assert_allclose(two, one, **TOLERANCE)
+
+
+def check_one_trace(case: Any, subject: subjects.Subject) -> None:
+  """Two epochs with a partial last batch trace the step once."""
+  learner = subject.make()
+  traces = []
+  original = learner.train_step
+
+  def counting(data: Any) -> Any:
+    traces.append(1)
+    return original(data)
+
+  object.__setattr__(learner, "train_step", counting)
+  learner.fit(subject.dataset(batch=3), epochs=2, verbose=0)
+  case.assertLen(traces, 1)
+
+
+def check_precision(case: Any, subject: subjects.Subject) -> None:
+  """`mixed_bfloat16` trains float32 weights; `mixed_float16` is refused."""
+  policy = keras.config.dtype_policy()
+  try:
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    learner = subject.make()
+    history = learner.fit(subject.dataset(), verbose=0).history
+    case.assertTrue(np.isfinite(history["loss"][0]))
+    inputs, _ = subject.tasks()
+    weights = learner.adapt(
+      tf.constant(inputs["support_x"][0]), tf.constant(inputs["support_y"][0])
+    )
+    case.assertEqual({w.dtype for w in tf.nest.flatten(weights)}, {tf.float32})
+    keras.config.set_dtype_policy("mixed_float16")
+    with case.assertRaisesRegex(ValueError, "mixed_bfloat16.*Received"):
+      subject.make()
+  finally:
+    keras.config.set_dtype_policy(policy)
+
+
+def check_replicas(case: Any, subject: subjects.Subject) -> None:
+  """Two replicas give the loss, metrics and weights of one."""
+  devices = tf.config.list_logical_devices("CPU")
+  if len(devices) < 2:
+    case.skipTest("needs two logical CPUs: see two_logical_cpus()")
+  strategy = tf.distribute.MirroredStrategy([d.name for d in devices[:2]])
+  expected = subject.make()
+  with strategy.scope():
+    actual = subject.make()
+  histories = [
+    learner.fit(subject.dataset(), epochs=2, verbose=0).history
+    for learner in (expected, actual)
+  ]
+  for key, value in histories[0].items():
+    np.testing.assert_allclose(histories[1][key], value, **TOLERANCE)
+  pairs = zip(
+    subjects.values(expected.model),
+    subjects.values(actual.model),
+    strict=True,
+  )
+  for one, two in pairs:
+    np.testing.assert_allclose(two, one, **TOLERANCE)
+
+
+def two_logical_cpus() -> None:
+  """Splits the CPU into two devices; before TensorFlow is first used."""
+  cpu = tf.config.list_physical_devices("CPU")[0]
+  configuration = tf.config.LogicalDeviceConfiguration()
+  tf.config.set_logical_device_configuration(cpu, [configuration] * 2)
+
+
+CHECKS = (
+  check_eager_and_xla,
+  check_task_maps,
+  check_steps_per_execution,
+  check_one_trace,
+  check_precision,
+  check_replicas,
+)

@@ -1,0 +1,60 @@
+"""The exam that every learner must pass; users' own are welcome."""
+
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
+
+from absl.testing import parameterized
+import keras
+
+from tfmeta.testing import execution_exam
+from tfmeta.testing import saving_exam
+from tfmeta.testing import subject as subjects
+from tfmeta.testing import training_exam
+
+CHECKS = (
+  *training_exam.CHECKS,
+  *saving_exam.CHECKS,
+  *execution_exam.CHECKS,
+)
+
+
+class LearnerTestCase(parameterized.TestCase):
+  """A test case with the exam of learners.
+
+  Example:
+  ```python
+  class MyLearnerTest(tfmeta.testing.LearnerTestCase):
+
+    def test_exam(self):
+      self.run_learner_test(MyLearner, init_kwargs={"inner_steps": 2})
+  ```
+  """
+
+  def run_learner_test(
+    self,
+    learner_class: type,
+    *,
+    init_kwargs: dict[str, Any] | None = None,
+    backbones: Sequence[str] = ("mlp", "conv4"),
+    optimizer: Callable[[], Any] = lambda: keras.optimizers.Adam(0.01),
+    checks: Sequence[Callable[..., None]] = CHECKS,
+  ) -> None:
+    """Asks all questions of the exam, each one as a subtest.
+
+    Args:
+      learner_class: A subclass of `MetaLearner`.
+      init_kwargs: Its arguments besides the model. The inner loop they
+        describe must be one that lowers the support loss of tasks of 3 ways
+        and 2 shots.
+      backbones: Any of `"mlp"` and `"conv4"`.
+      optimizer: Makes the outer optimizer.
+      checks: The questions, functions `(test case, subject)`.
+    """
+    for backbone in backbones:
+      subject = subjects.Subject(
+        learner_class, init_kwargs or {}, backbone, optimizer
+      )
+      for check in checks:
+        with self.subTest(f"{check.__name__} on {backbone}"):
+          check(self, subject)

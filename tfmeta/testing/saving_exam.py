@@ -1,0 +1,91 @@
+"""Questions on configuration, saving and export."""
+
+import pathlib
+import tempfile
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfmeta.testing import subject as subjects
+
+
+def check_config_round_trip(case: Any, subject: subjects.Subject) -> None:
+  """`from_config(get_config())` gives a learner of the same settings."""
+  learner = subject.make()
+  again = type(learner).from_config(learner.get_config())
+  case.assertEqual(learner.get_config(), again.get_config())
+  case.assertEqual(set(dir(learner)), set(dir(again)) | _compiled(learner))
+
+
+def _compiled(learner: keras.Model) -> set[str]:
+  fresh = type(learner).from_config(learner.get_config())
+  return set(dir(learner)) - set(dir(fresh))
+
+
+def check_keras_file(case: Any, subject: subjects.Subject) -> None:
+  """A reloaded `.keras` file predicts the same and goes on training."""
+  learner = subject.make()
+  data = subject.dataset()
+  learner.fit(data.repeat(2), verbose=0)
+  with tempfile.TemporaryDirectory() as folder:
+    path = pathlib.Path(folder) / "learner.keras"
+    learner.save(path)
+    again = keras.models.load_model(path)
+  inputs, _ = subject.tasks()
+  np.testing.assert_array_equal(
+    learner.predict(inputs, verbose=0), again.predict(inputs, verbose=0)
+  )
+  case.assertEqual(int(again.optimizer.iterations), 2)
+  for model in (learner, again):
+    model.fit(data, verbose=0)
+  pairs = zip(subjects.values(learner), subjects.values(again), strict=True)
+  for expected, value in pairs:
+    np.testing.assert_array_equal(expected, value)
+
+
+def check_saved_model(case: Any, subject: subjects.Subject) -> None:
+  """The exported signatures predict as `predict` does, for other sizes too."""
+  del case
+  learner = subject.make()
+  with tempfile.TemporaryDirectory() as folder:
+    learner.export(folder)
+    loaded = tf.saved_model.load(folder)
+  served = loaded.signatures
+  inputs, _ = subject.tasks(tasks=3, shots=3)
+  expected = learner.predict(inputs, verbose=0)
+  tensors = {key: tf.constant(value) for key, value in inputs.items()}
+  outputs = served["serving_default"](**tensors)["outputs"]
+  np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-5)
+  adapted = served["adapt"](
+    support_x=tensors["support_x"][0], support_y=tensors["support_y"][0]
+  )
+  outputs = served["predict"](query_x=tensors["query_x"][0], **adapted)
+  np.testing.assert_allclose(
+    outputs["outputs"], expected[0], rtol=1e-4, atol=1e-5
+  )
+
+
+def check_to_model(case: Any, subject: subjects.Subject) -> None:
+  """`to_model` gives a model that predicts as `predict_with` does."""
+  del case
+  learner = subject.make()
+  inputs, _ = subject.tasks()
+  weights = learner.adapt(
+    tf.constant(inputs["support_x"][0]), tf.constant(inputs["support_y"][0])
+  )
+  x = inputs["query_x"][0]
+  expected = learner.predict_with(weights, tf.constant(x))
+  model = learner.to_model(weights)
+  np.testing.assert_allclose(
+    model.predict(x, verbose=0), expected, rtol=1e-4, atol=1e-5
+  )
+
+
+CHECKS = (
+  check_config_round_trip,
+  check_keras_file,
+  check_saved_model,
+  check_to_model,
+)

@@ -1,0 +1,160 @@
+"""Questions on adapting and training."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfmeta import models
+from tfmeta.testing import subject as subjects
+
+
+def check_fit_lowers_loss(case: Any, subject: subjects.Subject) -> None:
+  """Training on four fixed tasks lowers their query loss."""
+  learner = subject.make()
+  data = subject.dataset().cache().repeat()
+  before = learner.evaluate(data.take(1), verbose=0, return_dict=True)
+  learner.fit(data, steps_per_epoch=20, epochs=1, verbose=0)
+  after = learner.evaluate(data.take(1), verbose=0, return_dict=True)
+  case.assertLess(after["loss"], before["loss"])
+
+
+def check_loss_is_query_loss(case: Any, subject: subjects.Subject) -> None:
+  """`loss` is the mean query loss after adapting, in training as in test."""
+  learner = subject.make(eval_inner_steps=None)
+  tested = learner.evaluate(subject.dataset(), verbose=0, return_dict=True)
+  inputs, query_y = subject.tasks()
+  logits = learner.predict(inputs, verbose=0)
+  expected = keras.losses.sparse_categorical_crossentropy(
+    query_y, logits, from_logits=True
+  )
+  history = learner.fit(subject.dataset(), verbose=0).history
+  case.assertAlmostEqual(tested["loss"], np.mean(expected), places=5)
+  case.assertAlmostEqual(history["loss"][0], tested["loss"], places=5)
+  case.assertNotIn("meta_loss", tested)
+
+
+def check_adapting_lowers_support_loss(
+  case: Any, subject: subjects.Subject
+) -> None:
+  """The inner loop descends on the support loss."""
+  learner = subject.make()
+  inputs, _ = subject.tasks()
+  x = tf.constant(inputs["support_x"][0])
+  y = tf.constant(inputs["support_y"][0])
+  path = learner.adaptation_path(x, y)
+  losses = [
+    learner.reduce_support(y, learner.predict_with(weights, x))
+    for weights in (path[0], path[-1])
+  ]
+  case.assertLess(float(losses[1]), float(losses[0]))
+
+
+def check_adapting_assigns_nothing(
+  case: Any, subject: subjects.Subject
+) -> None:
+  """Adapting, predicting and evaluating leave every variable as it was."""
+  del case
+  learner = subject.make()
+  inputs, _ = subject.tasks()
+  before = subjects.values(learner)
+  learner.adapt(
+    tf.constant(inputs["support_x"][0]), tf.constant(inputs["support_y"][0])
+  )
+  learner.predict(inputs, verbose=0)
+  counted = {id(v) for m in learner.metrics for v in m.variables}
+  learner.evaluate(subject.dataset(), verbose=0)
+  for variable, value in zip(learner.variables, before, strict=True):
+    if id(variable) not in counted:
+      np.testing.assert_array_equal(variable, value)
+
+
+def check_query_labels_stay_out(case: Any, subject: subjects.Subject) -> None:
+  """No query label reaches a prediction, in `predict` or in `evaluate`."""
+  learner = subject.make()
+  inputs, query_y = subject.tasks()
+  first = learner.predict(inputs, verbose=0)
+  hits = [
+    learner.evaluate(inputs, labels, verbose=0, return_dict=True)["accuracy"]
+    for labels in (query_y, (query_y + 1) % subjects.WAYS)
+  ]
+  predicted = first.argmax(axis=-1)
+  case.assertAlmostEqual(hits[0], np.mean(predicted == query_y), places=5)
+  case.assertAlmostEqual(
+    hits[1], np.mean(predicted == (query_y + 1) % subjects.WAYS), places=5
+  )
+
+
+def check_same_seed_same_history(case: Any, subject: subjects.Subject) -> None:
+  """Equal seeds give equal histories; other initial weights give another."""
+  histories = []
+  for seed in (0, 0, 1):
+    learner = subject.make()
+    if seed:
+      for variable in learner.model.trainable_variables:
+        variable.assign(variable * 1.5)
+    data = subject.dataset(batch=2)
+    histories.append(learner.fit(data, epochs=2, verbose=0).history["loss"])
+  case.assertEqual(histories[0], histories[1])
+  case.assertNotEqual(histories[0], histories[2])
+
+
+def check_task_order(case: Any, subject: subjects.Subject) -> None:
+  """The order of the tasks in a batch does not change the loss."""
+  inputs, query_y = subject.tasks()
+  reverse = {key: value[::-1] for key, value in inputs.items()}
+  learner = subject.make()
+  logits = learner.predict(inputs, verbose=0)
+  turned = learner.predict(reverse, verbose=0)[::-1]
+  np.testing.assert_allclose(logits, turned, rtol=1e-4, atol=1e-5)
+  losses = [
+    learner.evaluate(*batch, verbose=0, return_dict=True)["loss"]
+    for batch in ((inputs, query_y), (reverse, query_y[::-1]))
+  ]
+  case.assertAlmostEqual(losses[0], losses[1], places=5)
+
+
+def check_regression(case: Any, subject: subjects.Subject) -> None:
+  """Float targets of rank 2 per task train, in a model with one output."""
+  if subject.backbone != "mlp":
+    return
+  random = np.random.default_rng(0)
+  shape = (subjects.TASKS, 5)
+  inputs = {
+    "support_x": random.normal(size=(*shape, 1)).astype("float32"),
+    "support_y": random.normal(size=(*shape, 1)).astype("float32"),
+    "query_x": random.normal(size=(*shape, 1)).astype("float32"),
+  }
+  target = random.normal(size=(*shape, 1)).astype("float32")
+  model = models.mlp((1,), outputs=1, hidden=(8,))
+  kwargs = {**subject.init_kwargs, "inner_loss": "mse"}
+  learner = subject.learner_class(model, **kwargs)
+  learner.compile(optimizer=subject.optimizer())
+  history = learner.fit(inputs, target, epochs=5, verbose=0).history["loss"]
+  outputs = learner.predict(inputs, verbose=0)
+  case.assertEqual(outputs.shape, target.shape)
+  case.assertTrue(np.all(np.isfinite(history)))
+  tested = learner.evaluate(inputs, target, verbose=0, return_dict=True)
+  expected = np.mean((outputs - target) ** 2)
+  case.assertAlmostEqual(tested["loss"], expected, places=4)
+
+
+def check_unbuilt_model(case: Any, subject: subjects.Subject) -> None:
+  """A model without weights is refused with a sentence."""
+  model = keras.Sequential([keras.layers.Dense(subjects.WAYS)])
+  with case.assertRaisesRegex(ValueError, "must be built.*Received"):
+    subject.learner_class(model, **subject.init_kwargs)
+
+
+CHECKS = (
+  check_fit_lowers_loss,
+  check_loss_is_query_loss,
+  check_adapting_lowers_support_loss,
+  check_adapting_assigns_nothing,
+  check_query_labels_stay_out,
+  check_same_seed_same_history,
+  check_task_order,
+  check_regression,
+  check_unbuilt_model,
+)

@@ -1,0 +1,17 @@
+"""The types that the parts of tfmeta hand to each other."""
+
+from collections.abc import Callable
+from typing import Any
+from typing import Literal
+
+import tensorflow as tf
+
+# One tensor per variable of a model, in the order of its list.
+Weights = list[tf.Tensor]
+State = list[tf.Tensor]
+
+# `(weights, step) -> scalar loss`; `step` counts inner steps from 0.
+SupportLoss = Callable[[Weights, Any], tf.Tensor]
+
+Reduction = Literal["mean", "sum", "sum_over_ways"]
+TaskMap = Literal["auto", "map", "vectorize", "unroll"]

@@ -1,0 +1,1 @@
+"""One command per algorithm: trains, evaluates, draws and exports."""

@@ -1,0 +1,42 @@
+"""Trains ANIL: MAML that adapts only the head of the net.
+
+  python -m trainers.anil
+  python -m trainers.anil --adapted=block_4,head --workdir=runs/two_layers
+
+Expected figures, published and measured, are in trainers/README.md.
+"""
+
+from absl import flags as absl_flags
+
+from trainers import command
+from trainers import flags
+
+
+def define(flag_values=absl_flags.FLAGS) -> None:
+  """Defines the flags."""
+  flags.define("anil", flag_values=flag_values)
+  absl_flags.DEFINE_list(
+    "adapted",
+    None,
+    "Names of the layers that the inner loop adapts; the head if not given.",
+    flag_values=flag_values,
+  )
+  absl_flags.DEFINE_bool(
+    "first_order",
+    False,
+    "Whether inner gradients are constants to the outer one.",
+    flag_values=flag_values,
+  )
+
+
+def main(_) -> None:
+  """Runs what the flags say."""
+  settings = flags.read("anil", "ANIL", own=["adapted", "first_order"])
+  from trainers import training  # TensorFlow loads here: --help stays quick.
+
+  training.run(settings)
+
+
+if __name__ == "__main__":
+  define()
+  command.run(main)

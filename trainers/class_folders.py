@@ -1,0 +1,46 @@
+"""Divides a folder of class folders into training, validation and test."""
+
+import pathlib
+import random
+
+SPLITS = ("train", "validation", "test")
+
+_SHARE = 0.2  # Of the classes, to validate on; as many again to test on.
+
+
+def folder_of(settings, split) -> pathlib.Path:
+  """The folder with the class folders of a split.
+
+  It is the one of that name in the data set, if there is one. Otherwise the
+  classes are divided at random, always in the same way, and the workdir gets a
+  folder `classes` with links that shows which went where.
+  """
+  path = pathlib.Path(settings.dataset).expanduser()
+  if all((path / name).is_dir() for name in SPLITS):
+    return path / split
+  folder = pathlib.Path(settings.workdir) / "classes" / split
+  folder.mkdir(parents=True, exist_ok=True)
+  for name in _divide(path, settings.ways)[split]:
+    link = folder / name
+    if not link.is_symlink():
+      link.symlink_to((path / name).resolve())
+  return folder
+
+
+def _divide(path, ways):
+  names = sorted(
+    p.name for p in path.iterdir() if p.is_dir() and p.name[0] != "."
+  )
+  held_back = max(ways, round(_SHARE * len(names)))
+  if len(names) < 2 * held_back + ways:
+    raise ValueError(
+      f"`dataset` must have at least {3 * ways} class folders, {ways} each to "
+      "train, validate and test on. "
+      f"Received: dataset={str(path)!r}, which has {len(names)}"
+    )
+  random.Random(0).shuffle(names)
+  return {
+    "test": names[:held_back],
+    "validation": names[held_back : 2 * held_back],
+    "train": names[2 * held_back :],
+  }

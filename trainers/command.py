@@ -1,0 +1,57 @@
+"""Runs a trainer's `main`, and says in one sentence what was wrong."""
+
+import functools
+import os
+import sys
+
+from absl import app
+from absl import flags
+from absl import logging
+
+# How TensorFlow begins messages of errors that building a graph ran into.
+_IN_A_GRAPH = "in user code"
+
+INTERRUPTED = 130  # What a shell reports for Ctrl-C.
+
+
+def run(main) -> None:
+  """Parses the flags, runs `main` and exits."""
+  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+  app.run(functools.partial(attempt, main))
+
+
+def attempt(main, arguments) -> int | None:
+  """Runs `main`; returns the exit code.
+
+  What a user can put right (a wrong flag, missing data, a full disk, a loss
+  gone NaN) becomes one sentence on standard error and exit code 1; with
+  --verbosity=1 the traceback comes too. Anything else is a fault of the program
+  and keeps its traceback.
+  """
+  if len(arguments) > 1:
+    return _fail(f"Flags begin with --. Received: {arguments[1]}")
+  if not flags.FLAGS["verbosity"].present:
+    logging.set_verbosity(logging.WARNING)
+  try:
+    return main(arguments)
+  except KeyboardInterrupt:
+    _fail("Stopped; the same command goes on after the last finished epoch.")
+    return INTERRUPTED
+  except (ValueError, OSError, ArithmeticError) as error:
+    if str(error).startswith(_IN_A_GRAPH):
+      raise
+    logging.debug("Where it happened:", exc_info=True)
+    return _fail(_sentence(error))
+
+
+def _fail(sentence):
+  print(f"error: {sentence}", file=sys.stderr)
+  return 1
+
+
+def _sentence(error):
+  """The message of `error`, on one line."""
+  if isinstance(error, OSError) and error.strerror:
+    where = f": {error.filename}" if error.filename else ""
+    return f"{error.strerror}{where}"
+  return " ".join(str(error).split()) or type(error).__name__

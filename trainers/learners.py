@@ -1,0 +1,81 @@
+"""The learner of a run, built and compiled."""
+
+import keras
+import tensorflow as tf
+
+import tfmeta
+
+
+def build(settings, elements) -> tfmeta.MetaLearner:
+  """The compiled learner for tasks of the structure `elements`."""
+  strategy = _strategy(settings)
+  keras.utils.set_random_seed(settings.seed)
+  with strategy.scope():
+    learner = _learner(settings, *elements)
+    learner.compile(
+      optimizer=_optimizer(settings),
+      metrics=None if settings.is_regression else ["accuracy"],
+      steps_per_execution=settings.steps_per_execution,
+    )
+  return learner
+
+
+def _learner(settings, inputs, targets):
+  shape = inputs["support_x"].shape[2:]
+  if settings.is_regression:
+    model = tfmeta.models.mlp(
+      shape, outputs=targets.shape[-1], hidden=settings.hidden
+    )
+  else:
+    model = tfmeta.models.conv4(
+      shape,
+      ways=settings.ways,
+      filters=settings.filters,
+      pooling=settings.pooling,
+      scale=settings.scale,
+      head_input=settings.head_input,
+      normalization="none" if settings.normalization == "none" else "batch",
+    )
+  return getattr(tfmeta, settings.algorithm)(
+    model,
+    inner_steps=settings.inner_steps,
+    inner_learning_rate=settings.inner_learning_rate,
+    eval_inner_steps=settings.eval_inner_steps,
+    inner_loss="mse" if settings.is_regression else None,
+    inner_loss_reduction=settings.inner_loss_reduction,
+    normalization=settings.normalization,
+    task_map=settings.task_map,
+    seed=settings.seed,
+    **settings.own,
+  )
+
+
+def _optimizer(settings):
+  kinds = {"adam": keras.optimizers.Adam, "sgd": keras.optimizers.SGD}
+  return kinds[settings.optimizer](
+    _learning_rate(settings), clipvalue=settings.clipvalue
+  )
+
+
+def _learning_rate(settings):
+  rate = settings.learning_rate
+  updates = settings.epochs * settings.steps_per_epoch
+  schedules = keras.optimizers.schedules
+  if settings.learning_rate_decay == "linear":
+    return schedules.PolynomialDecay(rate, updates, end_learning_rate=0.0)
+  if settings.learning_rate_decay == "cosine":
+    return schedules.CosineDecay(rate, updates)
+  return rate
+
+
+def _strategy(settings):
+  if settings.strategy == "none":
+    return tf.distribute.get_strategy()
+  strategy = tf.distribute.MirroredStrategy()
+  replicas = strategy.num_replicas_in_sync
+  if settings.meta_batch_size % replicas:
+    raise ValueError(
+      f"`meta_batch_size` must be a multiple of the {replicas} devices. "
+      f"Received: meta_batch_size={settings.meta_batch_size}"
+    )
+  return strategy

@@ -1,0 +1,36 @@
+"""Trains Meta-SGD: MAML that also learns the inner rate of every weight.
+
+  python -m trainers.meta_sgd
+  python -m trainers.meta_sgd --dataset=omniglot --workdir=runs/omniglot
+
+Expected figures, published and measured, are in trainers/README.md.
+"""
+
+from absl import flags as absl_flags
+
+from trainers import command
+from trainers import flags
+
+
+def define(flag_values=absl_flags.FLAGS) -> None:
+  """Defines the flags."""
+  flags.define("meta_sgd", flag_values=flag_values)
+  absl_flags.DEFINE_bool(
+    "first_order",
+    False,
+    "Whether inner gradients are constants to the outer one.",
+    flag_values=flag_values,
+  )
+
+
+def main(_) -> None:
+  """Runs what the flags say."""
+  settings = flags.read("meta_sgd", "MetaSGD", own=["first_order"])
+  from trainers import training  # TensorFlow loads here: --help stays quick.
+
+  training.run(settings)
+
+
+if __name__ == "__main__":
+  define()
+  command.run(main)

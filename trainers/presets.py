@@ -1,0 +1,122 @@
+"""Published settings, and those a data set needs, as values of flags.
+
+What the command line says goes before a preset, and a preset before the
+defaults of its data set. Published inner learning rates belong to the reduction
+of the released code: there the classification loss that the inner gradient is
+taken of is the sum over the support set divided by the shots, here
+`sum_over_ways`.
+"""
+
+from typing import Any
+
+# Applied whenever the data set is chosen.
+DATASETS: dict[str, dict[str, Any]] = {
+  "sinusoid": {
+    "ways": None,
+    "shots": 10,
+    "query_shots": 10,
+    "inner_learning_rate": 0.01,
+    "meta_batch_size": 25,
+    "steps_per_epoch": 1000,
+    "epochs": 10,
+    "steps_per_execution": 100,
+    "learning_rate_decay": "none",
+  },
+}
+
+_MAML_CODE = "github.com/cbfinn/maml (main.py), a7f45f1"
+_REPTILE_CODE = "github.com/openai/supervised-reptile (README), 8f2b71c"
+
+_MAML_OMNIGLOT = {
+  "dataset": "omniglot",
+  "filters": 64,
+  "rotations": "per_task",
+  "pooling": "stride",
+  "scale": False,
+  "head_input": "mean",
+  "inner_loss_reduction": "sum_over_ways",
+  "learning_rate": 0.001,
+  "learning_rate_decay": "none",
+  "steps_per_epoch": 500,
+  "epochs": 120,
+}
+
+_MAML_5_WAYS = {
+  **_MAML_OMNIGLOT,
+  "ways": 5,
+  "meta_batch_size": 32,
+  "inner_steps": 1,
+  "eval_inner_steps": 3,
+  "inner_learning_rate": 0.4,
+}
+
+_MAML_20_WAYS = {
+  **_MAML_OMNIGLOT,
+  "ways": 20,
+  "meta_batch_size": 16,
+  "inner_steps": 5,
+  "eval_inner_steps": 5,
+  "inner_learning_rate": 0.1,
+}
+
+_MAML = {
+  "omniglot_5way_1shot": {**_MAML_5_WAYS, "shots": 1, "train_query_shots": 1},
+  "omniglot_5way_5shot": {**_MAML_5_WAYS, "shots": 5, "train_query_shots": 5},
+  "omniglot_20way_1shot": {**_MAML_20_WAYS, "shots": 1, "train_query_shots": 1},
+  "omniglot_20way_5shot": {**_MAML_20_WAYS, "shots": 5, "train_query_shots": 5},
+  "sinusoid_10shot": {
+    "dataset": "sinusoid",
+    "shots": 10,
+    "query_shots": 10,
+    "hidden": [40, 40],
+    "inner_steps": 1,
+    "inner_learning_rate": 0.01,
+    "meta_batch_size": 25,
+    "learning_rate": 0.001,
+    "epochs": 70,
+  },
+}
+
+_REPTILE_5_WAYS = {
+  "dataset": "omniglot",
+  "ways": 5,
+  "filters": 64,
+  "pooling": "stride",
+  "train_shots": 10,
+  "train_query_shots": 1,
+  "inner_optimizer": "adam",
+  "inner_learning_rate": 0.001,
+  "inner_steps": 5,
+  "support_batch_size": 10,
+  "eval_inner_steps": 50,
+  "meta_batch_size": 5,
+  "optimizer": "sgd",
+  "learning_rate": 1.0,
+  "learning_rate_decay": "linear",
+  "steps_per_epoch": 1000,
+  "epochs": 100,
+}
+
+_REPTILE_20_WAYS = {
+  **_REPTILE_5_WAYS,
+  "ways": 20,
+  "inner_learning_rate": 0.0005,
+  "inner_steps": 10,
+  "support_batch_size": 20,
+  "epochs": 200,
+}
+
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+  "maml": _MAML,
+  "fomaml": _MAML,
+  "anil": {},
+  "meta_sgd": {},
+  "reptile": {
+    "omniglot_5way_1shot": {**_REPTILE_5_WAYS, "shots": 1},
+    "omniglot_5way_5shot": {**_REPTILE_5_WAYS, "shots": 5},
+    "omniglot_20way_1shot": {**_REPTILE_20_WAYS, "shots": 1},
+    "omniglot_20way_5shot": {**_REPTILE_20_WAYS, "shots": 5},
+  },
+}
+
+SOURCES = {"maml": _MAML_CODE, "fomaml": _MAML_CODE, "reptile": _REPTILE_CODE}

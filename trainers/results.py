@@ -1,0 +1,66 @@
+"""The figures of a run, as they are written and printed."""
+
+import importlib.metadata
+import platform
+import sys
+from typing import Any
+
+import tfmeta
+from trainers import datasets
+
+_PACKAGES = ("tensorflow", "keras", "numpy")
+
+
+def evaluate(settings, learner, checkpoint) -> tuple[Any, dict[str, Any]]:
+  """Figures on test tasks, and what `result.json` holds.
+
+  Returns:
+    As `measure`; the dict also has `seconds`: the time all finished epochs
+    took, validation included, over all starts of the run. What a kill made a
+    run do twice counts once.
+  """
+  result, figures = measure(settings, learner, "test", settings.eval_tasks)
+  return result, {
+    **figures,
+    "epochs": checkpoint.epoch,
+    "best_epoch": checkpoint.best_epoch,
+    "seconds": round(sum(checkpoint.history["seconds"]), 1),
+    "history": checkpoint.history,
+  }
+
+
+def measure(settings, learner, split, count) -> tuple[Any, dict[str, Any]]:
+  """Evaluates a learner on the first `count` tasks of a split.
+
+  Returns:
+    A `tfmeta.evaluation.EvaluationResult`, and the same as a dict together with
+    what is needed to get it again.
+  """
+  result = tfmeta.evaluate(
+    learner,
+    datasets.evaluation_tasks(settings, split, count),
+    nearest_neighbour=not settings.is_regression,
+  )
+  return result, {
+    "trainer": settings.algorithm,
+    "dataset": settings.dataset,
+    "split": split,
+    **result.to_dict(),
+    "seed": settings.seed,
+    "inner_steps": settings.inner_steps,
+    "train_shots": settings.train_shots or settings.shots,
+    "train_query_shots": settings.train_query_shots or settings.query_shots,
+    "parameters": learner.model.count_params(),
+    "versions": _versions(),
+    "machine": f"{platform.machine()}, {platform.platform(terse=True)}",
+    "command": " ".join(["python", *sys.orig_argv[1:]]),
+  }
+
+
+def _versions():
+  versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+  return {
+    "tfmeta": tfmeta.__version__,
+    "python": platform.python_version(),
+    **versions,
+  }

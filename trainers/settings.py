@@ -1,0 +1,165 @@
+"""What a run is told, as plain values; the flags are made from it."""
+
+import dataclasses
+import typing
+from typing import Any
+
+
+def _option(default, help, choices=None) -> Any:
+  metadata = {"help": help, "choices": choices}
+  return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """All settings of a run.
+
+  Fields with a default are flags of every trainer, and `python -m trainers.maml
+  --help` explains them; those named like an argument of a learner, a model or
+  `compile` have its meaning.
+
+  Attributes:
+    algorithm: Name of a learner in `tfmeta`, such as `"MAML"`.
+    own: Constructor arguments of that learner which others do not have.
+  """
+
+  algorithm: str
+  own: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+  dataset: str = _option(
+    "glyphs",
+    "glyphs, omniglot, sinusoid, or a directory with a folder of images for "
+    "each class.",
+  )
+  data_dir: str | None = _option(
+    None, "Where TFDS keeps its data sets; its own default if not given."
+  )
+  rotations: str | None = _option(
+    None,
+    "What is made of turned characters of omniglot: classes, for all splits, "
+    "if not given.",
+    ["as_classes", "per_task", "none"],
+  )
+  size: int | None = _option(
+    None,
+    "Height and width to which images are scaled; 28 for omniglot and 84 for a "
+    "directory if not given.",
+  )
+  channels: int = _option(3, "1 for grey, 3 for colour, for a directory.")
+  ways: int | None = _option(
+    5, "Classes in a task. Leave it out for regression."
+  )
+  shots: int = _option(1, "Support examples per class.")
+  query_shots: int = _option(15, "Query examples per class.")
+  train_shots: int | None = _option(
+    None, "Support examples per class in training; --shots if not given."
+  )
+  train_query_shots: int | None = _option(
+    None, "Query examples per class in training; --query_shots if not given."
+  )
+
+  filters: int = _option(32, "Filters of each convolution, for images.")
+  pooling: str = _option(
+    "stride",
+    "What halves the image after each convolution.",
+    ["max", "average", "stride"],
+  )
+  scale: bool = _option(
+    True, "Whether normalisation learns a scale beside its shift."
+  )
+  head_input: str = _option(
+    "flatten", "What the last layer sees of the image.", ["flatten", "mean"]
+  )
+  hidden: list[int] = _option(
+    (40, 40), "Units of the hidden layers, for regression."
+  )
+
+  inner_steps: int = _option(1, "Inner steps in training.")
+  inner_learning_rate: float = _option(0.1, "Step size of the inner loop.")
+  eval_inner_steps: int | None = _option(
+    None, "Inner steps in evaluation; --inner_steps if not given."
+  )
+  inner_loss_reduction: str = _option(
+    "mean",
+    "How the inner loss is reduced over the support set.",
+    ["mean", "sum", "sum_over_ways"],
+  )
+  normalization: str | None = _option(
+    None,
+    "Statistics of batch normalisation for query examples; `none` takes the "
+    "normalisation out of the net. transductive for images if not given.",
+    ["transductive", "support_stats", "none"],
+  )
+  task_map: str = _option(
+    "auto",
+    "How tasks are batched.",
+    ["auto", "map", "vectorize", "unroll"],
+  )
+
+  meta_batch_size: int = _option(8, "Tasks in each update.")
+  steps_per_epoch: int = _option(100, "Updates in each epoch.")
+  epochs: int = _option(10, "Epochs. A checkpoint is written after each.")
+  steps_per_execution: int = _option(1, "Updates in each call of the graph.")
+  optimizer: str = _option("adam", "Outer optimizer.", ["adam", "sgd"])
+  learning_rate: float = _option(0.001, "Of the outer optimizer.")
+  learning_rate_decay: str = _option(
+    "none",
+    "How the learning rate falls, to zero, over the whole run.",
+    ["none", "linear", "cosine"],
+  )
+  clipvalue: float | None = _option(
+    None, "Bound of each entry of the outer gradient."
+  )
+  validation_tasks: int = _option(
+    100, "Tasks after each epoch; the best epoch by them is kept."
+  )
+  eval_tasks: int = _option(600, "Test tasks at the end.")
+
+  workdir: str = _option("", "Where all is written, and resumed from.")
+  seed: int = _option(0, "Of the initial weights and the training tasks.")
+  strategy: str = _option(
+    "none", "How devices share the work.", ["none", "mirrored"]
+  )
+
+  def __post_init__(self) -> None:
+    for field in options():
+      if kind_of(field) is int:
+        _check_least(field.name, getattr(self, field.name), 0)
+    for name in _AT_LEAST_ONE:
+      _check_least(name, getattr(self, name), 1)
+    if not self.workdir:
+      raise ValueError("`workdir` must be given: it is where all is written.")
+
+  @property
+  def is_regression(self) -> bool:
+    """Whether tasks have targets instead of classes."""
+    return self.dataset == "sinusoid"
+
+
+_AT_LEAST_ONE = (
+  "meta_batch_size",
+  "steps_per_epoch",
+  "epochs",
+  "steps_per_execution",
+  "validation_tasks",
+  "eval_tasks",
+  "filters",
+)
+
+
+def options() -> list[dataclasses.Field]:
+  """Fields of `Settings` that are flags."""
+  return [f for f in dataclasses.fields(Settings) if "help" in f.metadata]
+
+
+def kind_of(option) -> type:
+  """The type of an option's values: `int` for `int | None`."""
+  kinds = typing.get_args(option.type) or (option.type,)
+  return list if option.type == list[int] else kinds[0]
+
+
+def _check_least(name, value, least):
+  if isinstance(value, int) and value < least:
+    raise ValueError(
+      f"`{name}` must be at least {least}. Received: {name}={value}"
+    )

@@ -1,0 +1,118 @@
+"""A run from its first task to the exported learner."""
+
+import shutil
+import sys
+from typing import Any
+
+import keras
+
+import tfmeta
+from trainers import datasets
+from trainers import figures
+from trainers import learners
+from trainers import progress
+from trainers import results
+from trainers import workdir
+
+
+def run(settings) -> dict[str, Any]:
+  """Trains, evaluates, draws and exports; goes on where a killed run stopped.
+
+  Args:
+    settings: A `Settings`.
+
+  Returns:
+    What is written to `result.json`.
+
+  Raises:
+    ValueError: If a setting is wrong, or the folder is another run's.
+    OSError: If data are missing, or the disk is full.
+    ArithmeticError: If the loss is no longer finite.
+  """
+  with workdir.claim(settings) as folder:
+    learner, checkpoint = train(settings, folder)
+    checkpoint.load_best(learner)
+    return report(settings, folder, learner, checkpoint)
+
+
+def train(settings, folder) -> tuple[Any, tfmeta.callbacks.Checkpoint]:
+  """Trains to the last epoch, from where the checkpoints in `folder` are.
+
+  Returns:
+    The learner with the weights of the last epoch, and its `Checkpoint`.
+  """
+  validation = datasets.evaluation_tasks(
+    settings, "validation", settings.validation_tasks
+  )
+  learner = learners.build(settings, validation.element_spec)
+  checkpoint = _checkpoint(settings, folder)
+  done = checkpoint.restore(learner)
+  if done:
+    _say(f"Going on after {done} of {settings.epochs} epochs.")
+  if done < settings.epochs:
+    _fit(settings, folder, learner, checkpoint, validation)
+  return learner, checkpoint
+
+
+def _checkpoint(settings, folder):
+  regression = settings.is_regression
+  return tfmeta.callbacks.Checkpoint(
+    folder / "checkpoints",
+    monitor="val_loss" if regression else "val_accuracy",
+    mode="min" if regression else "max",
+  )
+
+
+def _fit(settings, folder, learner, checkpoint, validation):
+  done = checkpoint.epoch
+  learner.fit(
+    datasets.training_tasks(settings, start=done * settings.steps_per_epoch),
+    steps_per_epoch=settings.steps_per_epoch,
+    epochs=settings.epochs,
+    initial_epoch=done,
+    validation_data=validation,
+    callbacks=[
+      tfmeta.callbacks.TerminateOnDivergence(),
+      keras.callbacks.TensorBoard(folder / "logs", write_graph=False),
+      checkpoint,
+      progress.Progress(),
+    ],
+    shuffle=False,
+    verbose=0,
+  )
+
+
+def report(settings, folder, learner, checkpoint) -> dict[str, Any]:
+  """Saves, evaluates, draws and exports a trained learner."""
+  with workdir.replacing(folder / workdir.LEARNER) as path:
+    learner.save(path)
+  _say(f"Evaluating on {settings.eval_tasks} test tasks ...")
+  measured, result = results.evaluate(settings, learner, checkpoint)
+  workdir.write_json(folder / workdir.RESULT, result)
+  figures.draw_learning_curve(folder, checkpoint.history)
+  figures.draw_tasks(folder, settings, learner)
+  _export(folder, learner)
+  print(measured)
+  print(f"Written to {folder}: {', '.join(_WRITTEN)}.")
+  return result
+
+
+_WRITTEN = (
+  workdir.RESULT,
+  figures.LEARNING_CURVE,
+  figures.TASKS,
+  workdir.LEARNER,
+  workdir.SAVED_MODEL,
+)
+
+
+def _export(folder, learner):
+  temporary = folder / f"unfinished_{workdir.SAVED_MODEL}"
+  shutil.rmtree(temporary, ignore_errors=True)
+  learner.export(temporary)
+  shutil.rmtree(folder / workdir.SAVED_MODEL, ignore_errors=True)
+  temporary.rename(folder / workdir.SAVED_MODEL)
+
+
+def _say(line):
+  print(line, file=sys.stderr, flush=True)
