@@ -1,5 +1,6 @@
 """Runs a trainer's `main`, and says in one sentence what was wrong."""
 
+import errno
 import functools
 import os
 import sys
@@ -53,5 +54,7 @@ def _sentence(error):
   """The message of `error`, on one line."""
   if isinstance(error, OSError) and error.strerror:
     where = f": {error.filename}" if error.filename else ""
-    return f"{error.strerror}{where}"
+    full = error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+    advice = ". Make room and start the run again." if full else ""
+    return f"{error.strerror}{where}{advice}"
   return " ".join(str(error).split()) or type(error).__name__

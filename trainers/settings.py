@@ -55,7 +55,7 @@ class Settings:
     None, "Support examples per class in training; --shots if not given."
   )
   train_query_shots: int | None = _option(
-    None, "Query examples per class in training; --query_shots if not given."
+    5, "Query examples per class in training; as --query_shots if 0."
   )
 
   filters: int = _option(32, "Filters of each convolution, for images.")
@@ -75,7 +75,7 @@ class Settings:
   )
 
   inner_steps: int = _option(1, "Inner steps in training.")
-  inner_learning_rate: float = _option(0.1, "Step size of the inner loop.")
+  inner_learning_rate: float = _option(0.4, "Step size of the inner loop.")
   eval_inner_steps: int | None = _option(
     None, "Inner steps in evaluation; --inner_steps if not given."
   )
@@ -101,9 +101,9 @@ class Settings:
   epochs: int = _option(10, "Epochs. A checkpoint is written after each.")
   steps_per_execution: int = _option(1, "Updates in each call of the graph.")
   optimizer: str = _option("adam", "Outer optimizer.", ["adam", "sgd"])
-  learning_rate: float = _option(0.001, "Of the outer optimizer.")
+  learning_rate: float = _option(0.003, "Of the outer optimizer.")
   learning_rate_decay: str = _option(
-    "none",
+    "cosine",
     "How the learning rate falls, to zero, over the whole run.",
     ["none", "linear", "cosine"],
   )

@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 import tfmeta
 from trainers import datasets
@@ -26,13 +27,16 @@ def run(settings) -> dict[str, Any]:
 
   Raises:
     ValueError: If a setting is wrong, or the folder is another run's.
-    OSError: If data are missing, or the disk is full.
+    OSError: If data are missing, or disk or memory are full.
     ArithmeticError: If the loss is no longer finite.
   """
   with workdir.claim(settings) as folder:
-    learner, checkpoint = train(settings, folder)
-    checkpoint.load_best(learner)
-    return report(settings, folder, learner, checkpoint)
+    try:
+      learner, checkpoint = train(settings, folder)
+      checkpoint.load_best(learner)
+      return report(settings, folder, learner, checkpoint)
+    except tf.errors.ResourceExhaustedError as error:  # Of disk, or memory.
+      raise OSError(error.message.splitlines()[0]) from error
 
 
 def train(settings, folder) -> tuple[Any, tfmeta.callbacks.Checkpoint]:
@@ -108,10 +112,12 @@ _WRITTEN = (
 
 def _export(folder, learner):
   temporary = folder / f"unfinished_{workdir.SAVED_MODEL}"
-  shutil.rmtree(temporary, ignore_errors=True)
-  learner.export(temporary)
-  shutil.rmtree(folder / workdir.SAVED_MODEL, ignore_errors=True)
-  temporary.rename(folder / workdir.SAVED_MODEL)
+  try:
+    learner.export(temporary)
+    shutil.rmtree(folder / workdir.SAVED_MODEL, ignore_errors=True)
+    temporary.rename(folder / workdir.SAVED_MODEL)
+  finally:
+    shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _say(line):

@@ -15,7 +15,7 @@ def make_update(case: workload.Case) -> measure.Update:
 
   def task_loss(weights, support_x, support_y, query_x, query_y):
     adapted = _adapt(case, weights, support_x, support_y)
-    return torch_network.loss(case, adapted, query_x, query_y)
+    return _loss(case, adapted, query_x, query_y)
 
   def batch_loss(weights):
     losses = torch.vmap(task_loss, in_dims=(None, 0, 0, 0, 0))(weights, *batch)
@@ -32,11 +32,13 @@ def make_update(case: workload.Case) -> measure.Update:
   return update
 
 
+def _loss(case, weights, x, y):
+  return torch_network.loss(case, weights, x, y, stock_norm=False)
+
+
 def _adapt(case, weights, x, y):
   for _ in range(case.inner_steps):
-    gradients = torch.func.grad(lambda w: torch_network.loss(case, w, x, y))(
-      weights
-    )
+    gradients = torch.func.grad(lambda w: _loss(case, w, x, y))(weights)
     if case.first_order:
       gradients = [g.detach() for g in gradients]
     rate = case.inner_learning_rate

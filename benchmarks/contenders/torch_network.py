@@ -36,11 +36,18 @@ def loss(
   weights: list[torch.Tensor],
   x: torch.Tensor,
   y: torch.Tensor,
+  *,
+  stock_norm: bool = True,
 ) -> torch.Tensor:
-  """Mean loss of a set of examples."""
+  """Mean loss of a set of examples.
+
+  `stock_norm` chooses PyTorch's batch normalisation over a written-out one. In
+  2.13 its second derivatives are right, but not under `torch.func`.
+  """
   if case.ways is None:
     return torch.nn.functional.mse_loss(_mlp(weights, x), y)
-  return torch.nn.functional.cross_entropy(_conv4(weights, x), y)
+  normalize = _stock_norm if stock_norm else _written_norm
+  return torch.nn.functional.cross_entropy(_conv4(weights, x, normalize), y)
 
 
 def _mlp(weights, x):
@@ -50,21 +57,26 @@ def _mlp(weights, x):
   return x @ kernel + bias
 
 
-def _conv4(weights, x):
+def _conv4(weights, x, normalize):
   *blocks, kernel, bias = weights
   for i in range(0, len(blocks), 4):
     x = torch.nn.functional.conv2d(x, blocks[i], blocks[i + 1], padding=1)
-    x = torch.nn.functional.batch_norm(
-      x,
-      running_mean=None,
-      running_var=None,
-      weight=blocks[i + 2],
-      bias=blocks[i + 3],
-      training=True,
-      eps=workload.NORM_EPSILON,
-    )
+    x = normalize(x, blocks[i + 2], blocks[i + 3])
     x = torch.nn.functional.max_pool2d(torch.relu(x), 2)
   return x.flatten(1) @ kernel + bias
+
+
+def _stock_norm(x, scale, shift):
+  return torch.nn.functional.batch_norm(
+    x, None, None, scale, shift, training=True, eps=workload.NORM_EPSILON
+  )
+
+
+def _written_norm(x, scale, shift):
+  mean = x.mean((0, 2, 3), keepdim=True)
+  variance = ((x - mean) ** 2).mean((0, 2, 3), keepdim=True)
+  scale = scale[:, None, None] * torch.rsqrt(variance + workload.NORM_EPSILON)
+  return (x - mean) * scale + shift[:, None, None]
 
 
 def _layout(weight):

@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 import tfmeta
-from tfmeta.testing import execution_exam
+from tfmeta.testing.exam import execution
 
 ROWS = (
   (tfmeta.MAML, {"inner_learning_rate": 0.1}),
@@ -33,5 +33,5 @@ if __name__ == "__main__":
   if not tf.config.get_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0]
   ):
-    execution_exam.two_logical_cpus()
+    execution.two_logical_cpus()
   absltest.main()

@@ -14,6 +14,7 @@ import tensorflow as tf
 import tfmeta
 from tfmeta import layers
 from tfmeta import models
+from tfmeta.layers import copying
 
 WAYS = 3
 STEP = 1e-5
@@ -65,7 +66,7 @@ def _stock(model):
       }
     return config
 
-  return layers.rebuild(model, edit)
+  return copying.rebuild(model, edit)
 
 
 def _task():

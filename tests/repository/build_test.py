@@ -26,7 +26,8 @@ class BuildTest(absltest.TestCase):
       text.splitlines(), build_file.text().splitlines(), "BUILD", "imports", n=1
     )
     found = "\n".join(differences)
-    self.assertEmpty(found, "BUILD is out of date: run `make build_file`.")
+    if found:
+      self.fail(f"BUILD is out of date: run `make build_file`.\n{found}")
 
   def test_every_test_file_is_a_test_of_its_own(self):
     tests = [n for n, (kind, _) in rules().items() if kind == "py_test"]

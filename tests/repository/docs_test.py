@@ -13,7 +13,12 @@ from absl.testing import parameterized
 import numpy as np
 import source_tree
 
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+DOCUMENTS = (
+  "README.md",
+  "CONTRIBUTING.md",
+  "CHANGELOG.md",
+  "trainers/README.md",
+)
 
 # The README's programs run as they stand but for the sizes.
 SMALLER = {
@@ -76,7 +81,8 @@ class DocumentsTest(parameterized.TestCase):
     prose = re.sub(r"^```.*?^```", "", read(name), flags=re.M | re.S)
     for link in re.findall(r"\]\(([^)#\s]+)", prose):
       if not link.startswith("https://"):
-        self.assertTrue((source_tree.ROOT / link).exists(), link)
+        folder = (source_tree.ROOT / name).parent
+        self.assertTrue((folder / link).exists(), link)
 
   @parameterized.parameters(*DOCUMENTS)
   def test_named_files_exist(self, name):
@@ -117,7 +123,6 @@ class VersionTest(absltest.TestCase):
     version = re.search(r'__version__ = "(.+)"', read("tfmeta/__init__.py"))[1]
     self.assertIn(f"\nversion: {version}\n", read("CITATION.cff"))
     self.assertIn(f'version = "{version}"', read("MODULE.bazel"))
-    self.assertIn(f"[{version}]", read("CHANGELOG.md"))
 
 
 def modules_with_examples():

@@ -38,7 +38,7 @@ SPECIAL_CASES = {
 }
 
 # What all algorithms share is not an algorithm itself.
-SHARED_BY_ALGORITHMS = {"base", "settings", "task_batch"}
+SHARED_BY_ALGORITHMS = {"base", "one_task", "settings", "task_batch"}
 
 OUTSIDE = {
   "tfmeta": {"absl", "keras", "numpy", "tensorflow"},
@@ -73,7 +73,8 @@ def is_allowed(importer, imported):
 
 def is_allowed_inside(importer, imported):
   """Whether two files of the same folder may be joined."""
-  if imported.endswith("/__init__.py"):
+  folder, is_package = re.subn(r"__init__\.py$", "", imported)
+  if is_package and importer.startswith(folder):
     return False
   if importer.endswith("/__init__.py") or part(importer) != "algorithms":
     return True
@@ -180,6 +181,7 @@ class RulesTest(parameterized.TestCase):
     ("tfmeta/evaluation.py", "tfmeta/algorithms/base.py"),
     ("tfmeta/testing/second_order.py", "tfmeta/layers/exact.py"),
     ("tfmeta/__init__.py", "tfmeta/algorithms/maml.py"),
+    ("tfmeta/testing/learner_test_case.py", "tfmeta/testing/exam/__init__.py"),
   )
   def test_down_is_allowed(self, importer, imported):
     self.assertTrue(is_allowed(importer, imported))

@@ -27,7 +27,10 @@ class CommandTest(parameterized.TestCase):
     (callbacks.DivergenceError("NaN at update 3."), "NaN at update 3."),
     (callbacks.CheckpointError("No room."), "No room."),
     (FileNotFoundError("No data in /x."), "No data in /x."),
-    (OSError(28, "No space left", "/x/y"), "No space left: /x/y"),
+    (
+      OSError(28, "No space left", "/x/y"),
+      "No space left: /x/y. Make room and start the run again.",
+    ),
     (PermissionError(13, "Permission denied"), "Permission denied"),
   )
   def test_what_a_user_can_put_right_is_one_sentence(self, error, sentence):

@@ -1,5 +1,6 @@
 """The task axis and the training step, where a learner meets Keras."""
 
+from collections.abc import Callable
 from collections.abc import Iterator
 import contextlib
 import dataclasses
@@ -42,13 +43,32 @@ class TaskBatchModel(keras.Model):
   meta_loss_tracker: keras.metrics.Mean | None = None
 
   def call(self, inputs: Any, training: bool | None = None) -> tf.Tensor:
-    def one_task(index: tf.Tensor, *task: tf.Tensor) -> tf.Tensor:
-      support_x, support_y, query_x = task
-      with self._in_pass(TaskPass(training=False, step=-1, index=index)):
-        return self.predict_with(self.adapt(support_x, support_y), query_x)
+    def one_task(
+      support_x: tf.Tensor, support_y: tf.Tensor, query_x: tf.Tensor
+    ) -> tf.Tensor:
+      return self.predict_with(self.adapt(support_x, support_y), query_x)
 
-    tasks = self._indexed(self._checked_tasks(inputs))
-    return task_map.map_tasks(one_task, tasks, self._method())
+    return self.for_each_task(one_task, self._checked_tasks(inputs))
+
+  def for_each_task(
+    self, fn: Callable[..., Any], tasks: tuple[tf.Tensor, ...]
+  ) -> Any:
+    """Applies `fn` to each of a batch of tasks, outside of training.
+
+    Args:
+      fn: Maps the slices of `tasks` for one task to a structure of tensors; it
+        may call `adapt`, `adaptation_path` and `predict_with`.
+      tasks: Tensors `[T, ...]`.
+
+    Returns:
+      The structure of `fn`, each tensor stacked to `[T, ...]`.
+    """
+
+    def one_task(index: tf.Tensor, *task: tf.Tensor) -> Any:
+      with self._in_pass(dataclasses.replace(OUTSIDE, index=index)):
+        return fn(*task)
+
+    return task_map.map_tasks(one_task, self._indexed(tasks), self._method())
 
   def train_step(self, data: Any) -> dict[str, Any]:
     x, y, _ = keras.utils.unpack_x_y_sample_weight(data)

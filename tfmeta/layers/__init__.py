@@ -2,8 +2,6 @@
 
 from tfmeta.layers.exact import exact as exact
 from tfmeta.layers.exact import inexact_layers as inexact_layers
-from tfmeta.layers.exact import rebuild as rebuild
-from tfmeta.layers.exact import walk as walk
 from tfmeta.layers.normalization import BatchNormalization as BatchNormalization
 from tfmeta.layers.normalization import GroupNormalization as GroupNormalization
 from tfmeta.layers.normalization import LayerNormalization as LayerNormalization

@@ -7,16 +7,8 @@ from typing import Any
 from absl.testing import parameterized
 import keras
 
-from tfmeta.testing import execution_exam
-from tfmeta.testing import saving_exam
-from tfmeta.testing import subject as subjects
-from tfmeta.testing import training_exam
-
-CHECKS = (
-  *training_exam.CHECKS,
-  *saving_exam.CHECKS,
-  *execution_exam.CHECKS,
-)
+from tfmeta.testing import exam
+from tfmeta.testing.exam import subject as subjects
 
 
 class LearnerTestCase(parameterized.TestCase):
@@ -38,7 +30,7 @@ class LearnerTestCase(parameterized.TestCase):
     init_kwargs: dict[str, Any] | None = None,
     backbones: Sequence[str] = ("mlp", "conv4"),
     optimizer: Callable[[], Any] = lambda: keras.optimizers.Adam(0.01),
-    checks: Sequence[Callable[..., None]] = CHECKS,
+    checks: Sequence[Callable[..., None]] = exam.CHECKS,
   ) -> None:
     """Asks all questions of the exam, each one as a subtest.
 

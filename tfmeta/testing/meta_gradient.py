@@ -67,9 +67,11 @@ def check_second_order(
       copied, or if an argument is out of range.
 
   Example:
-    >>> report = check_second_order(model, x)
-    >>> if not report.passed:
-    ...   print(report)
+    >>> import numpy as np
+    >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    >>> x = np.random.default_rng(0).normal(size=(10, 3))
+    >>> check_second_order(model, x, modes=["graph"]).passed
+    True
   """
   _check_arguments(model, x, inner_steps, tolerance, modes)
   options = {"inner_steps": inner_steps, "tolerance": tolerance, "seed": seed}

@@ -2,7 +2,7 @@
 
 import keras
 
-from tfmeta import layers
+from tfmeta.layers import copying
 
 _FLOATS = ("bfloat16", "float16", "float32", "float64")
 
@@ -32,6 +32,6 @@ def in_dtype(model: keras.Model, dtype: str) -> keras.Model:
   before = keras.config.dtype_policy()
   keras.config.set_dtype_policy(dtype)
   try:
-    return layers.rebuild(model, edit)
+    return copying.rebuild(model, edit)
   finally:
     keras.config.set_dtype_policy(before)

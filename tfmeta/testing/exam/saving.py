@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfmeta.testing import subject as subjects
+from tfmeta.testing.exam import subject as subjects
 
 
 def check_config_round_trip(case: Any, subject: subjects.Subject) -> None:

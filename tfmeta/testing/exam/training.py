@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfmeta import models
-from tfmeta.testing import subject as subjects
+from tfmeta.testing.exam import subject as subjects
 
 
 def check_fit_lowers_loss(case: Any, subject: subjects.Subject) -> None:

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfmeta.testing import subject as subjects
+from tfmeta.testing.exam import subject as subjects
 
 TOLERANCE = {"rtol": 2e-4, "atol": 2e-5}
 

@@ -1,0 +1,46 @@
+"""How many tasks per second the data pipelines deliver on their own."""
+
+import argparse
+import json
+import time
+
+import tensorflow as tf
+
+from benchmarks.contenders import workload
+import tfmeta
+
+BATCH = 32
+
+
+def main() -> None:
+  """Prints the speed of one data set as a JSON line."""
+  parser = argparse.ArgumentParser()
+  parser.add_argument("--dataset", choices=("glyphs", "omniglot"))
+  parser.add_argument("--data_dir", help="where TFDS has prepared Omniglot")
+  parser.add_argument("--seconds", type=float, default=8.0)
+  args = parser.parse_args()
+  tasks = iter(_make_tasks(args.dataset, args.data_dir).batch(BATCH))
+  begin = time.perf_counter()
+  next(tasks)
+  first_call = time.perf_counter() - begin
+  done, begin = 0, time.perf_counter()
+  while not done or time.perf_counter() - begin < args.seconds:
+    next(tasks)
+    done += BATCH
+  elapsed = time.perf_counter() - begin
+  found = {"tasks_per_second": done / elapsed, "first_call_seconds": first_call}
+  print(json.dumps(found))
+
+
+def _make_tasks(dataset: str, data_dir: str | None) -> tf.data.Dataset:
+  case = workload.CASES["conv4"]
+  spec = tfmeta.TaskSpec(
+    ways=case.ways, shots=case.shots, query_shots=case.query_shots
+  )
+  if dataset == "omniglot":
+    return tfmeta.data.omniglot("train", spec, seed=0, data_dir=data_dir)
+  return tfmeta.data.glyphs("train", spec, seed=0)
+
+
+if __name__ == "__main__":
+  main()
