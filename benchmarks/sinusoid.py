@@ -87,7 +87,10 @@ def fit(model: keras.Model, data: tf.data.Dataset, updates: int) -> None:
     steps_per_execution=per_execution,
   )
   # One line per epoch: a bar would be redrawn at every call.
-  model.fit(data, steps_per_epoch=updates // epochs, epochs=epochs, verbose=2)
+  steps = updates // epochs
+  model.fit(
+    data, steps_per_epoch=steps, epochs=epochs, shuffle=False, verbose=2
+  )
 
 
 def evaluate(learner: tfmeta.MAML, *, seed: int):

@@ -20,11 +20,13 @@ def draw(results: dict, learners: dict, path: pathlib.Path) -> None:
     learners: The learners, by the same names.
     path: Of the PNG.
   """
-  picture = figure.Figure(figsize=(13, 4), layout="constrained")
+  picture = figure.Figure(figsize=(15, 4), layout="constrained")
   axes = picture.subplots(1, 1 + len(FUNCTIONS))
   _draw_errors(axes[0], results)
   for axis, function in zip(axes[1:], FUNCTIONS, strict=True):
     _draw_function(axis, learners, *function)
+  handles = axes[1].get_legend_handles_labels()
+  picture.legend(*handles, loc="outside right upper", fontsize="small")
   picture.savefig(path, dpi=120)
 
 
@@ -60,7 +62,6 @@ def _draw_function(axis, learners, amplitude, phase):
   for name, learner in learners.items():
     _draw_fit(axis, name, learner, (support_x, support_y), x)
   axis.set(title=f"{amplitude} sin(x - {phase})", xlabel="x")
-  axis.legend(fontsize="small")
 
 
 def _draw_fit(
@@ -69,5 +70,5 @@ def _draw_fit(
   path = learner.adaptation_path(*support)
   for steps, style in ((0, ":"), (1, "--"), (len(path) - 1, "-")):
     y = learner.predict_with(path[steps], x)
-    label = f"{name}, {steps} steps"
+    label = f"{name}, {steps} step" + ("" if steps == 1 else "s")
     axis.plot(x, y, style, color=COLORS[name], label=label)

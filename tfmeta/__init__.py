@@ -4,8 +4,8 @@ import keras as _keras
 
 if _keras.backend.backend() != "tensorflow":
   raise ImportError(
-    "tfmeta needs the TensorFlow backend of Keras: set the environment variable "
-    "KERAS_BACKEND=tensorflow before keras is imported. Received: "
+    "tfmeta needs the TensorFlow backend of Keras: set KERAS_BACKEND=tensorflow"
+    " in the environment before keras is imported. Received: "
     f"{_keras.backend.backend()!r}"
   )
 

@@ -61,7 +61,7 @@ def train(settings, folder) -> tuple[Any, tfmeta.callbacks.Checkpoint]:
 def _checkpoint(settings, folder):
   regression = settings.is_regression
   return tfmeta.callbacks.Checkpoint(
-    folder / "checkpoints",
+    folder / workdir.CHECKPOINTS,
     monitor="val_loss" if regression else "val_accuracy",
     mode="min" if regression else "max",
   )

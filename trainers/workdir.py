@@ -13,6 +13,7 @@ except ImportError:  # Not on Windows, where nothing guards the folder then.
   fcntl = None
 
 FLAGS = "flags.json"
+CHECKPOINTS = "checkpoints"
 RESULT = "result.json"
 LEARNER = "best.keras"
 SAVED_MODEL = "saved_model"
@@ -28,7 +29,8 @@ def claim(settings) -> Iterator[pathlib.Path]:
 
   Raises:
     ValueError: If another run is in it: of another process at this moment, or
-      with other settings, which the message names.
+      with other settings, which the message names. (Until a run has finished
+      an epoch, its settings may be put right.)
   """
   folder = pathlib.Path(settings.workdir)
   folder.mkdir(parents=True, exist_ok=True)
@@ -109,12 +111,19 @@ def _check_same(folder, settings):
     for name in sorted({*there, *here})
     if name not in _FREE and there.get(name) != here.get(name)
   ]
-  if differing:
+  if differing and _has_work(folder):
     raise ValueError(
       f"This workdir belongs to another run: {'; '.join(differing)}. Choose "
       "another --workdir, or remove this one. "
       f"Received: workdir={os.fspath(folder)!r}"
     )
+
+
+def _has_work(folder):
+  """Whether anything would be lost: an epoch has been finished."""
+  return any(folder.glob(f"{CHECKPOINTS}/epoch-*")) or any(
+    (folder / name).exists() for name in (LEARNER, RESULT)
+  )
 
 
 def _flat(settings):

@@ -69,7 +69,7 @@ class FunctionalTest(parameterized.TestCase):
       keras.losses.sparse_categorical_crossentropy(y, logits, from_logits=True)
     )
     np.testing.assert_allclose(
-      functional.reduced_loss(loss, y, logits, reduction),
+      functional.reduced_loss(loss, y, logits, reduction=reduction),
       mean * factor,
       rtol=1e-6,
     )

@@ -37,7 +37,12 @@ _DATA = {
 }
 
 # Longer than a minute on two cores; Bazel allows them 15 minutes.
-_LARGE = ()
+_LARGE = (
+  "tests/algorithms/common_test.py",
+  "tests/repository/docs_test.py",
+  "tests/trainers/kill_test.py",
+  "tests/trainers/smoke_test.py",
+)
 
 
 def target(path):

@@ -89,7 +89,7 @@ class OneTaskModel(task_batch.TaskBatchModel):
   def reduce_support(self, y: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
     """Inner loss of the outputs for the support set, a scalar."""
     return functional.reduced_loss(
-      self.inner_loss, y, outputs, self.inner_loss_reduction
+      self.inner_loss, y, outputs, reduction=self.inner_loss_reduction
     )
 
   def with_statistics(self, weights: Weights, support_x: tf.Tensor) -> Weights:

@@ -61,6 +61,7 @@ def reduced_loss(
   loss: keras.losses.Loss | Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
   y: tf.Tensor,
   y_pred: tf.Tensor,
+  *,
   reduction: Reduction = "mean",
 ) -> tf.Tensor:
   """Loss of one example set, in float32 at least.

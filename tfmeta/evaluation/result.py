@@ -118,14 +118,19 @@ class EvaluationResult:
       f"{self.query_shots} query shots",
       f"normalization {self.normalization!r}: a prediction {how} on the other "
       "queries",
-      f"{'inner steps':>11}  {self.metric + ' (95 % interval)':<24}"
-      + ("    NLL     ECE" if self.nll is not None else ""),
+      self._header(),
     ]
     lines += [self._line(row) for row in self.by_step()]
     if self.nearest_neighbour is not None:
       figure = self._figure(*metrics.mean_and_interval(self.nearest_neighbour))
       lines.append(f"nearest neighbour in pixels: {figure}")
     return "\n".join(lines)
+
+  def _header(self) -> str:
+    header = f"inner steps  {self.metric + ' (95 % interval)':<24}"
+    return (
+      header + "    NLL     ECE" if self.nll is not None else header.rstrip()
+    )
 
   def _line(self, row: dict[str, Any]) -> str:
     figure = self._figure(row[self.metric], row["interval"])

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfmeta.testing.exam import subject as subjects
 
-TOLERANCE = {"rtol": 2e-4, "atol": 2e-5}
+TOLERANCE: dict[str, Any] = {"rtol": 2e-4, "atol": 2e-5}
 
 
 def _trained(
