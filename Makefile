@@ -32,7 +32,7 @@ demo: install
 	  runs/maml/saved_model
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: install
 	$(BIN)/ruff format --check .

@@ -4,7 +4,7 @@
 
 10 shots, 1 inner step of 0.01, 25 tasks per update, Adam 1e-3, 30,000 updates.
 Expected: mean squared error on 600 test tasks at most 0.40 after 1 step and
-0.15 after 10 steps; joint training stays above 1.6. The MAML paper has a plot
+0.15 after 10 steps; joint training stays above 1. The MAML paper has a plot
 and no table of these figures.
 """
 

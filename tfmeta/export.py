@@ -7,6 +7,8 @@ Such a model has three signatures, each with named arguments:
     adapt(support_x [S, ...], support_y [S, ...]) -> {name: adapted weight}
     predict(query_x [Q, ...], **adapted) -> {"outputs": [Q, ...]}
 
+Labels are int32, examples and targets of the dtype of the model (float32).
+
     served = tf.saved_model.load(path)
     adapted = served.signatures["adapt"](support_x=x, support_y=y)
     logits = served.signatures["predict"](query_x=q, **adapted)["outputs"]
@@ -18,6 +20,7 @@ import keras
 import tensorflow as tf
 
 from tfmeta.core import checks
+from tfmeta.core import functional
 
 
 def export_saved_model(learner: Any, filepath: Any) -> None:
@@ -123,7 +126,7 @@ def _spec(learner: Any, name: str, leading: int) -> tf.TensorSpec:
 
 def _target_spec(learner: Any, leading: int) -> tf.TensorSpec:
   outputs = learner.model.output_shape
-  if "Sparse" in type(learner.inner_loss).__name__:
+  if functional.takes_labels(learner.inner_loss):
     return tf.TensorSpec([None] * (leading + 1), tf.int32, "support_y")
   shape = [None] * (leading + 1) + list(outputs[1:])
   return tf.TensorSpec(shape, tf.float32, "support_y")

@@ -1,7 +1,6 @@
 """What is measured on tasks: accuracy, error, likelihood and calibration.
 
-The functions take one task, or one pool of examples, without a task axis; the
-callers map them. Scalars over tasks are summed up by `mean_and_interval`.
+The functions take one task, or one pool of examples, without a task axis.
 """
 
 import keras
@@ -231,7 +230,7 @@ class ExpectedCalibrationError(keras.metrics.Metric):
       shape=(bins, 3), initializer="zeros", name="totals"
     )
 
-  def update_state(self, y_true, y_pred, sample_weight=None):
+  def update_state(self, y_true, y_pred, sample_weight=None) -> None:
     if sample_weight is not None:
       raise ValueError(
         "Calibration is over equally weighted examples. "
@@ -243,9 +242,9 @@ class ExpectedCalibrationError(keras.metrics.Metric):
     counted = calibration_bins(labels, tf.exp(logs), bins=self.bins)
     self.totals.assign_add(tf.cast(counted, self.totals.dtype))
 
-  def result(self):
+  def result(self) -> tf.Tensor:
     return expected_calibration_error(tf.convert_to_tensor(self.totals))
 
-  def get_config(self):
+  def get_config(self) -> dict:
     config = {"bins": self.bins, "from_logits": self.from_logits}
     return {**super().get_config(), **config}

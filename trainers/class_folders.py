@@ -20,10 +20,13 @@ def folder_of(settings, split) -> pathlib.Path:
     return path / split
   folder = pathlib.Path(settings.workdir) / "classes" / split
   folder.mkdir(parents=True, exist_ok=True)
-  for name in _divide(path, settings.ways)[split]:
-    link = folder / name
-    if not link.is_symlink():
-      link.symlink_to((path / name).resolve())
+  wanted = {name: path / name for name in _divide(path, settings.ways)[split]}
+  for link in folder.iterdir():  # From a start with other settings.
+    if link.resolve() != wanted.get(link.name, path).resolve():
+      link.unlink()
+  for name, target in wanted.items():
+    if not (folder / name).is_symlink():
+      (folder / name).symlink_to(target.resolve())
   return folder
 
 

@@ -34,7 +34,9 @@ def evaluation_tasks(settings, split, count) -> tf.data.Dataset:
     shots=settings.shots,
     query_shots=settings.query_shots,
   )
-  tasks = _tasks(settings, split, spec, seed=EVALUATION_SEED)
+  # Training tasks to be measured on must not be those of the training itself.
+  seed = settings.seed + 1 if split == "train" else EVALUATION_SEED
+  tasks = _tasks(settings, split, spec, seed=seed)
   return tasks.take(count).batch(min(count, 25)).prefetch(2)
 
 

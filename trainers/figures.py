@@ -108,7 +108,8 @@ def _draw_regressions(learner, tasks):
       axes.plot(x, y, style, color="C0", label=f"{name or 'after'} adapting")
     axes.plot(support_x, support_y, "^", color="C3", label="support set")
     axes.grid(alpha=0.3)
-  canvas.axes[0].legend()
+  handles, names = canvas.axes[0].get_legend_handles_labels()
+  canvas.legend(handles, names, loc="outside lower center", ncols=4)
   return canvas
 
 

@@ -127,6 +127,14 @@ class Settings:
         _check_least(field.name, getattr(self, field.name), 0)
     for name in _AT_LEAST_ONE:
       _check_least(name, getattr(self, name), 1)
+    if self.steps_per_epoch % self.steps_per_execution:
+      raise ValueError(
+        "`steps_per_epoch` must be a multiple of `steps_per_execution`, so "
+        "that a resumed run repeats the updates of one never stopped. "
+        "Received: "
+        f"steps_per_epoch={self.steps_per_epoch}, "
+        f"steps_per_execution={self.steps_per_execution}"
+      )
     if not self.workdir:
       raise ValueError("`workdir` must be given: it is where all is written.")
 

@@ -149,6 +149,14 @@ class ReptileTest(parameterized.TestCase):
       self.assertCountEqual(epoch, range(8))
     self.assertFalse(np.array_equal(batches[:2], batches[2:4]))
 
+  def test_mini_batches_are_the_same_under_xla(self):
+    learner = self._learner(_linear(), 1.0, support_batch_size=4, inner_steps=6)
+    graph, xla = (
+      tf.function(lambda: learner._batches(8), jit_compile=jit)().numpy()
+      for jit in (False, True)
+    )
+    np.testing.assert_array_equal(graph, xla)
+
   def test_mini_batches_cross_the_end_of_an_epoch(self):
     learner = self._learner(_linear(), 1.0, support_batch_size=4, inner_steps=3)
     batches = learner._batches(tf.constant(6)).numpy().ravel()

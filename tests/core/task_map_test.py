@@ -29,29 +29,29 @@ class TaskMapTest(parameterized.TestCase):
   @parameterized.product(
     method=("map", "vectorize", "unroll"), jit=(True, False, None)
   )
-  def test_averages_over_tasks(self, method, jit):
+  def test_sums_over_tasks(self, method, jit):
     def run(x, y):
       def fn(x, y):
         return x + y, {"x": x, "y": y}
 
-      return task_map.map_and_average(fn, (x, y), method)
+      return task_map.map_and_sum(fn, (x, y), method)
 
     if jit is not None:
       run = tf.function(run, jit_compile=jit)
-    mapped, averaged = run(tf.constant(X), tf.constant(Y))
+    mapped, summed = run(tf.constant(X), tf.constant(Y))
     np.testing.assert_allclose(mapped, X + Y[:, None], rtol=1e-6)
-    np.testing.assert_allclose(averaged["x"], X.mean(axis=0), rtol=1e-5)
-    np.testing.assert_allclose(averaged["y"], Y.mean(), rtol=1e-6)
+    np.testing.assert_allclose(summed["x"], X.sum(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(summed["y"], Y.sum(), rtol=1e-6)
 
   def test_number_of_tasks_may_be_unknown(self):
     @tf.function(input_signature=[tf.TensorSpec([None, 3])])
     def run(x):
-      return task_map.map_and_average(lambda x: (x, x), (x,), "map")
+      return task_map.map_and_sum(lambda x: (x, x), (x,), "map")
 
     for count in (1, 4):
-      mapped, averaged = run(X[:count])
+      mapped, summed = run(X[:count])
       np.testing.assert_allclose(mapped, X[:count])
-      np.testing.assert_allclose(averaged, X[:count].mean(axis=0), rtol=1e-5)
+      np.testing.assert_allclose(summed, X[:count].sum(axis=0), rtol=1e-5)
 
   def test_unroll_says_that_it_needs_the_number_of_tasks(self):
     @tf.function(input_signature=[tf.TensorSpec([None, 3])])
@@ -70,7 +70,7 @@ class TaskMapTest(parameterized.TestCase):
         calls.append(1)
         return x, x
 
-      return task_map.map_and_average(fn, (x,), "map")
+      return task_map.map_and_sum(fn, (x,), "map")
 
     run(tf.constant(X))
     self.assertLen(calls, 1)

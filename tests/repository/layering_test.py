@@ -23,7 +23,6 @@ BELOW = {
   "evaluation": {
     "metrics",
     "algorithms/base",
-    "algorithms/task_batch",
     "core",
     "typing",
   },

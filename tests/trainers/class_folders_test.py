@@ -38,6 +38,12 @@ class ClassFoldersTest(absltest.TestCase):
     divided = [self.names(split) for split in class_folders.SPLITS]
     self.assertEqual([len(names) for names in divided], [5, 5, 5])
 
+  def test_links_of_another_division_do_not_stay(self):
+    self.make(*map(str, range(21)))
+    self.assertLen(self.names("test"), 5)
+    self.assertLen(self.names("test", ways=7), 7)
+    self.assertLen(self.names("train", ways=7), 7)
+
   def test_a_division_that_is_there_is_taken(self):
     self.make("train/a", "train/b", "validation/c", "test/d")
     self.assertEqual(self.names("train"), ["a", "b"])

@@ -11,6 +11,7 @@ import tensorflow as tf
 from tfmeta.algorithms import maml
 from tfmeta.core import functional
 from tfmeta.core import inner_loop
+from tfmeta.layers import copying
 from tfmeta.typing import SupportLoss
 from tfmeta.typing import Weights
 
@@ -164,22 +165,23 @@ def _mask(model: keras.Model, adapted: Adapted) -> list[bool]:
 def _layers(
   model: keras.Model, adapted: str | Sequence[str]
 ) -> list[keras.layers.Layer]:
-  layers = {
-    layer.name: layer
-    for layer in model._flatten_layers(include_self=False)
+  found = [
+    (path, layer)
+    for path, layer in copying.walk(model)
     if layer.trainable_weights and not isinstance(layer, keras.Model)
-  }
+  ]
   if adapted == "head":
-    return [list(layers.values())[-1]]
+    last = model.trainable_variables[-1]
+    return [x for _, x in found if any(v is last for v in x.trainable_weights)]
   names = [adapted] if isinstance(adapted, str) else list(adapted)
-  unknown = [name for name in names if name not in layers]
-  if unknown:
+  chosen = [[x for p, x in found if name in (p, x.name)] for name in names]
+  if any(len(layers) != 1 for layers in chosen):
     raise ValueError(
-      "`adapted` must be 'head', names of layers with trainable weights "
-      f"({', '.join(layers)}), or a function from a variable to a boolean. "
-      f"Received: adapted={adapted!r}"
+      "`adapted` must be 'head', paths or unique names of layers with "
+      f"trainable weights ({', '.join(path for path, _ in found)}), or a function from a "
+      f"variable to a boolean. Received: adapted={adapted!r}"
     )
-  return [layers[name] for name in names]
+  return [layer for layers in chosen for layer in layers]
 
 
 def _split(model: keras.Model, mask: list[bool]) -> _Split | None:

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from tfmeta import export
+from tfmeta import layers
 from tfmeta.algorithms import one_task
 from tfmeta.algorithms import settings
 from tfmeta.core import functional
@@ -37,7 +38,8 @@ class MetaLearner(one_task.OneTaskModel):
     eval_inner_steps: Integer >= 0. Inner steps in `evaluate`, `predict`,
       `adapt` and in exports. Defaults to `inner_steps`.
     inner_loss: A Keras loss, its name, or a function `(y, y_pred) -> [n]`.
-      Serves the support set and the query set. Defaults to
+      Serves the support set and the query set; regularisers of the model are
+      added for the initial weights alone, in `meta_loss`. Defaults to
       `SparseCategoricalCrossentropy(from_logits=True)`.
     inner_loss_reduction: `"mean"` over the support examples, `"sum"`, or
       `"sum_over_ways"` (the sum divided by the shots), because published inner
@@ -132,7 +134,9 @@ class MetaLearner(one_task.OneTaskModel):
   def predict_with(self, weights: Any, x: tf.Tensor) -> tf.Tensor:
     """Outputs `[n, ...]` of the model for examples `x` under `weights`."""
     count = len(self.model.trainable_variables)
-    state = weights[count:] or functional.state_of(self.model)
+    # No inner step draws from this stream: they count from 0.
+    seed = functional.fold_in(self.task_seed, -1)
+    state = weights[count:] or functional.state_of(self.model, seed)
     outputs, _ = functional.apply(
       self.model,
       weights[:count],
@@ -158,18 +162,24 @@ class MetaLearner(one_task.OneTaskModel):
   def to_model(self, weights: Weights) -> keras.Model:
     """A plain Keras model that predicts as `predict_with(weights, x)` does.
 
+    Under `"transductive"` its batch normalisation uses the statistics of the
+    batch in `predict` too. `Dropout` is inactive there, as in any Keras model.
+
     Args:
       weights: What `adapt` returned.
+
+    Raises:
+      ValueError: If `model` cannot be made again from its configuration.
     """
-    adapted = keras.models.clone_model(self.model)
-    adapted.set_weights(self.model.get_weights())
-    variables = adapted.trainable_variables + adapted.non_trainable_variables
+    if self.normalization == "transductive":
+      copy = layers.transductive(self.model)
+    else:
+      copy = keras.models.clone_model(self.model)
+      copy.set_weights(self.model.get_weights())
+    variables = copy.trainable_variables + copy.non_trainable_variables
     for variable, value in zip(variables, weights, strict=False):
       variable.assign(value)
-    if self.normalization != "transductive":
-      return adapted
-    inputs = keras.Input(batch_shape=adapted.input_shape)
-    return keras.Model(inputs, adapted(inputs, training=True))
+    return copy
 
   def export(
     self, filepath: Any, format: str = "tf_saved_model", **kwargs: Any

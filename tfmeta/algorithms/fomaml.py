@@ -13,8 +13,8 @@ class FOMAML(maml.MAML):
 
   The query loss is differentiated at the adapted weights, and that gradient is
   applied to the initial ones: the gradients of the inner loop are taken for
-  constants [1, section 5.2]. It saves about a third of the time of `MAML` and
-  the memory for differentiating through the steps.
+  constants [1, section 5.2]. It saves time, and the memory for differentiating
+  through the steps.
 
   Differences from the authors' code: those of `MAML`.
 

@@ -54,6 +54,7 @@ class OneTaskModel(task_batch.TaskBatchModel):
     checks.check_fits("support_x", support_x.shape, shape, leading=0)
     if tf.executing_eagerly():
       checks.check_finite("support_x", support_x)
+      checks.check_finite("support_y", support_y)
       return support_x, self.checked_labels("Support labels", support_y)
     return support_x, support_y
 

@@ -144,8 +144,14 @@ class Reptile(base.MetaLearner):
       return None
     size = tf.minimum(self.support_batch_size, examples)
     epochs = (self.steps * size - 1) // examples + 1
+    # Integers, because floats of one seed differ between graphs and XLA.
     noise = tf.random.stateless_uniform(
-      [epochs, examples], self.task_seed, alg="philox"
+      [epochs, examples],
+      self.task_seed,
+      minval=None,
+      maxval=None,
+      dtype=tf.int32,
+      alg="philox",
     )
     order = tf.reshape(tf.argsort(noise, axis=-1), [-1])
     return tf.reshape(order[: self.steps * size], [self.steps, size])

@@ -100,7 +100,12 @@ def resolve_loss(loss: Any) -> Any:
   """The inner loss, cross entropy of integer labels by default."""
   if loss is None:
     return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-  return keras.losses.get(loss)
+  resolved = keras.losses.get(loss)
+  if not isinstance(loss, str) or isinstance(resolved, keras.losses.Loss):
+    return resolved
+  # For some names Keras has functions, which do not tell what they expect.
+  name = "".join(part.capitalize() for part in resolved.__name__.split("_"))
+  return getattr(keras.losses, name, lambda: resolved)()
 
 
 def resolve_normalization(value: str | None, model: keras.Model) -> str:

@@ -51,7 +51,11 @@ class TaskBatchModel(keras.Model):
     return self.for_each_task(one_task, self._checked_tasks(inputs))
 
   def for_each_task(
-    self, fn: Callable[..., Any], tasks: tuple[tf.Tensor, ...]
+    self,
+    fn: Callable[..., Any],
+    tasks: tuple[tf.Tensor, ...],
+    *,
+    first: Any = 0,
   ) -> Any:
     """Applies `fn` to each of a batch of tasks, outside of training.
 
@@ -59,6 +63,7 @@ class TaskBatchModel(keras.Model):
       fn: Maps the slices of `tasks` for one task to a structure of tensors; it
         may call `adapt`, `adaptation_path` and `predict_with`.
       tasks: Tensors `[T, ...]`.
+      first: Integer, the index of the first task, which decides its draws.
 
     Returns:
       The structure of `fn`, each tensor stacked to `[T, ...]`.
@@ -68,32 +73,27 @@ class TaskBatchModel(keras.Model):
       with self._in_pass(dataclasses.replace(OUTSIDE, index=index)):
         return fn(*task)
 
-    return task_map.map_tasks(one_task, self._indexed(tasks), self._method())
+    indexed = self._indexed(tasks, first)
+    return task_map.map_tasks(one_task, indexed, self._method())
 
   def train_step(self, data: Any) -> dict[str, Any]:
-    x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
-    y = self.checked_labels("Query labels", tf.convert_to_tensor(y))
+    x, y = self._unpacked(data)
     tasks = self._indexed((*self._checked_tasks(x), y))
-    (losses, y_pred), (gradients, state) = task_map.map_and_average(
+    (losses, y_pred), (gradients, state) = task_map.map_and_sum(
       self._differentiate, tasks, self._method()
     )
-    meta_loss = tf.reduce_mean(losses)
-    if self.losses:
-      penalty, penalty_gradients = self._penalty()
-      meta_loss += penalty
-      gradients = [
-        tf.add(*p) for p in zip(gradients, penalty_gradients, strict=True)
-      ]
-    self._update(gradients, state)
+    # An optimizer sums over replicas, which need not have as many tasks each.
+    total = _sum_over_replicas(tf.cast(tf.shape(y)[0], tf.float32))
+    gradients = [g / tf.cast(total, g.dtype) for g in gradients]
+    penalty = self._add_penalty(gradients) if self.losses else 0.0
+    self._update(gradients, state, total)
     if self.meta_loss_tracker is not None:
-      self.meta_loss_tracker.update_state(
-        meta_loss, sample_weight=tf.shape(y)[0]
-      )
+      loss = _mean_or_zero(losses) + tf.cast(penalty, losses.dtype)
+      self.meta_loss_tracker.update_state(loss, sample_weight=tf.shape(y)[0])
     return self._report(y, y_pred)
 
   def test_step(self, data: Any) -> dict[str, Any]:
-    x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
-    y = self.checked_labels("Query labels", tf.convert_to_tensor(y))
+    x, y = self._unpacked(data)
     logs = self._report(y, self(x, training=False))
     logs.pop("meta_loss", None)
     return logs
@@ -102,7 +102,7 @@ class TaskBatchModel(keras.Model):
     """One task: `((loss, outputs), (gradients, assigned state))`."""
     # In a StatelessScope `assign` is recorded, to be averaged over the tasks.
     scope = keras.StatelessScope()
-    step = self.optimizer.iterations.value
+    step = _updates_of(self.optimizer)
     with self._in_pass(TaskPass(training=True, step=step, index=index)):
       with tf.GradientTape() as tape, scope:
         loss, outputs = self.task_loss(*task)
@@ -118,24 +118,33 @@ class TaskBatchModel(keras.Model):
     }
     return (loss, outputs), (gradients, state)
 
-  def _penalty(self) -> tuple[tf.Tensor, list[tf.Tensor]]:
-    """Regularisers of the initial weights, and their gradients."""
+  def _add_penalty(self, gradients: list[tf.Tensor]) -> tf.Tensor:
+    """Adds those of the regularisers, at the initial weights, to `gradients`.
+
+    Returns:
+      What the regularisers add to the loss.
+    """
     with tf.GradientTape() as tape:
       penalty = tf.add_n(self.losses)
       scaled = self.optimizer.scale_loss(penalty)
-    return penalty, tape.gradient(
+    added = tape.gradient(
       scaled, self._trainable_tensors(), unconnected_gradients="zero"
     )
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    gradients[:] = [
+      g + a / replicas for g, a in zip(gradients, added, strict=True)
+    ]
+    return penalty
 
   def _trainable_tensors(self) -> list[tf.Variable]:
     return [variable.value for variable in self.trainable_variables]
 
   def _update(
-    self, gradients: list[tf.Tensor], state: dict[str, tf.Tensor]
+    self,
+    gradients: list[tf.Tensor],
+    state: dict[str, tf.Tensor],
+    total: tf.Tensor,
   ) -> None:
-    # An optimizer sums over replicas, each of which has its own mean.
-    replicas = tf.distribute.get_strategy().num_replicas_in_sync
-    gradients = [g / replicas for g in gradients]
     # What depends on no data, such as the count of steps, would else be
     # assigned in a step that ends because the data ran out.
     with tf.control_dependencies(gradients):
@@ -144,7 +153,8 @@ class TaskBatchModel(keras.Model):
       )
       for variable in self.non_trainable_variables:
         if variable.path in state:
-          variable.assign(tf.identity(state[variable.path]))
+          value = _sum_over_replicas(state[variable.path])
+          variable.assign(value / tf.cast(total, value.dtype))
 
   def _report(self, y: tf.Tensor, y_pred: tf.Tensor) -> dict[str, Any]:
     """Updates the metrics; `loss` is the mean query loss, for all learners."""
@@ -162,7 +172,23 @@ class TaskBatchModel(keras.Model):
       for t in (y, y_pred)
     ]
     merged[1] = tf.ensure_shape(merged[1], [None, *y_pred.shape[2:]])
-    return functional.reduced_loss(self.inner_loss, *merged)
+    loss = functional.reduced_loss(self.inner_loss, *merged)
+    return tf.where(tf.shape(y)[0] > 0, loss, tf.zeros_like(loss))
+
+  def _unpacked(self, data: Any) -> tuple[Any, tf.Tensor]:
+    """Inputs and query targets of a batch, once they have been checked."""
+    x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
+    if weights is not None:
+      raise ValueError(
+        "Tasks all count the same: learners take no `sample_weight` and no "
+        "`class_weight`. Received: sample weights"
+      )
+    if self._compile_loss is not None:
+      raise ValueError(
+        "A learner is trained on its `inner_loss`: give that to the "
+        "constructor, and no `loss` to `compile`. Received: a compiled loss"
+      )
+    return x, self.checked_labels("Query labels", tf.convert_to_tensor(y))
 
   def _checked_tasks(self, inputs: Any) -> tuple[tf.Tensor, ...]:
     checks.check_inputs(inputs)
@@ -179,11 +205,17 @@ class TaskBatchModel(keras.Model):
       return labels
     return checks.checked_labels(name, labels, self.model.output_shape[-1])
 
-  def _indexed(self, tasks: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
-    """Tasks preceded by their indices over all replicas."""
+  def _indexed(
+    self, tasks: tuple[tf.Tensor, ...], first: Any = 0
+  ) -> tuple[tf.Tensor, ...]:
+    """Tasks preceded by their indices over all replicas, from `first` on."""
     count = tf.shape(tasks[0])[0]
     replica = tf.distribute.get_replica_context()
-    first = replica.replica_id_in_sync_group * count if replica else 0
+    if replica is not None and replica.num_replicas_in_sync > 1:
+      # Batches are cut into parts of equal size, of which the last are shorter.
+      total = tf.cast(_sum_over_replicas(tf.cast(count, tf.float32)), tf.int32)
+      part = -(-total // replica.num_replicas_in_sync)
+      first += tf.cast(replica.replica_id_in_sync_group, tf.int32) * part
     return (first + tf.range(count), *tasks)
 
   def _method(self) -> Any:
@@ -219,6 +251,25 @@ class TaskBatchModel(keras.Model):
       shape = (None, None, *self.model.output_shape[1:])
       outputs = keras.KerasTensor(shape, self.model.compute_dtype)
       metrics.build(keras.KerasTensor(target.shape, target.dtype), outputs)
+
+
+def _sum_over_replicas(value: tf.Tensor) -> tf.Tensor:
+  replica = tf.distribute.get_replica_context()
+  if replica is None or replica.num_replicas_in_sync == 1:
+    return value
+  return replica.all_reduce(tf.distribute.ReduceOp.SUM, value)
+
+
+def _mean_or_zero(values: tf.Tensor) -> tf.Tensor:
+  """Mean over tasks; zero on a replica that has none."""
+  count = tf.cast(tf.shape(values)[0], values.dtype)
+  return tf.math.divide_no_nan(tf.reduce_sum(values), count)
+
+
+def _updates_of(optimizer: Any) -> tf.Tensor:
+  """Count of batches seen: with gradient accumulation, more than updates."""
+  optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+  return tf.convert_to_tensor(optimizer._iterations)
 
 
 def _target_like(iterator: Any, data_batch: Any) -> Any:

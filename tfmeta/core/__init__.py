@@ -11,5 +11,5 @@ from tfmeta.core.inner_loop import gradient_path as gradient_path
 from tfmeta.core.inner_loop import gradient_step as gradient_step
 from tfmeta.core.inner_loop import run_inner_loop as run_inner_loop
 from tfmeta.core.task_map import choose_method as choose_method
-from tfmeta.core.task_map import map_and_average as map_and_average
+from tfmeta.core.task_map import map_and_sum as map_and_sum
 from tfmeta.core.task_map import map_tasks as map_tasks

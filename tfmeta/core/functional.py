@@ -6,6 +6,7 @@ cut the gradient: weights are lists of tensors in the order of
 """
 
 from collections.abc import Callable
+from typing import Any
 from typing import get_args
 
 import keras
@@ -85,6 +86,12 @@ def reduced_loss(
     return tf.reduce_sum(values)
   ways = y_pred.shape[-1] if reduction == "sum_over_ways" else 1
   return tf.reduce_mean(values) * tf.cast(ways, values.dtype)
+
+
+def takes_labels(loss: Any) -> bool:
+  """Whether the targets of `loss` are integer labels, going by its name."""
+  name = getattr(loss, "__name__", type(loss).__name__)
+  return "sparse" in name.lower()
 
 
 def fold_in(seed: tf.Tensor, data: tf.Tensor | int) -> tf.Tensor:

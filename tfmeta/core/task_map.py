@@ -59,7 +59,7 @@ def map_tasks(
     The structure of `fn`, each tensor stacked to `[T, ...]`.
   """
   if method == "vectorize":
-    return tf.vectorized_map(lambda task: fn(*task), tasks)
+    return _map_vectorized(fn, tasks)
   if method == "unroll" or tf.executing_eagerly():
     return _stack([fn(*task) for task in _unstack(tasks)])
   one = _trace(fn, tasks)
@@ -71,45 +71,61 @@ def map_tasks(
   )
 
 
-def map_and_average(
+def _map_vectorized(
+  fn: Callable[..., Any], tasks: tuple[tf.Tensor, ...]
+) -> Any:
+  if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+    return tf.vectorized_map(lambda task: fn(*task), tasks)
+  # A replica may be left without tasks, which vectorised operations refuse.
+  count = tf.shape(tasks[0])[0]
+  padding = tf.cast(count == 0, tf.int32)
+  padded = tuple(
+    tf.pad(t, [[0, padding], *[[0, 0]] * (t.shape.rank - 1)]) for t in tasks
+  )
+  outputs = tf.vectorized_map(lambda task: fn(*task), padded)
+  return tf.nest.map_structure(lambda t: t[:count], outputs)
+
+
+def map_and_sum(
   fn: Callable[..., tuple[Any, Any]],
   tasks: tuple[tf.Tensor, ...],
   method: TaskMap,
 ) -> tuple[Any, Any]:
-  """Like `map_tasks`, for an `fn` that returns `(mapped, averaged)`.
+  """Like `map_tasks`, for an `fn` that returns `(mapped, summed)`.
 
-  Gradients are taken inside `fn` and go to `averaged`, so that neither they
-  nor what is needed to compute them are ever held for all tasks at once.
+  Gradients are taken inside `fn` and go to `summed`, so that neither they nor
+  what is needed to compute them are ever held for all tasks at once.
 
   Returns:
-    The structure `mapped`, stacked to `[T, ...]`, and the structure
-    `averaged`, each tensor the mean over tasks.
+    The structure `mapped`, stacked to `[T, ...]`, and the structure `summed`,
+    each tensor the sum over tasks.
   """
   if method == "map" and not tf.executing_eagerly():
-    return _map_and_average_in_loop(fn, tasks)
-  mapped, averaged = map_tasks(fn, tasks, method)
-  mean = tf.nest.map_structure(lambda t: tf.reduce_mean(t, axis=0), averaged)
-  return mapped, mean
+    return _map_and_sum_in_loop(fn, tasks)
+  mapped, summed = map_tasks(fn, tasks, method)
+  return mapped, tf.nest.map_structure(
+    lambda t: tf.reduce_sum(t, axis=0), summed
+  )
 
 
-def _map_and_average_in_loop(
+def _map_and_sum_in_loop(
   fn: Callable[..., tuple[Any, Any]], tasks: tuple[tf.Tensor, ...]
 ) -> tuple[Any, Any]:
   one = _trace(fn, tasks)
-  mapped_like, averaged_like = one.structured_outputs
+  mapped_like, summed_like = one.structured_outputs
   count = tf.shape(tasks[0])[0]
   arrays = tf.nest.map_structure(
     lambda t: tf.TensorArray(t.dtype, size=count, element_shape=t.shape),
     mapped_like,
   )
   sums = tf.nest.map_structure(
-    lambda t: tf.zeros(t.shape, t.dtype), averaged_like
+    lambda t: tf.zeros(t.shape, t.dtype), summed_like
   )
 
   def body(i: tf.Tensor, arrays: Any, sums: Any) -> Any:
-    mapped, averaged = one(*[t[i] for t in tasks])
+    mapped, summed = one(*[t[i] for t in tasks])
     arrays = tf.nest.map_structure(lambda a, t: a.write(i, t), arrays, mapped)
-    return i + 1, arrays, tf.nest.map_structure(tf.add, sums, averaged)
+    return i + 1, arrays, tf.nest.map_structure(tf.add, sums, summed)
 
   _, arrays, sums = tf.while_loop(
     lambda i, *_: i < count,
@@ -118,9 +134,7 @@ def _map_and_average_in_loop(
     parallel_iterations=_PARALLEL_TASKS,
     maximum_iterations=count,
   )
-  stacked = tf.nest.map_structure(lambda a: a.stack(), arrays)
-  mean = tf.nest.map_structure(lambda s: s / tf.cast(count, s.dtype), sums)
-  return stacked, mean
+  return tf.nest.map_structure(lambda a: a.stack(), arrays), sums
 
 
 def _trace(fn: Callable[..., Any], tasks: tuple[tf.Tensor, ...]) -> Any:

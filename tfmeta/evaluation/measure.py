@@ -1,9 +1,6 @@
 """Measures a learner on batches of tasks, in one graph."""
 
 from collections.abc import Callable
-from collections.abc import Iterator
-import contextlib
-import dataclasses
 from typing import Any
 
 import keras
@@ -13,7 +10,6 @@ import tensorflow as tf
 from tfmeta import metrics
 from tfmeta.algorithms import base
 from tfmeta.core import checks
-from tfmeta.core import task_map
 from tfmeta.evaluation import result
 
 # Those under which a prediction depends on the other queries of the task.
@@ -84,11 +80,10 @@ def _measure_function(
 ) -> Callable[..., dict[str, tf.Tensor]]:
   """A graph from a batch of tasks to `[T, ...]` figures, traced once."""
 
-  def one_task(index: tf.Tensor, *task: tf.Tensor) -> dict[str, tf.Tensor]:
+  def one_task(*task: tf.Tensor) -> dict[str, tf.Tensor]:
     support_x, support_y, query_x, query_y = task
-    with _task_index(learner, index):
-      path = learner.adaptation_path(support_x, support_y)
-      outputs = [learner.predict_with(weights, query_x) for weights in path]
+    path = learner.adaptation_path(support_x, support_y)
+    outputs = [learner.predict_with(weights, query_x) for weights in path]
     points = [_measure_outputs(learner, query_y, out) for out in outputs]
     figures = {k: tf.stack([p[k] for p in points]) for k in points[0]}
     figures["sizes"] = tf.stack([tf.shape(support_x)[0], tf.shape(query_x)[0]])
@@ -98,24 +93,22 @@ def _measure_function(
       figures["nearest_neighbour"] = tf.reduce_mean(tf.cast(right, tf.float32))
     return figures
 
-  @tf.function(input_signature=element_spec, autograph=False)
-  def measure(inputs: Any, targets: tf.Tensor) -> dict[str, tf.Tensor]:
+  @tf.function(
+    input_signature=(*element_spec, tf.TensorSpec([], tf.int32)),
+    autograph=False,
+  )
+  def measure(
+    inputs: Any, targets: tf.Tensor, first: tf.Tensor
+  ) -> dict[str, tf.Tensor]:
     support_x, support_y, query_x = (inputs[key] for key in checks.KEYS)
     if targets.dtype.is_integer:
       ways = learner.model.output_shape[-1]
       support_y = checks.checked_labels("Support labels", support_y, ways)
       targets = checks.checked_labels("Query labels", targets, ways)
-    index = tf.range(tf.shape(targets)[0])
-    batch = (index, support_x, support_y, query_x, targets)
-    return task_map.map_tasks(one_task, batch, _method(learner))
+    batch = (support_x, support_y, query_x, targets)
+    return learner.for_each_task(one_task, batch, first=first)
 
   return measure
-
-
-def _method(learner: base.MetaLearner) -> Any:
-  if learner.task_map == "auto":
-    return task_map.choose_method(learner.model)
-  return learner.task_map
 
 
 def _measure_outputs(
@@ -141,9 +134,12 @@ def _measure_all(
   batches = int(tasks.cardinality())
   bar = keras.utils.Progbar(batches if batches >= 0 else None, verbose=verbose)
   rows: list[dict[str, np.ndarray]] = []
+  done = 0
   for inputs, targets in tasks:
-    figures = measure(inputs, targets)
+    figures = measure(inputs, targets, tf.constant(done))
     rows.append({k: v.numpy().astype("float64") for k, v in figures.items()})
+    _check_finite(rows[-1], done)
+    done += len(rows[-1]["sizes"])
     bar.update(len(rows), finalize=False if batches < 0 else None)
   if not rows:
     raise ValueError(
@@ -153,15 +149,14 @@ def _measure_all(
   return {k: np.concatenate([row[k] for row in rows]) for k in rows[0]}
 
 
-@contextlib.contextmanager
-def _task_index(learner: base.MetaLearner, index: tf.Tensor) -> Iterator[None]:
-  """Gives the task at hand its own random draws, those of `learner.call`."""
-  before = learner.task_pass
-  learner.task_pass = dataclasses.replace(before, index=index)
-  try:
-    yield
-  finally:
-    learner.task_pass = before
+def _check_finite(figures: dict[str, np.ndarray], first: int) -> None:
+  losses = figures["nll"] if "nll" in figures else figures["mse"]
+  bad = np.flatnonzero(np.isnan(losses).any(axis=1))
+  if len(bad):
+    raise ValueError(
+      "The outputs for every task must be numbers; data or weights hold NaN or "
+      f"inf. Received: NaN for task {first + bad[0]}"
+    )
 
 
 def _after_steps(points: int, steps: int) -> tuple[int, ...]:

@@ -28,7 +28,7 @@ class MaxPooling2D(keras.layers.MaxPooling2D):
   message, and for other dtypes than float32 it does not compile. This layer
   therefore writes the pooling as the maximum of strided slices when it is
   traced for XLA (`jit_compile=True`), and uses the stock operation, which is
-  right and 3 times faster there, elsewhere. Both give the same values, bit for
+  right there, elsewhere. Both give the same values, bit for
   bit, and both send the gradient of a tie to the first of the equal values.
 
   Args:

@@ -7,6 +7,9 @@ import contextlib
 import keras
 import tensorflow as tf
 
+from tfmeta.layers import copying
+from tfmeta.layers import normalization
+
 
 def batch_normalization_layers(
   model: keras.Model,
@@ -26,6 +29,34 @@ def batch_normalization_layers(
 def has_batch_normalization(model: keras.Model) -> bool:
   """Whether outputs in training depend on the other examples of the batch."""
   return bool(batch_normalization_layers(model))
+
+
+def transductive(model: keras.Model) -> keras.Model:
+  """Copies `model` so that it uses batch statistics in inference too.
+
+  Args:
+    model: A built model.
+
+  Returns:
+    A new model with the same names and values of variables, in which
+    `TransductiveBatchNormalization` stands for batch normalisation.
+
+  Raises:
+    ValueError: If `model` cannot be made again from its configuration.
+  """
+  return copying.rebuild(model, _transductive_config)
+
+
+def _transductive_config(config):
+  if config["class_name"] != "BatchNormalization":
+    return config
+  name = normalization.TransductiveBatchNormalization.__name__
+  return {
+    **config,
+    "module": normalization.__name__,
+    "class_name": name,
+    "registered_name": f"{normalization.PACKAGE}>{name}",
+  }
 
 
 def support_state(
@@ -53,7 +84,13 @@ def support_state(
     normalisation (seeds, for example) are those of `state`.
   """
   layers = batch_normalization_layers(model)
-  with _momentum(layers, 0.0):
+  # Predictions are made without dropout, and so are their statistics.
+  quiet = [("momentum", layers)]
+  for name in ("rate", "stddev"):
+    quiet.append((name, [x for x in _random_layers(model) if hasattr(x, name)]))
+  with contextlib.ExitStack() as stack:
+    for name, changed in quiet:
+      stack.enter_context(_set_to_zero(name, changed))
     _, batch_state = model.stateless_call(
       weights, state, support_x, training=True
     )
@@ -70,16 +107,24 @@ def support_state(
   ]
 
 
+def _random_layers(model: keras.Model) -> list[keras.Layer]:
+  return [
+    layer
+    for layer in model._flatten_layers(include_self=False)
+    if isinstance(
+      getattr(layer, "seed_generator", None), keras.random.SeedGenerator
+    )
+  ]
+
+
 @contextlib.contextmanager
-def _momentum(
-  layers: Sequence[keras.layers.BatchNormalization], value: float
-) -> Iterator[None]:
-  """Sets the momentum of `layers` while a graph is traced."""
-  before = [layer.momentum for layer in layers]
+def _set_to_zero(name: str, layers: Sequence[keras.Layer]) -> Iterator[None]:
+  """Sets an attribute of `layers` to 0 while a graph is traced."""
+  before = [getattr(layer, name) for layer in layers]
   try:
     for layer in layers:
-      layer.momentum = value
+      setattr(layer, name, 0.0)
     yield
   finally:
-    for layer, momentum in zip(layers, before, strict=True):
-      layer.momentum = momentum
+    for layer, value in zip(layers, before, strict=True):
+      setattr(layer, name, value)

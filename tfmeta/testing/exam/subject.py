@@ -73,9 +73,12 @@ class Subject:
       BACKBONES[self.backbone](), **{**self.init_kwargs, **overrides}
     )
     learner.compile(
-      optimizer=self.optimizer(),
-      metrics=["accuracy"],
-      **{"jit_compile": False, **(compile_kwargs or {})},
+      **{
+        "optimizer": self.optimizer(),
+        "metrics": ["accuracy"],
+        "jit_compile": False,
+        **(compile_kwargs or {}),
+      }
     )
     return learner
 

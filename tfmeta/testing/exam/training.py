@@ -86,12 +86,12 @@ def check_query_labels_stay_out(case: Any, subject: subjects.Subject) -> None:
   )
 
 
-def check_same_seed_same_history(case: Any, subject: subjects.Subject) -> None:
-  """Equal seeds give equal histories; other initial weights give another."""
+def check_runs_repeat(case: Any, subject: subjects.Subject) -> None:
+  """Equal starts give equal histories; other initial weights give another."""
   histories = []
-  for seed in (0, 0, 1):
+  for other in (False, False, True):
     learner = subject.make()
-    if seed:
+    if other:
       for variable in learner.model.trainable_variables:
         variable.assign(variable * 1.5)
     data = subject.dataset(batch=2)
@@ -131,10 +131,10 @@ def check_regression(case: Any, subject: subjects.Subject) -> None:
   kwargs = {**subject.init_kwargs, "inner_loss": "mse"}
   learner = subject.learner_class(model, **kwargs)
   learner.compile(optimizer=subject.optimizer())
-  history = learner.fit(inputs, target, epochs=5, verbose=0).history["loss"]
+  history = learner.fit(inputs, target, epochs=10, verbose=0).history["loss"]
   outputs = learner.predict(inputs, verbose=0)
   case.assertEqual(outputs.shape, target.shape)
-  case.assertTrue(np.all(np.isfinite(history)))
+  case.assertLess(history[-1], history[0])
   tested = learner.evaluate(inputs, target, verbose=0, return_dict=True)
   expected = np.mean((outputs - target) ** 2)
   case.assertAlmostEqual(tested["loss"], expected, places=4)
@@ -153,7 +153,7 @@ CHECKS = (
   check_adapting_lowers_support_loss,
   check_adapting_assigns_nothing,
   check_query_labels_stay_out,
-  check_same_seed_same_history,
+  check_runs_repeat,
   check_task_order,
   check_regression,
   check_unbuilt_model,
