@@ -41,7 +41,7 @@ setuptools.setup(
   ],
   extras_require={
     "benchmarks": ["torch"],
-    "dev": ["pre-commit", "pyright[nodejs]", "pytest", "ruff"],
+    "dev": ["pre-commit", "pyright[nodejs]", "pytest", "pytest-xdist", "ruff"],
   },
   classifiers=[
     "Development Status :: 3 - Alpha",

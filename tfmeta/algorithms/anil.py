@@ -176,10 +176,11 @@ def _layers(
   names = [adapted] if isinstance(adapted, str) else list(adapted)
   chosen = [[x for p, x in found if name in (p, x.name)] for name in names]
   if any(len(layers) != 1 for layers in chosen):
+    paths = ", ".join(path for path, _ in found)
     raise ValueError(
       "`adapted` must be 'head', paths or unique names of layers with "
-      f"trainable weights ({', '.join(path for path, _ in found)}), or a function from a "
-      f"variable to a boolean. Received: adapted={adapted!r}"
+      f"trainable weights ({paths}), or a function from a variable to a "
+      f"boolean. Received: adapted={adapted!r}"
     )
   return [layer for layers in chosen for layer in layers]
 
