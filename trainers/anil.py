@@ -3,7 +3,7 @@
   python -m trainers.anil
   python -m trainers.anil --adapted=block_4,head --workdir=runs/two_layers
 
-Expected figures, published and measured, are in trainers/README.md.
+Published figures are in trainers/README.md.
 """
 
 from absl import flags as absl_flags

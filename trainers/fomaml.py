@@ -3,7 +3,7 @@
   python -m trainers.fomaml
   python -m trainers.fomaml --preset=omniglot_5way_1shot --workdir=runs/omniglot
 
-Expected figures, published and measured, are in trainers/README.md.
+Published figures are in trainers/README.md.
 """
 
 from trainers import command

@@ -4,8 +4,8 @@
   python -m trainers.maml --preset=omniglot_5way_1shot --workdir=runs/omniglot
   python -m trainers.maml --dataset=sinusoid --workdir=runs/sinusoid
 
-The first is the demonstration. Expected figures, published and measured, are in
-trainers/README.md.
+The first is the demonstration. Published figures are in trainers/README.md,
+measured ones in README.md.
 """
 
 from trainers import command

@@ -3,7 +3,7 @@
   python -m trainers.meta_sgd
   python -m trainers.meta_sgd --dataset=omniglot --workdir=runs/omniglot
 
-Expected figures, published and measured, are in trainers/README.md.
+Published figures are in trainers/README.md.
 """
 
 from absl import flags as absl_flags

@@ -4,8 +4,8 @@
   python -m trainers.reptile --preset=omniglot_5way_1shot --workdir=runs/mine
 
 Training tasks have more shots than test tasks (--train_shots), and the outer
-rate, epsilon in the paper, falls to zero. Expected figures, published and
-measured, are in trainers/README.md.
+rate, epsilon in the paper, falls to zero. Published figures are in
+trainers/README.md.
 """
 
 from absl import flags as absl_flags

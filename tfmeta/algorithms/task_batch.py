@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tfmeta.core import checks
 from tfmeta.core import functional
+from tfmeta.core import replicas
 from tfmeta.core import task_map
 
 
@@ -35,8 +36,7 @@ OUTSIDE = TaskPass(training=False, step=-1, index=0)
 class TaskBatchModel(keras.Model):
   """Applies `adapt`, `predict_with` and `task_loss` to batches of tasks.
 
-  Internal: derive from `MetaLearner`. Here stands all that is overridden of
-  Keras's training, once for all algorithms.
+  Internal: derive from `MetaLearner`. All of Keras that is overridden is here.
   """
 
   task_pass = OUTSIDE
@@ -83,12 +83,12 @@ class TaskBatchModel(keras.Model):
       self._differentiate, tasks, self._method()
     )
     # An optimizer sums over replicas, which need not have as many tasks each.
-    total = _sum_over_replicas(tf.cast(tf.shape(y)[0], tf.float32))
+    total = replicas.sum_over_replicas(tf.cast(tf.shape(y)[0], tf.float32))
     gradients = [g / tf.cast(total, g.dtype) for g in gradients]
     penalty = self._add_penalty(gradients) if self.losses else 0.0
     self._update(gradients, state, total)
     if self.meta_loss_tracker is not None:
-      loss = _mean_or_zero(losses) + tf.cast(penalty, losses.dtype)
+      loss = functional.mean_or_zero(losses) + tf.cast(penalty, losses.dtype)
       self.meta_loss_tracker.update_state(loss, sample_weight=tf.shape(y)[0])
     return self._report(y, y_pred)
 
@@ -130,9 +130,9 @@ class TaskBatchModel(keras.Model):
     added = tape.gradient(
       scaled, self._trainable_tensors(), unconnected_gradients="zero"
     )
-    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    count = tf.distribute.get_strategy().num_replicas_in_sync
     gradients[:] = [
-      g + a / replicas for g, a in zip(gradients, added, strict=True)
+      g + a / count for g, a in zip(gradients, added, strict=True)
     ]
     return penalty
 
@@ -153,27 +153,18 @@ class TaskBatchModel(keras.Model):
       )
       for variable in self.non_trainable_variables:
         if variable.path in state:
-          value = _sum_over_replicas(state[variable.path])
+          value = replicas.sum_over_replicas(state[variable.path])
           variable.assign(value / tf.cast(total, value.dtype))
 
   def _report(self, y: tf.Tensor, y_pred: tf.Tensor) -> dict[str, Any]:
     """Updates the metrics; `loss` is the mean query loss, for all learners."""
     for metric in self.metrics:
       if metric.name == "loss":
-        loss = self._query_loss(y, y_pred)
+        loss = functional.loss_of_batch(self.inner_loss, y, y_pred)
         metric.update_state(loss, sample_weight=tf.shape(y)[0])
       elif metric is not self.meta_loss_tracker:
         metric.update_state(y, y_pred)
     return self.get_metrics_result()
-
-  def _query_loss(self, y: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
-    merged = [
-      tf.reshape(t, tf.concat([[-1], tf.shape(t)[2:]], axis=0))
-      for t in (y, y_pred)
-    ]
-    merged[1] = tf.ensure_shape(merged[1], [None, *y_pred.shape[2:]])
-    loss = functional.reduced_loss(self.inner_loss, *merged)
-    return tf.where(tf.shape(y)[0] > 0, loss, tf.zeros_like(loss))
 
   def _unpacked(self, data: Any) -> tuple[Any, tf.Tensor]:
     """Inputs and query targets of a batch, once they have been checked."""
@@ -209,14 +200,7 @@ class TaskBatchModel(keras.Model):
     self, tasks: tuple[tf.Tensor, ...], first: Any = 0
   ) -> tuple[tf.Tensor, ...]:
     """Tasks preceded by their indices over all replicas, from `first` on."""
-    count = tf.shape(tasks[0])[0]
-    replica = tf.distribute.get_replica_context()
-    if replica is not None and replica.num_replicas_in_sync > 1:
-      # Batches are cut into parts of equal size, of which the last are shorter.
-      total = tf.cast(_sum_over_replicas(tf.cast(count, tf.float32)), tf.int32)
-      part = -(-total // replica.num_replicas_in_sync)
-      first += tf.cast(replica.replica_id_in_sync_group, tf.int32) * part
-    return (first + tf.range(count), *tasks)
+    return (replicas.task_indices(tf.shape(tasks[0])[0], first), *tasks)
 
   def _method(self) -> Any:
     if self.task_map == "auto":
@@ -251,19 +235,6 @@ class TaskBatchModel(keras.Model):
       shape = (None, None, *self.model.output_shape[1:])
       outputs = keras.KerasTensor(shape, self.model.compute_dtype)
       metrics.build(keras.KerasTensor(target.shape, target.dtype), outputs)
-
-
-def _sum_over_replicas(value: tf.Tensor) -> tf.Tensor:
-  replica = tf.distribute.get_replica_context()
-  if replica is None or replica.num_replicas_in_sync == 1:
-    return value
-  return replica.all_reduce(tf.distribute.ReduceOp.SUM, value)
-
-
-def _mean_or_zero(values: tf.Tensor) -> tf.Tensor:
-  """Mean over tasks; zero on a replica that has none."""
-  count = tf.cast(tf.shape(values)[0], values.dtype)
-  return tf.math.divide_no_nan(tf.reduce_sum(values), count)
 
 
 def _updates_of(optimizer: Any) -> tf.Tensor:

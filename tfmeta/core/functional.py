@@ -88,6 +88,23 @@ def reduced_loss(
   return tf.reduce_mean(values) * tf.cast(ways, values.dtype)
 
 
+def loss_of_batch(loss: Any, y: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
+  """Mean loss over all queries `[T, Q, ...]` of a batch; 0 without tasks."""
+  merged = [
+    tf.reshape(t, tf.concat([[-1], tf.shape(t)[2:]], axis=0))
+    for t in (y, y_pred)
+  ]
+  merged[1] = tf.ensure_shape(merged[1], [None, *y_pred.shape[2:]])
+  value = reduced_loss(loss, *merged)
+  return tf.where(tf.shape(y)[0] > 0, value, tf.zeros_like(value))
+
+
+def mean_or_zero(values: tf.Tensor) -> tf.Tensor:
+  """Mean of `[T]` values; 0 on a replica that has no tasks."""
+  count = tf.cast(tf.shape(values)[0], values.dtype)
+  return tf.math.divide_no_nan(tf.reduce_sum(values), count)
+
+
 def takes_labels(loss: Any) -> bool:
   """Whether the targets of `loss` are integer labels, going by its name."""
   name = getattr(loss, "__name__", type(loss).__name__)

@@ -1,0 +1,35 @@
+from absl.testing import absltest
+import numpy as np
+import tensorflow as tf
+
+from tfmeta.core import replicas
+
+
+class ReplicasTest(absltest.TestCase):
+  def test_one_replica_counts_from_the_first_task(self):
+    np.testing.assert_array_equal(replicas.task_indices(3), [0, 1, 2])
+    np.testing.assert_array_equal(replicas.task_indices(2, 5), [5, 6])
+    self.assertEqual(float(replicas.sum_over_replicas(tf.constant(2.0))), 2.0)
+
+  def test_replicas_share_no_index(self):
+    devices = tf.config.list_logical_devices("CPU")
+    if len(devices) < 2:
+      self.skipTest("needs two logical CPUs")
+    strategy = tf.distribute.MirroredStrategy([d.name for d in devices[:2]])
+    for counts, expected in (
+      ((2, 2), [[0, 1], [2, 3]]),
+      ((2, 1), [[0, 1], [2]]),
+      ((1, 0), [[0], []]),
+    ):
+      parts = strategy.experimental_distribute_values_from_function(
+        lambda context, counts=counts: tf.constant(
+          counts[context.replica_id_in_sync_group]
+        )
+      )
+      indices = strategy.run(replicas.task_indices, args=(parts,))
+      found = [part.numpy().tolist() for part in indices.values]
+      self.assertEqual(found, expected)
+
+
+if __name__ == "__main__":
+  absltest.main()
