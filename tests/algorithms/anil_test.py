@@ -113,6 +113,13 @@ class ANILTest(parameterized.TestCase):
     self.assertIsNone(tfmeta.ANIL(model, adapted=["c", "head"])._split)
     self.assertIsNotNone(tfmeta.ANIL(model)._split)
 
+  def test_head_of_a_nested_model_is_its_last_layer(self):
+    layers = [keras.layers.Dense(5, name="a"), keras.layers.Dense(2, name="b")]
+    inner = keras.Sequential([keras.Input((3,)), *layers])
+    model = keras.Sequential([keras.Input((3,)), inner])
+    learner = tfmeta.ANIL(model)
+    self.assertEqual(learner._mask, [False, False, True, True])
+
   def test_frozen_layers_are_neither_adapted_nor_learned(self):
     learner = tfmeta.ANIL(_net(body_trainable=False), **SETTINGS)
     self.assertLen(learner.trainable_variables, 4)

@@ -141,6 +141,34 @@ class InputTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, "one target for each.*Received"):
       self._learner().fit(inputs, query_y, verbose=0)
 
+  def test_sample_weights_and_compiled_losses_are_refused(self):
+    inputs, query_y = _tasks(shape=(4,))
+    with self.assertRaisesRegex(ValueError, "no `sample_weight`.*Received"):
+      self._learner().fit(inputs, query_y, sample_weight=np.ones(3), verbose=0)
+    learner = tfmeta.MAML(_mlp())
+    learner.compile(optimizer="sgd", loss="mse")
+    with self.assertRaisesRegex(ValueError, "`inner_loss`.*Received"):
+      learner.fit(inputs, query_y, verbose=0)
+
+  def test_named_losses_know_what_they_expect(self):
+    inputs = keras.Input((4,))
+    outputs = keras.layers.Dense(3, activation="softmax")(inputs)
+    learner = tfmeta.MAML(
+      keras.Model(inputs, outputs),
+      inner_loss="sparse_categorical_crossentropy",
+    )
+    learner.compile(optimizer="sgd")
+    tasks = tf.data.Dataset.from_tensor_slices(_tasks(shape=(4,))).batch(3)
+    evaluated = learner.evaluate(tasks, verbose=0)
+    self.assertAlmostEqual(
+      tfmeta.evaluate(learner, tasks).nll[-1], evaluated, places=5
+    )
+    path = self.create_tempdir().full_path
+    learner.export(path)
+    signatures = tf.saved_model.load(path).signatures
+    labels = signatures["adapt"].structured_input_signature[1]["support_y"]
+    self.assertEqual(labels.dtype, tf.int32)
+
   def test_missing_keys_are_named(self):
     inputs, query_y = _tasks(shape=(4,))
     del inputs["query_x"]
@@ -224,6 +252,31 @@ class KerasTest(parameterized.TestCase):
     loss_fn = learner.support_loss(x, y)
     weights = tfmeta.core.weights_of(model)
     self.assertNotEqual(float(loss_fn(weights, 0)), float(loss_fn(weights, 1)))
+
+  def test_dropout_of_queries_differs_between_tasks(self):
+    inputs = keras.Input((4,))
+    x = tfmeta.layers.BatchNormalization()(keras.layers.Dense(64)(inputs))
+    x = keras.layers.Dropout(0.5)(x)
+    model = keras.Model(inputs, keras.layers.Dense(3)(x))
+    learner = tfmeta.MAML(model, inner_steps=0)
+    tasks, _ = _tasks(tasks=1, shape=(4,))
+    same = {key: np.repeat(value, 2, axis=0) for key, value in tasks.items()}
+    first, second = learner.predict(same, verbose=0)
+    self.assertFalse(np.allclose(first, second))
+
+  def test_gradients_may_be_accumulated(self):
+    inputs, query_y = _tasks(tasks=4, shape=(4,))
+    ends = []
+    for size, optimizer in (
+      (4, keras.optimizers.SGD(0.1)),
+      (2, keras.optimizers.SGD(0.1, gradient_accumulation_steps=2)),
+    ):
+      learner = tfmeta.MAML(_mlp())
+      learner.compile(optimizer=optimizer)
+      learner.fit(inputs, query_y, batch_size=size, shuffle=False, verbose=0)
+      ends.append([np.array(v) for v in learner.trainable_variables])
+    for one, other in zip(*ends, strict=True):
+      np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
   def test_regularisers_act_on_the_initial_weights_only(self):
     def make(strength):
