@@ -21,6 +21,10 @@ class CommonTest(tfmeta.testing.LearnerTestCase):
   @parameterized.product(row=ROWS, backbone=("mlp", "conv4"))
   def test_exam(self, row, backbone):
     learner_class, init_kwargs = row
+    if learner_class is tfmeta.Reptile and backbone == "conv4":
+      # Adam makes whole steps of the round-off that is the gradient of a bias
+      # before batch normalisation, so that no two ways to run it agree.
+      init_kwargs = {"inner_optimizer": "sgd", "inner_learning_rate": 0.1}
     self.run_learner_test(
       learner_class,
       # Convolutions take long to trace; two steps are seen on the other net.

@@ -15,7 +15,10 @@ class ReplicasTest(absltest.TestCase):
     devices = tf.config.list_logical_devices("CPU")
     if len(devices) < 2:
       self.skipTest("needs two logical CPUs")
-    strategy = tf.distribute.MirroredStrategy([d.name for d in devices[:2]])
+    strategy = tf.distribute.MirroredStrategy(
+      [d.name for d in devices[:2]],
+      cross_device_ops=tf.distribute.ReductionToOneDevice(),
+    )
     for counts, expected in (
       ((2, 2), [[0, 1], [2, 3]]),
       ((2, 1), [[0, 1], [2]]),

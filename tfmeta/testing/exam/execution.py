@@ -1,6 +1,5 @@
 """Questions on how a learner is run: graphs, XLA, precision, replicas."""
 
-import functools
 from typing import Any
 
 import keras
@@ -108,11 +107,13 @@ def check_precision(case: Any, subject: subjects.Subject) -> None:
     keras.config.set_dtype_policy(policy)
 
 
-@functools.cache
 def _two_replicas() -> tf.distribute.Strategy:
-  # One for all tests: the collectives of a second one would use the same keys.
   devices = tf.config.list_logical_devices("CPU")
-  return tf.distribute.MirroredStrategy([d.name for d in devices[:2]])
+  # Collectives of several strategies in one process would share their keys.
+  return tf.distribute.MirroredStrategy(
+    [device.name for device in devices[:2]],
+    cross_device_ops=tf.distribute.ReductionToOneDevice(),
+  )
 
 
 def check_replicas(case: Any, subject: subjects.Subject) -> None:
