@@ -26,6 +26,9 @@ def exact_moments(
   the first one lacks. It costs nothing, being of the size of the mean, whereas
   differentiating through `x - mean` adds a sum over `x` that is always 0.
 
+  The gradients of the two means are written out, because those of TensorFlow
+  copy each of them to the size of `x` before anything is done with it.
+
   Args:
     x: Float tensor of any rank.
     axes: Axes to reduce.
@@ -34,14 +37,32 @@ def exact_moments(
   Returns:
     Mean and (biased) variance, of the dtype of `x`.
   """
-  mean = tf.reduce_mean(x, axes, keepdims=True)
+
+  @tf.custom_gradient
+  def mean_of(x):
+    shape = tf.shape(x)
+    return tf.reduce_mean(x, axes, keepdims=True), (
+      lambda g: tf.broadcast_to(g / _count(x, axes), shape)
+    )
+
+  @tf.custom_gradient
+  def mean_square(x, centre):
+    squares = tf.math.squared_difference(x, centre)
+    return tf.reduce_mean(squares, axes, keepdims=True), (
+      lambda g: ((x - centre) * (2.0 * g / _count(x, axes)), None)
+    )
+
+  mean = mean_of(x)
   centre = tf.stop_gradient(mean)
-  variance = tf.reduce_mean(
-    tf.math.squared_difference(x, centre), axes, keepdims=True
-  ) - tf.square(mean - centre)
+  variance = mean_square(x, centre) - tf.square(mean - centre)
   if keepdims:
     return mean, variance
   return tf.squeeze(mean, axes), tf.squeeze(variance, axes)
+
+
+def _count(x, axes):
+  """Entries of `x` behind each of its means over `axes`."""
+  return tf.cast(tf.reduce_prod(tf.gather(tf.shape(x), axes)), x.dtype)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
