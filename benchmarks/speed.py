@@ -22,7 +22,7 @@ from benchmarks import speed_report
 
 _QUICK = flags.DEFINE_bool("quick", False, "One round of short runs.")
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "Runs of each contender.")
-_SECONDS = flags.DEFINE_float("seconds", 8.0, "Least time of a run.")
+_SECONDS = flags.DEFINE_float("seconds", 12.0, "About how long a run trains.")
 _CASES = flags.DEFINE_list(
   "cases", ["sinusoid", "conv4", "conv4_first_order"], "What to train."
 )

@@ -20,6 +20,7 @@ from tfmeta.algorithms.anil import ANIL as ANIL
 from tfmeta.algorithms.base import MetaLearner as MetaLearner
 from tfmeta.algorithms.fomaml import FOMAML as FOMAML
 from tfmeta.algorithms.maml import MAML as MAML
+from tfmeta.algorithms.maml_plus_plus import MAMLPlusPlus as MAMLPlusPlus
 from tfmeta.algorithms.meta_sgd import MetaSGD as MetaSGD
 from tfmeta.algorithms.reptile import Reptile as Reptile
 from tfmeta.data.task import TaskSpec as TaskSpec

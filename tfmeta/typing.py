@@ -1,6 +1,7 @@
 """The types that the parts of tfmeta hand to each other."""
 
 from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 from typing import Literal
 
@@ -12,6 +13,10 @@ State = list[tf.Tensor]
 
 # `(weights, step) -> scalar loss`; `step` counts inner steps from 0.
 SupportLoss = Callable[[Weights, Any], tf.Tensor]
+
+# One per weight, or a function from the step to them; None keeps a weight.
+StepRates = Sequence[tf.Tensor | float | None]
+LearningRates = StepRates | Callable[[Any], StepRates]
 
 Reduction = Literal["mean", "sum", "sum_over_ways"]
 TaskMap = Literal["auto", "map", "vectorize", "unroll"]

@@ -1,8 +1,11 @@
 """Evaluates the learner of a finished run on more tasks, or on another split.
 
   python -m trainers.evaluate --workdir=runs/maml --tasks=1000
+  python -m trainers.evaluate --workdir=runs/maml --ensemble=5
 
-prints the figures and writes them to runs/maml/evaluation_test_1000.json.
+The first prints the figures and writes them to
+runs/maml/evaluation_test_1000.json; the second averages the logits of the five
+best epochs, as the released code of MAML++ does (its paper: of three).
 """
 
 import pathlib
@@ -21,32 +24,34 @@ def define() -> None:
   flags.DEFINE_enum(
     "split", "test", ["train", "validation", "test"], "Of which classes."
   )
+  flags.DEFINE_integer(
+    "ensemble",
+    1,
+    "How many of the best epochs, by their validation tasks, vote.",
+    lower_bound=1,
+  )
 
 
-def run(workdir, *, tasks, split="test") -> dict:
-  """Evaluates `best.keras` of a workdir; returns what it writes.
+def run(workdir, *, tasks, split="test", ensemble=1) -> dict:
+  """Evaluates the best weights of a workdir; returns what it writes.
 
   Args:
     workdir: Folder of a run that came to its end.
     tasks: Number of tasks; the same ones for all runs on the same data.
     split: "train", "validation" or "test".
+    ensemble: Of how many epochs the outputs are averaged.
   """
-  import keras
-
+  from trainers import checkpoints
   from trainers import results
   from trainers import settings
   from trainers import workdir as folders
 
   folder = pathlib.Path(workdir)
   values = settings.Settings(**folders.read_settings(folder))
-  if not (folder / folders.LEARNER).exists():
-    raise ValueError(
-      "This run has not come to its end: start it again with its own command. "
-      f"Received: workdir={workdir!r}"
-    )
-  learner = keras.models.load_model(folder / folders.LEARNER)
-  measured, figures = results.measure(values, learner, split, tasks)
-  path = folder / f"evaluation_{split}_{tasks}.json"
+  learners = checkpoints.best_learners(values, folder, ensemble)
+  measured, figures = results.measure(values, learners, split, tasks)
+  voters = "" if ensemble == 1 else f"_ensemble_{ensemble}"
+  path = folder / f"evaluation_{split}_{tasks}{voters}.json"
   folders.write_json(path, figures)
   print(f"{measured}\nWritten to {path}.")
   return figures
@@ -54,7 +59,12 @@ def run(workdir, *, tasks, split="test") -> dict:
 
 def main(_) -> None:
   """Runs what the flags say."""
-  run(_FLAGS.workdir, tasks=_FLAGS.tasks, split=_FLAGS.split)
+  run(
+    _FLAGS.workdir,
+    tasks=_FLAGS.tasks,
+    split=_FLAGS.split,
+    ensemble=_FLAGS.ensemble,
+  )
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def define(trainer, *, flag_values=flags.FLAGS, **defaults) -> None:
 
 
 def read(
-  trainer, algorithm, *, own=(), flag_values=flags.FLAGS
+  trainer, algorithm, *, own=(), shared=(), flag_values=flags.FLAGS
 ) -> settings.Settings:
   """Settings from the command line, the preset, the data set, the defaults.
 
@@ -45,6 +45,7 @@ def read(
     trainer: Name of the trainer's module.
     algorithm: Name of the learner in `tfmeta`.
     own: Names of the trainer's own flags, arguments of that learner alone.
+    shared: Names of flags of all trainers that are arguments of that learner.
     flag_values: Where they were defined.
   """
   names = [option.name for option in settings.options()]
@@ -59,7 +60,8 @@ def read(
     values.update({k: v for k, v in layer.items() if k in values})
   values.update(_given(flag_values, values))
   values["hidden"] = [int(units) for units in values["hidden"]]
-  own_values = {name: values.pop(name) for name in own}
+  own_values = {name: values[name] for name in shared}
+  own_values.update({name: values.pop(name) for name in own})
   arguments = {k: v for k, v in own_values.items() if v is not None}
   return settings.Settings(algorithm, own=arguments, **values)
 

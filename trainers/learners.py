@@ -58,13 +58,13 @@ def _optimizer(settings):
 
 
 def _learning_rate(settings):
-  rate = settings.learning_rate
+  rate, final = settings.learning_rate, settings.final_learning_rate
   updates = settings.epochs * settings.steps_per_epoch
   schedules = keras.optimizers.schedules
   if settings.learning_rate_decay == "linear":
-    return schedules.PolynomialDecay(rate, updates, end_learning_rate=0.0)
+    return schedules.PolynomialDecay(rate, updates, end_learning_rate=final)
   if settings.learning_rate_decay == "cosine":
-    return schedules.CosineDecay(rate, updates)
+    return schedules.CosineDecay(rate, updates, alpha=final / rate)
   return rate
 
 

@@ -29,6 +29,10 @@ DATASETS: dict[str, dict[str, Any]] = {
 _MAML_CODE = "github.com/cbfinn/maml (main.py), a7f45f1"
 _REPTILE_CODE = "github.com/openai/supervised-reptile (README), 8f2b71c"
 
+_MAML_PLUS_PLUS_CODE = (
+  "github.com/AntreasAntoniou/HowToTrainYourMAMLPytorch, 8696470"
+)
+
 _MAML_OMNIGLOT = {
   "dataset": "omniglot",
   "filters": 64,
@@ -108,11 +112,70 @@ _REPTILE_20_WAYS = {
   "epochs": 200,
 }
 
+# The inner rates of the code belong to the mean over the support set.
+_MAML_PLUS_PLUS = {
+  "pooling": "max",
+  "inner_steps": 5,
+  "inner_learning_rate": 0.1,
+  "normalization": "per_step_transductive",
+  "learning_rate": 0.001,
+  "steps_per_epoch": 500,
+  "validation_tasks": 600,
+}
+
+_MAML_PLUS_PLUS_OMNIGLOT = {
+  **_MAML_PLUS_PLUS,
+  "dataset": "omniglot",
+  "filters": 64,
+  "train_query_shots": 1,
+  "meta_batch_size": 8,
+  "multi_step_epochs": 10,
+  "epochs": 100,
+  "learning_rate_decay": "cosine",
+  "final_learning_rate": 1e-5,
+}
+
+_MAML_PLUS_PLUS_MINI_IMAGENET = {
+  **_MAML_PLUS_PLUS,
+  "dataset": "mini_imagenet",
+  "size": 84,
+  "channels": 3,
+  "filters": 48,
+  "ways": 5,
+  "query_shots": 15,
+  "train_query_shots": 15,
+  "meta_batch_size": 2,
+  "multi_step_epochs": 15,
+  "epochs": 100,
+  "learning_rate_decay": "none",
+  "clipvalue": 10.0,
+}
+
+_MAML_PLUS_PLUS_PRESETS = {
+  **{
+    f"omniglot_{ways}way_{shots}shot": {
+      **_MAML_PLUS_PLUS_OMNIGLOT,
+      "ways": ways,
+      "shots": shots,
+    }
+    for ways in (5, 20)
+    for shots in (1, 5)
+  },
+  **{
+    f"mini_imagenet_5way_{shots}shot": {
+      **_MAML_PLUS_PLUS_MINI_IMAGENET,
+      "shots": shots,
+    }
+    for shots in (1, 5)
+  },
+}
+
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
   "maml": _MAML,
   "fomaml": _MAML,
   "anil": {},
   "meta_sgd": {},
+  "maml_plus_plus": _MAML_PLUS_PLUS_PRESETS,
   "reptile": {
     "omniglot_5way_1shot": {**_REPTILE_5_WAYS, "shots": 1},
     "omniglot_5way_5shot": {**_REPTILE_5_WAYS, "shots": 5},
@@ -121,4 +184,9 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
   },
 }
 
-SOURCES = {"maml": _MAML_CODE, "fomaml": _MAML_CODE, "reptile": _REPTILE_CODE}
+SOURCES = {
+  "maml": _MAML_CODE,
+  "fomaml": _MAML_CODE,
+  "maml_plus_plus": _MAML_PLUS_PLUS_CODE,
+  "reptile": _REPTILE_CODE,
+}

@@ -19,25 +19,25 @@ def evaluate(settings, learner, checkpoint) -> tuple[Any, dict[str, Any]]:
     took, validation included, over all starts of the run. What a kill made a
     run do twice counts once.
   """
-  result, figures = measure(settings, learner, "test", settings.eval_tasks)
+  result, figures = measure(settings, [learner], "test", settings.eval_tasks)
   return result, {
     **figures,
     "epochs": checkpoint.epoch,
-    "best_epoch": checkpoint.best_epoch,
+    "best_epochs": checkpoint.best_epochs,
     "seconds": round(sum(checkpoint.history["seconds"]), 1),
     "history": checkpoint.history,
   }
 
 
-def measure(settings, learner, split, count) -> tuple[Any, dict[str, Any]]:
-  """Evaluates a learner on the first `count` tasks of a split.
+def measure(settings, learners, split, count) -> tuple[Any, dict[str, Any]]:
+  """Evaluates learners together on the first `count` tasks of a split.
 
   Returns:
     A `tfmeta.evaluation.EvaluationResult`, and the same as a dict together with
     what is needed to get it again.
   """
   result = tfmeta.evaluate(
-    learner,
+    learners,
     datasets.evaluation_tasks(settings, split, count),
     nearest_neighbour=not settings.is_regression,
   )
@@ -50,7 +50,7 @@ def measure(settings, learner, split, count) -> tuple[Any, dict[str, Any]]:
     "inner_steps": settings.inner_steps,
     "train_shots": settings.train_shots or settings.shots,
     "train_query_shots": settings.train_query_shots or settings.query_shots,
-    "parameters": learner.model.count_params(),
+    "parameters": learners[0].model.count_params(),
     "versions": _versions(),
     "machine": f"{platform.machine()}, {platform.platform(terse=True)}",
     "command": " ".join(["python", *sys.orig_argv[1:]]),

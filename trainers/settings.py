@@ -87,8 +87,15 @@ class Settings:
   normalization: str | None = _option(
     None,
     "Statistics of batch normalisation for query examples; `none` takes the "
-    "normalisation out of the net. transductive for images if not given.",
-    ["transductive", "support_stats", "none"],
+    "normalisation out of the net. For images transductive if not given; "
+    "per_step_transductive for MAML++, which alone has those per step.",
+    [
+      "transductive",
+      "support_stats",
+      "per_step_transductive",
+      "per_step_running",
+      "none",
+    ],
   )
   task_map: str = _option(
     "auto",
@@ -104,14 +111,18 @@ class Settings:
   learning_rate: float = _option(0.003, "Of the outer optimizer.")
   learning_rate_decay: str = _option(
     "cosine",
-    "How the learning rate falls, to zero, over the whole run.",
+    "How the learning rate falls over the whole run.",
     ["none", "linear", "cosine"],
   )
+  final_learning_rate: float = _option(0.0, "What it falls to.")
   clipvalue: float | None = _option(
     None, "Bound of each entry of the outer gradient."
   )
   validation_tasks: int = _option(
     100, "Tasks after each epoch; the best epoch by them is kept."
+  )
+  keep_best: int = _option(
+    5, "Best epochs whose weights are kept, for `trainers.evaluate --ensemble`."
   )
   eval_tasks: int = _option(600, "Test tasks at the end.")
 
@@ -150,6 +161,7 @@ _AT_LEAST_ONE = (
   "epochs",
   "steps_per_execution",
   "validation_tasks",
+  "keep_best",
   "eval_tasks",
   "filters",
 )

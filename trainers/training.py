@@ -8,8 +8,10 @@ import keras
 import tensorflow as tf
 
 import tfmeta
+from trainers import checkpoints
 from trainers import datasets
 from trainers import figures
+from trainers import learned_rates
 from trainers import learners
 from trainers import progress
 from trainers import results
@@ -49,22 +51,13 @@ def train(settings, folder) -> tuple[Any, tfmeta.callbacks.Checkpoint]:
     settings, "validation", settings.validation_tasks
   )
   learner = learners.build(settings, validation.element_spec)
-  checkpoint = _checkpoint(settings, folder)
+  checkpoint = checkpoints.of_run(settings, folder)
   done = checkpoint.restore(learner)
   if done:
     _say(f"Going on after {done} of {settings.epochs} epochs.")
   if done < settings.epochs:
     _fit(settings, folder, learner, checkpoint, validation)
   return learner, checkpoint
-
-
-def _checkpoint(settings, folder):
-  regression = settings.is_regression
-  return tfmeta.callbacks.Checkpoint(
-    folder / workdir.CHECKPOINTS,
-    monitor="val_loss" if regression else "val_accuracy",
-    mode="min" if regression else "max",
-  )
 
 
 def _fit(settings, folder, learner, checkpoint, validation):
@@ -78,6 +71,7 @@ def _fit(settings, folder, learner, checkpoint, validation):
     callbacks=[
       tfmeta.callbacks.TerminateOnDivergence(),
       keras.callbacks.TensorBoard(folder / "logs", write_graph=False),
+      learned_rates.LogLearnedRates(folder / "logs" / "learned_rates"),
       checkpoint,
       progress.Progress(),
     ],
@@ -95,9 +89,11 @@ def report(settings, folder, learner, checkpoint) -> dict[str, Any]:
   workdir.write_json(folder / workdir.RESULT, result)
   figures.draw_learning_curve(folder, checkpoint.history)
   figures.draw_tasks(folder, settings, learner)
+  learned_rates.draw(folder, learner)
   _export(folder, learner)
   print(measured)
-  print(f"Written to {folder}: {', '.join(_WRITTEN)}.")
+  written = [name for name in _WRITTEN if (folder / name).exists()]
+  print(f"Written to {folder}: {', '.join(written)}.")
   return result
 
 
@@ -105,6 +101,7 @@ _WRITTEN = (
   workdir.RESULT,
   figures.LEARNING_CURVE,
   figures.TASKS,
+  learned_rates.PICTURE,
   workdir.LEARNER,
   workdir.SAVED_MODEL,
 )

@@ -11,6 +11,8 @@ from benchmarks.contenders import workload
 
 CHECKED_TASKS = 2
 CHECKED_UPDATES = 3
+# Where more updates than this are made, as many may run in one call of a graph.
+SHORT_UPDATES = 100
 
 Update = Callable[[int], float]
 
@@ -53,24 +55,23 @@ def measure(update: Update, tasks: int, seconds: float) -> dict[str, float]:
   update(1)
   first_call = time.perf_counter() - begin
   count = _updates_per_call(update, seconds)
-  done, begin = 0, time.perf_counter()
-  while not done or time.perf_counter() - begin < seconds:
-    update(count)
-    done += count
+  update(min(count, SHORT_UPDATES))  # It may have to be compiled anew.
+  begin = time.perf_counter()
+  update(count)
   elapsed = time.perf_counter() - begin
   return {
-    "tasks_per_second": tasks * done / elapsed,
-    "updates": done,
+    "tasks_per_second": tasks * count / elapsed,
+    "updates": count,
     "first_call_seconds": first_call,
     "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
   }
 
 
 def _updates_per_call(update: Update, seconds: float) -> int:
-  """As many as take a quarter of the time, so that calls cost nothing."""
+  """As many as take about so long, so that starting them costs little."""
   begin = time.perf_counter()
   update(1)
-  count = max(1, int(seconds / 4 / (time.perf_counter() - begin)))
-  if count > 1:
-    update(count)  # It may have to be compiled anew.
-  return count
+  count = int(seconds / (time.perf_counter() - begin))
+  if count < SHORT_UPDATES:
+    return max(1, count)
+  return count // SHORT_UPDATES * SHORT_UPDATES

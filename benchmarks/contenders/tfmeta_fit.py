@@ -16,8 +16,10 @@ def make_update(case: workload.Case) -> measure.Update:
   tasks = tf.data.Dataset.from_tensors((inputs, targets)).repeat()
 
   def update(count: int) -> float:
-    if count != learner.steps_per_execution:
-      learner.compile(learner.optimizer, steps_per_execution=count)
+    short = count % measure.SHORT_UPDATES == 0
+    steps = measure.SHORT_UPDATES if short else 1
+    if steps != learner.steps_per_execution:
+      learner.compile(learner.optimizer, steps_per_execution=steps)
     history = learner.fit(tasks, steps_per_epoch=count, verbose=0)
     return history.history["loss"][0]
 

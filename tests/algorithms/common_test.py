@@ -13,6 +13,11 @@ ROWS = (
   (tfmeta.FOMAML, {"inner_learning_rate": 0.1}),
   (tfmeta.ANIL, {"inner_learning_rate": 0.1}),
   (tfmeta.MetaSGD, {"inner_learning_rate": 0.1}),
+  (
+    tfmeta.MAMLPlusPlus,
+    # Phases of one step each: in two epochs, all of them are passed through.
+    {"multi_step_epochs": 2, "first_order_epochs": 1, "steps_per_epoch": 1},
+  ),
   (tfmeta.Reptile, {"inner_learning_rate": 0.01}),
 )
 

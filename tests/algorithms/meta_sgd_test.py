@@ -31,7 +31,7 @@ class MetaSGDTest(parameterized.TestCase):
   def test_equal_rates_are_maml(self):
     settings = {"inner_steps": 2, "inner_learning_rate": 0.3}
     meta_sgd = tfmeta.MetaSGD(_net(), **settings)
-    for rate in meta_sgd.rates:
+    for rate in meta_sgd.learned_rates.rates:
       rate.assign(np.full(rate.shape, 0.3))  # Keras begins with float32(0.3).
     maml = tfmeta.MAML(_net(), **settings)
     pairs = zip(
@@ -48,7 +48,7 @@ class MetaSGDTest(parameterized.TestCase):
     learner = tfmeta.MetaSGD(
       _net(), inner_learning_rate=0.3, first_order=first_order
     )
-    rate = learner.rates[0]
+    rate = learner.learned_rates.rates[0]
     gradient = _gradients(learner, [rate])[0][1, 2]
     value, losses = np.array(rate), []
     for sign in (1, -1):
@@ -71,15 +71,17 @@ class MetaSGDTest(parameterized.TestCase):
       "query_x": query_x,
     }
     learner.fit(inputs, query_y, epochs=3, verbose=0)
-    for rate in learner.rates:
+    for rate in learner.learned_rates.rates:
       self.assertFalse(np.allclose(rate, 0.3))
     path = self.create_tempdir().full_path + "/learner.keras"
     learner.save(path)
     again = keras.models.load_model(path)
-    for a, b in zip(learner.rates, again.rates, strict=True):
+    for a, b in zip(
+      learner.learned_rates.rates, again.learned_rates.rates, strict=True
+    ):
       np.testing.assert_array_equal(a, b)
     before = again.predict(inputs, verbose=0)
-    again.rates[0].assign(-again.rates[0])
+    again.learned_rates.rates[0].assign(-again.learned_rates.rates[0])
     self.assertFalse(np.allclose(before, again.predict(inputs, verbose=0)))
 
 

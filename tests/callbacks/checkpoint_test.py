@@ -156,12 +156,26 @@ class CheckpointTest(parameterized.TestCase):
       model = make_model()
       checkpoint.restore(model)
       fit(model, checkpoint, epochs, [SetLog(scores)])
-    self.assertEqual(checkpoint.best_epoch, best)
-    self.assertEqual(checkpoint.best, scores[best - 1])
+    self.assertEqual(checkpoint.best_epochs, [best])
     self.assertTrue(checkpoint.load_best(model))
     self.folder += "_whole"
     self.assert_same_weights(model, self.run_for(best)[0])
     self.assertLen([n for n in self.names() if n.startswith("best")], 0)
+
+  def test_keeps_several_of_the_best_weights_in_their_order(self):
+    scores = [1.0, 4.0, np.nan, 2.0, 3.0, 0.0]
+    for epochs in (4, 6):
+      checkpoint = callbacks.Checkpoint(self.folder, monitor="score", keep=2)
+      model = make_model()
+      checkpoint.restore(model)
+      fit(model, checkpoint, epochs, [SetLog(scores)])
+    self.assertEqual(checkpoint.best_epochs, [2, 5])
+    kept = [n for n in self.names() if n.startswith("best") and "sha" not in n]
+    self.assertEqual(kept, ["best-00002.npz", "best-00005.npz"])
+    self.assertFalse(checkpoint.load_best(model, rank=2))
+    self.assertTrue(checkpoint.load_best(model, rank=1))
+    self.folder += "_whole"
+    self.assert_same_weights(model, self.run_for(5)[0])
 
   def test_damaged_best_weights_leave_those_of_the_model(self):
     checkpoint = callbacks.Checkpoint(self.folder, monitor="loss", mode="min")
@@ -201,6 +215,8 @@ class CheckpointTest(parameterized.TestCase):
   def test_bad_arguments_are_named(self):
     with self.assertRaisesRegex(ValueError, "Received: mode='best'"):
       callbacks.Checkpoint(self.folder, mode="best")
+    with self.assertRaisesRegex(ValueError, "Received: keep=0"):
+      callbacks.Checkpoint(self.folder, keep=0)
     checkpoint = callbacks.Checkpoint(self.folder, monitor="val_loss")
     with self.assertRaisesRegex(ValueError, "Received: monitor='val_loss'"):
       fit(make_model(), checkpoint, 1)

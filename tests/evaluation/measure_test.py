@@ -221,6 +221,46 @@ class ClassificationTest(parameterized.TestCase):
     self.assertEqual(found.transductive, transductive)
 
 
+class EnsembleTest(parameterized.TestCase):
+  def members(self):
+    learners = [make_classifier() for _ in range(2)]
+    for variable in learners[1].model.trainable_variables:
+      variable.assign(-2.0 * variable + 0.1)
+    return learners
+
+  def test_logits_are_averaged(self):
+    learners = self.members()
+    inputs, targets = classification_tasks(4)
+    found = tfmeta.evaluate(learners, dataset((inputs, targets)))
+    logits = [learner.predict(inputs, verbose=0) for learner in learners]
+    logs = tf.nn.log_softmax((logits[0] + logits[1]) / 2).numpy()
+    nll = -np.take_along_axis(logs, targets[..., None], axis=-1).mean()
+    self.assertAlmostEqual(found.nll[-1], nll, places=5)
+    probabilities = (tf.nn.softmax(logits[0]) + tf.nn.softmax(logits[1])) / 2
+    other = -np.log(
+      np.take_along_axis(probabilities.numpy(), targets[..., None], axis=-1)
+    ).mean()
+    self.assertNotAlmostEqual(nll, other, places=3)
+    self.assertEqual(found.to_dict()["members"], 2)
+    self.assertStartsWith(str(found), "Ensemble of 2 MAML on 4 tasks")
+
+  def test_members_that_are_alike_vote_as_one(self):
+    tasks = dataset(classification_tasks())
+    one = tfmeta.evaluate(make_classifier(), tasks)
+    three = tfmeta.evaluate([make_classifier() for _ in range(3)], tasks)
+    np.testing.assert_allclose(three.per_task, one.per_task)
+    np.testing.assert_allclose(three.nll, one.nll, rtol=1e-5)
+
+  def test_members_must_fit_each_other(self):
+    tasks = dataset(classification_tasks())
+    with self.assertRaisesRegex(ValueError, "same `steps`.*Received: .2, 3"):
+      tfmeta.evaluate(
+        [make_classifier(), make_classifier(inner_steps=3)], tasks
+      )
+    with self.assertRaisesRegex(TypeError, "or a list of some.*Received"):
+      tfmeta.evaluate([], tasks)
+
+
 class RegressionTest(parameterized.TestCase):
   def test_figures_are_those_of_keras(self):
     learner = make_regressor()

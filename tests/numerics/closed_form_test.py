@@ -109,10 +109,10 @@ class ClosedFormTest(parameterized.TestCase):
     model = _linear()
     w = np.array(model.trainable_variables[0])
     learner = tfmeta.MetaSGD(model, inner_learning_rate=RATE, inner_loss="mse")
-    learner.rates[0].assign(np.full([FEATURES, 1], RATE))
+    learner.learned_rates.rates[0].assign(np.full([FEATURES, 1], RATE))
     with tf.GradientTape() as tape:
       loss, _ = learner.task_loss(*[tf.constant(t) for t in task])
-    gradient = tape.gradient(loss, learner.rates[0].value)
+    gradient = tape.gradient(loss, learner.learned_rates.rates[0].value)
     adapted = _descend(w, task[0], task[1], 1)
     expected = -_gradient(w, task[0], task[1]) * _gradient(
       adapted, task[2], task[3]

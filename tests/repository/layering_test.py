@@ -34,10 +34,17 @@ BELOW["__init__"] = {*BELOW}
 SPECIAL_CASES = {
   "tfmeta/algorithms/anil.py": {"tfmeta/algorithms/maml.py"},
   "tfmeta/algorithms/fomaml.py": {"tfmeta/algorithms/maml.py"},
+  "tfmeta/algorithms/maml_plus_plus.py": {"tfmeta/algorithms/maml.py"},
 }
 
 # What all algorithms share is not an algorithm itself.
-SHARED_BY_ALGORITHMS = {"base", "one_task", "settings", "task_batch"}
+SHARED_BY_ALGORITHMS = {
+  "base",
+  "one_task",
+  "passes",
+  "settings",
+  "task_batch",
+}
 
 OUTSIDE = {
   "tfmeta": {"absl", "keras", "numpy", "tensorflow"},

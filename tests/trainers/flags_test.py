@@ -10,6 +10,7 @@ from trainers import anil
 from trainers import flags
 from trainers import fomaml
 from trainers import maml
+from trainers import maml_plus_plus
 from trainers import meta_sgd
 from trainers import presets
 from trainers import reptile
@@ -20,11 +21,13 @@ TRAINERS = {
   "fomaml": fomaml,
   "anil": anil,
   "meta_sgd": meta_sgd,
+  "maml_plus_plus": maml_plus_plus,
   "reptile": reptile,
 }
 OWN = {
   "anil": ["adapted", "first_order"],
   "meta_sgd": ["first_order"],
+  "maml_plus_plus": ["multi_step_epochs", "learn_rates", "first_order_epochs"],
   "reptile": ["inner_optimizer", "support_batch_size"],
 }
 

@@ -15,17 +15,29 @@ EPOCHS = 6
 PATIENCE = 240.0  # Seconds, on a machine busy with other things.
 
 FLAGS = [
-  "--dataset=sinusoid",
-  "--hidden=8",
-  "--shots=3",
   "--query_shots=3",
   "--meta_batch_size=4",
-  "--steps_per_epoch=40",
-  "--steps_per_execution=20",
   f"--epochs={EPOCHS}",
   "--learning_rate_decay=cosine",
   "--validation_tasks=4",
   "--eval_tasks=4",
+]
+SINUSOID = [
+  "trainers.maml",
+  "--dataset=sinusoid",
+  "--hidden=8",
+  "--shots=3",
+  "--steps_per_epoch=40",
+  "--steps_per_execution=20",
+]
+# Adam's second moments, which persist from task to task, and convolutions.
+IMAGES = [
+  "trainers.reptile",
+  "--filters=2",
+  "--ways=3",
+  "--inner_steps=2",
+  "--eval_inner_steps=3",
+  "--steps_per_epoch=4",
 ]
 
 
@@ -34,9 +46,9 @@ class KillTest(absltest.TestCase):
     super().setUp()
     self.parent = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
 
-  def start(self, folder, **kwargs):
+  def start(self, folder, trainer=SINUSOID, **kwargs):
     """The same command each time, as a process of its own."""
-    command = [sys.executable, "-m", "trainers.maml", *FLAGS]
+    command = [sys.executable, "-m", *trainer, *FLAGS]
     return subprocess.Popen(
       [*command, f"--workdir={folder}"],
       cwd=ROOT,
@@ -51,9 +63,9 @@ class KillTest(absltest.TestCase):
     out, err = process.communicate(timeout=PATIENCE)
     return process.returncode, out, err
 
-  def kill_at(self, folder, name, *, delay=0.0):
+  def kill_at(self, folder, name, *, trainer=SINUSOID, delay=0.0):
     """Starts the run and kills it once a file is there, and a moment later."""
-    process = self.start(folder)
+    process = self.start(folder, trainer)
     deadline = time.monotonic() + PATIENCE
     while not (folder / "checkpoints" / name).exists():
       self.assertIsNone(process.poll(), "The run ended before it was killed.")
@@ -78,6 +90,17 @@ class KillTest(absltest.TestCase):
     self.assertRegex(said, "Going on after [345] of 6 epochs")
     code, _, said = self.finish(self.start(whole))
     self.assertEqual(code, 0, said)
+    self.assert_same_variables(stopped, whole)
+
+  def test_killed_on_images_a_run_ends_as_one_never_stopped(self):
+    stopped, whole = self.parent / "stopped", self.parent / "whole"
+    self.kill_at(stopped, "epoch-00002.npz.sha256", trainer=IMAGES, delay=0.02)
+    for folder in (stopped, whole):
+      code, _, said = self.finish(self.start(folder, IMAGES))
+      self.assertEqual(code, 0, said)
+    self.assert_same_variables(stopped, whole)
+
+  def assert_same_variables(self, stopped, whole):
     expected, found = self.variables(whole), self.variables(stopped)
     self.assertSameElements(expected, found)
     for name, value in expected.items():

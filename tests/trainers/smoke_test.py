@@ -72,6 +72,7 @@ class SmokeTest(parameterized.TestCase):
     ("FOMAML", {"learning_rate_decay": "cosine", "clipvalue": 1.0}),
     ("ANIL", {"own": {"first_order": True}}),
     ("MetaSGD", {"steps_per_execution": 2}),
+    ("MAMLPlusPlus", {"inner_steps": 2, "own": {"first_order_epochs": 1}}),
     ("Reptile", REPTILE),
   )
   def test_runs_to_the_end_and_writes_everything(self, algorithm, values):
@@ -91,6 +92,11 @@ class SmokeTest(parameterized.TestCase):
     self.assertContainsSubset(["serving_default", "adapt"], served.signatures)
     learner = keras.models.load_model(self.folder / "best.keras")
     self.assertIsInstance(learner, getattr(tfmeta, algorithm))
+    learns_rates = algorithm in ("MetaSGD", "MAMLPlusPlus")
+    self.assertEqual("learned_rates.png" in printed, learns_rates)
+    if learns_rates:
+      self.assert_is_picture("learned_rates.png")
+      self.assertTrue(os.listdir(self.folder / "logs" / "learned_rates"))
 
   def assert_is_picture(self, name):
     with Image.open(self.folder / name) as image:
@@ -116,6 +122,18 @@ class SmokeTest(parameterized.TestCase):
     with contextlib.redirect_stdout(io.StringIO()):
       later = evaluate.run(self.folder, tasks=4)
     self.assertEqual(later["per_task"], first["per_task"])
+
+  def test_the_best_epochs_vote(self):
+    values = {"epochs": 3, "keep_best": 2, "learning_rate": 0.1}
+    run_quietly(self.make("MAML", **values))
+    with contextlib.redirect_stdout(io.StringIO()):
+      one, two = [
+        evaluate.run(self.folder, tasks=4, ensemble=n) for n in (1, 2)
+      ]
+    self.assertEqual((one["members"], two["members"]), (1, 2))
+    self.assertNotEqual(one["per_task"], two["per_task"])
+    with self.assertRaisesRegex(ValueError, "keep_best.*Received: ensemble=3"):
+      evaluate.run(self.folder, tasks=4, ensemble=3)
 
   def train(self, configuration):
     """Final weights and the checkpoint."""

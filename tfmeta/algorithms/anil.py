@@ -69,21 +69,20 @@ class ANIL(maml.MAML):
     self, support_x: tf.Tensor, support_y: tf.Tensor
   ) -> list[Weights]:
     initial = functional.weights_of(self.model)
-    chosen = [w for w, m in zip(initial, self._mask, strict=True) if m]
     if self._split is None:
-      loss_fn = self._whole_loss(initial, support_x, support_y)
+      loss_fn = self.support_loss(support_x, support_y)
     else:
       loss_fn = self._head_loss(self._split, initial, support_x, support_y)
+    rate = self.inner_learning_rate
     path = inner_loop.gradient_path(
       loss_fn,
-      chosen,
-      [self.inner_learning_rate] * len(chosen),
+      initial,
+      [rate if adapted else None for adapted in self._mask],
       self.steps,
       first_order=self.first_order,
       unroll=self.unroll,
     )
-    merged = [self._merge(initial, w) for w in path]
-    return [self.with_statistics(w, support_x) for w in merged]
+    return [self.with_statistics(w, support_x) for w in path]
 
   def get_config(self) -> dict[str, Any]:
     adapted = self.adapted
@@ -95,18 +94,6 @@ class ANIL(maml.MAML):
   def from_config(cls, config: dict[str, Any]) -> "ANIL":
     adapted = keras.saving.deserialize_keras_object(config["adapted"])
     return super().from_config({**config, "adapted": adapted})
-
-  def _merge(self, initial: Weights, chosen: Weights) -> Weights:
-    """All weights: `chosen` where they are adapted, else `initial`."""
-    adapted = iter(chosen)
-    pairs = zip(initial, self._mask, strict=True)
-    return [next(adapted) if m else w for w, m in pairs]
-
-  def _whole_loss(
-    self, initial: Weights, support_x: tf.Tensor, support_y: tf.Tensor
-  ) -> SupportLoss:
-    whole = self.support_loss(support_x, support_y)
-    return lambda weights, step: whole(self._merge(initial, weights), step)
 
   def _head_loss(
     self,
@@ -128,10 +115,9 @@ class ANIL(maml.MAML):
     )
 
     def loss_fn(weights: Weights, step: Any) -> tf.Tensor:
-      whole = self._merge(initial, weights)
       outputs, _ = functional.apply(
         head,
-        self._weights_of_part(head, whole),
+        self._weights_of_part(head, weights),
         functional.state_of(head, functional.fold_in(seed, step)),
         features,
         training=True,

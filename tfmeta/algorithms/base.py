@@ -65,6 +65,9 @@ class MetaLearner(one_task.OneTaskModel):
       computes in float16, or if a setting is out of range.
   """
 
+  # The default is the first, for models with batch normalisation.
+  normalizations: tuple[str, ...] = settings.NORMALIZATIONS
+
   def __init__(
     self,
     model: keras.Model,
@@ -94,7 +97,9 @@ class MetaLearner(one_task.OneTaskModel):
     self.eval_inner_steps = eval_inner_steps
     self.inner_loss = settings.resolve_loss(inner_loss)
     self.inner_loss_reduction = inner_loss_reduction
-    self.normalization = settings.resolve_normalization(normalization, model)
+    self.normalization = settings.resolve_normalization(
+      normalization, model, self.normalizations
+    )
     self.task_map = task_map
     self.seed = seed
     if type(self).task_loss is not MetaLearner.task_loss or model.losses:
@@ -142,7 +147,7 @@ class MetaLearner(one_task.OneTaskModel):
       weights[:count],
       state,
       x,
-      training=self.normalization == "transductive",
+      training=self.transductive,
     )
     return outputs
 
@@ -159,6 +164,11 @@ class MetaLearner(one_task.OneTaskModel):
     outputs = self.predict_with(weights, query_x)
     return functional.reduced_loss(self.inner_loss, query_y, outputs), outputs
 
+  @property
+  def transductive(self) -> bool:
+    """Whether a prediction depends on the other queries of its task."""
+    return self.normalization in ("transductive", "per_step_transductive")
+
   def to_model(self, weights: Weights) -> keras.Model:
     """A plain Keras model that predicts as `predict_with(weights, x)` does.
 
@@ -171,7 +181,7 @@ class MetaLearner(one_task.OneTaskModel):
     Raises:
       ValueError: If `model` cannot be made again from its configuration.
     """
-    if self.normalization == "transductive":
+    if self.transductive:
       copy = layers.transductive(self.model)
     else:
       copy = keras.models.clone_model(self.model)

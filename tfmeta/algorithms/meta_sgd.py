@@ -5,6 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfmeta import layers
 from tfmeta.algorithms import base
 from tfmeta.typing import Weights
 
@@ -41,15 +42,14 @@ class MetaSGD(base.MetaLearner):
   ):
     super().__init__(model, **kwargs)
     self.first_order = first_order
-    self.rates = [
-      self.add_weight(
-        shape=variable.shape,
-        dtype=variable.dtype,
-        initializer=keras.initializers.Constant(self.inner_learning_rate),
-        name=f"rate_{index}",
-      )
-      for index, variable in enumerate(model.trainable_variables)
-    ]
+    variables = model.trainable_variables
+    self.learned_rates = layers.LearnedRates(
+      [variable.shape for variable in variables],
+      initial_rate=self.inner_learning_rate,
+      names=[variable.path for variable in variables],
+      dtype=variables[0].dtype,
+      name="learned_rates",
+    )
     if not first_order:
       self.warn_if_inexact()
 
@@ -59,9 +59,11 @@ class MetaSGD(base.MetaLearner):
   def adaptation_path(
     self, support_x: tf.Tensor, support_y: tf.Tensor
   ) -> list[Weights]:
-    rates = [tf.convert_to_tensor(rate) for rate in self.rates]
     return self.descend(
-      support_x, support_y, rates, first_order=self.first_order
+      support_x,
+      support_y,
+      self.learned_rates.at,
+      first_order=self.first_order,
     )
 
   def get_config(self) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """What an algorithm has at hand for the task it is adapting to."""
 
-from collections.abc import Sequence
 from typing import Any
 import warnings
 
@@ -12,6 +11,7 @@ from tfmeta.algorithms import task_batch
 from tfmeta.core import checks
 from tfmeta.core import functional
 from tfmeta.core import inner_loop
+from tfmeta.typing import LearningRates
 from tfmeta.typing import SupportLoss
 from tfmeta.typing import Weights
 
@@ -62,7 +62,7 @@ class OneTaskModel(task_batch.TaskBatchModel):
     self,
     support_x: tf.Tensor,
     support_y: tf.Tensor,
-    learning_rates: Sequence[tf.Tensor | float],
+    learning_rates: LearningRates,
     *,
     first_order: bool = False,
   ) -> list[Weights]:
@@ -71,7 +71,8 @@ class OneTaskModel(task_batch.TaskBatchModel):
     Args:
       support_x: `[S, ...]`.
       support_y: `[S, ...]`.
-      learning_rates: One per trainable weight; tensors broadcast to it.
+      learning_rates: One per trainable weight, or a function from the step to
+        them; tensors broadcast to a weight, and `None` keeps it.
       first_order: Whether gradients are constants to the outer gradient.
 
     Returns:

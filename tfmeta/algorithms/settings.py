@@ -108,10 +108,31 @@ def resolve_loss(loss: Any) -> Any:
   return getattr(keras.losses, name, lambda: resolved)()
 
 
-def resolve_normalization(value: str | None, model: keras.Model) -> str:
+def resolve_normalization(
+  value: str | None, model: keras.Model, choices: tuple[str, ...]
+) -> str:
   """The normalisation of query examples, by default from the model."""
   if value is None:
     has_batch = layers.has_batch_normalization(model)
-    return "transductive" if has_batch else "none"
-  check_choice("normalization", value, NORMALIZATIONS)
+    return choices[0] if has_batch else "none"
+  check_choice("normalization", value, choices)
   return value
+
+
+def check_batch_normalization(normalization: str, model: keras.Model) -> None:
+  """Checks that `model` has what a per-step normalisation has slots for."""
+  if not layers.has_batch_normalization(model):
+    raise ValueError(
+      f"normalization={normalization!r} needs a model with trainable batch "
+      f"normalisation. Received: model={model.name!r}, which has none"
+    )
+
+
+def check_eval_steps(eval_inner_steps: int | None, inner_steps: int) -> None:
+  """Checks that no step is to be taken for which nothing was learned."""
+  if (eval_inner_steps or 0) > inner_steps:
+    raise ValueError(
+      "`eval_inner_steps` must be at most `inner_steps`, because rates or "
+      "normalisation are learned for each of these. Received: "
+      f"eval_inner_steps={eval_inner_steps}, inner_steps={inner_steps}"
+    )

@@ -4,33 +4,17 @@ from collections.abc import Callable
 from collections.abc import Iterator
 import contextlib
 import dataclasses
+import functools
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from tfmeta.algorithms import passes
 from tfmeta.core import checks
 from tfmeta.core import functional
 from tfmeta.core import replicas
 from tfmeta.core import task_map
-
-
-@dataclasses.dataclass(frozen=True)
-class TaskPass:
-  """What the pass through one task may ask for besides the task.
-
-  Attributes:
-    training: Whether `task_loss` is under way.
-    step: Integer; the training step, or -1 outside of training.
-    index: Integer; which of the tasks of that step, over all replicas.
-  """
-
-  training: bool
-  step: Any
-  index: Any
-
-
-OUTSIDE = TaskPass(training=False, step=-1, index=0)
 
 
 class TaskBatchModel(keras.Model):
@@ -39,7 +23,9 @@ class TaskBatchModel(keras.Model):
   Internal: derive from `MetaLearner`. All of Keras that is overridden is here.
   """
 
-  task_pass = OUTSIDE
+  task_pass = passes.OUTSIDE
+  # Training steps from which on `task_loss` is another computation.
+  phase_starts: tuple[int, ...] = ()
   meta_loss_tracker: keras.metrics.Mean | None = None
 
   def call(self, inputs: Any, training: bool | None = None) -> tf.Tensor:
@@ -70,7 +56,7 @@ class TaskBatchModel(keras.Model):
     """
 
     def one_task(index: tf.Tensor, *task: tf.Tensor) -> Any:
-      with self._in_pass(dataclasses.replace(OUTSIDE, index=index)):
+      with self._in_pass(dataclasses.replace(passes.OUTSIDE, index=index)):
         return fn(*task)
 
     indexed = self._indexed(tasks, first)
@@ -79,9 +65,7 @@ class TaskBatchModel(keras.Model):
   def train_step(self, data: Any) -> dict[str, Any]:
     x, y = self._unpacked(data)
     tasks = self._indexed((*self._checked_tasks(x), y))
-    (losses, y_pred), (gradients, state) = task_map.map_and_sum(
-      self._differentiate, tasks, self._method()
-    )
+    (losses, y_pred), (gradients, state) = self._differentiate_all(tasks)
     # An optimizer sums over replicas, which need not have as many tasks each.
     total = replicas.sum_over_replicas(tf.cast(tf.shape(y)[0], tf.float32))
     gradients = [g / tf.cast(total, g.dtype) for g in gradients]
@@ -98,12 +82,36 @@ class TaskBatchModel(keras.Model):
     logs.pop("meta_loss", None)
     return logs
 
-  def _differentiate(self, index: tf.Tensor, *task: tf.Tensor) -> Any:
+  def _differentiate_all(self, tasks: tuple[tf.Tensor, ...]) -> Any:
+    """The sums over tasks, in the phase that training is in.
+
+    A graph holds each phase once, and runs the one of its step.
+    """
+    step = passes.step_of(self.optimizer)
+
+    def in_phase(phase: int) -> Any:
+      task_pass = passes.TaskPass(
+        training=True, step=step, index=0, phase=phase
+      )
+      differentiate = functools.partial(self._differentiate, task_pass)
+      return task_map.map_and_sum(differentiate, tasks, self._method())
+
+    if not self.phase_starts:
+      return in_phase(0)
+    starts = tf.constant(self.phase_starts, step.dtype)
+    passed = tf.reduce_sum(tf.cast(step >= starts, tf.int32))
+    return tf.switch_case(
+      passed,
+      {i: functools.partial(in_phase, i) for i in range(starts.shape[0] + 1)},
+    )
+
+  def _differentiate(
+    self, task_pass: passes.TaskPass, index: tf.Tensor, *task: tf.Tensor
+  ) -> Any:
     """One task: `((loss, outputs), (gradients, assigned state))`."""
     # In a StatelessScope `assign` is recorded, to be averaged over the tasks.
     scope = keras.StatelessScope()
-    step = _updates_of(self.optimizer)
-    with self._in_pass(TaskPass(training=True, step=step, index=index)):
+    with self._in_pass(dataclasses.replace(task_pass, index=index)):
       with tf.GradientTape() as tape, scope:
         loss, outputs = self.task_loss(*task)
         scaled = self.optimizer.scale_loss(loss)
@@ -212,7 +220,7 @@ class TaskBatchModel(keras.Model):
     return self._in_pass(dataclasses.replace(self.task_pass, training=True))
 
   @contextlib.contextmanager
-  def _in_pass(self, task_pass: TaskPass) -> Iterator[None]:
+  def _in_pass(self, task_pass: passes.TaskPass) -> Iterator[None]:
     before, self.task_pass = self.task_pass, task_pass
     try:
       yield
@@ -235,12 +243,6 @@ class TaskBatchModel(keras.Model):
       shape = (None, None, *self.model.output_shape[1:])
       outputs = keras.KerasTensor(shape, self.model.compute_dtype)
       metrics.build(keras.KerasTensor(target.shape, target.dtype), outputs)
-
-
-def _updates_of(optimizer: Any) -> tf.Tensor:
-  """Count of batches seen: with gradient accumulation, more than updates."""
-  optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-  return tf.convert_to_tensor(optimizer._iterations)
 
 
 def _target_like(iterator: Any, data_batch: Any) -> Any:

@@ -35,16 +35,17 @@ class Checkpoint(keras.callbacks.Callback):
       weights are kept as well. Default `None`: none are.
     mode: `"max"` or `"min"`: which values of `monitor` are better. Of equal
       values the earlier epoch wins. Default `"max"`.
+    keep: Integer >= 1. How many of the best weights are kept. Default 1.
 
   Attributes:
     epoch: Number of finished epochs.
     history: Dict from the name of a log to its values, one per finished epoch.
       `seconds` is the time each epoch took, validation and saving included.
-    best: Best value of `monitor`, and
-    best_epoch: the number of epochs behind it; `None` and 0 before the first.
+    best_epochs: For each of the best weights that are kept, from the best on,
+      the number of epochs behind it.
 
   Raises:
-    ValueError: If `mode` is neither `"max"` nor `"min"`. From `fit`, if
+    ValueError: If `mode` or `keep` is none of those. From `fit`, if
       `monitor` is not in the logs, or if `fit` does not go on where the
       checkpoint is.
     CheckpointError: From `fit`, when the disk is full; what was saved before
@@ -60,19 +61,22 @@ class Checkpoint(keras.callbacks.Callback):
     checkpoint.load_best(learner)
   """
 
-  def __init__(self, directory, *, monitor=None, mode="max"):
+  def __init__(self, directory, *, monitor=None, mode="max", keep=1):
     super().__init__()
     if mode not in ("max", "min"):
       raise ValueError(
         f'`mode` must be "max" or "min". Received: mode={mode!r}'
       )
+    if not isinstance(keep, int) or keep < 1:
+      raise ValueError(
+        f"`keep` must be an integer of at least 1. Received: keep={keep!r}"
+      )
     self.directory = os.fspath(directory)
     self.monitor = monitor
     self.mode = mode
+    self.keep = keep
     self.epoch = 0
     self.history = {}
-    self.best = None
-    self.best_epoch = 0
 
   def restore(self, model) -> int:
     """Loads the newest whole checkpoint into a compiled `model`.
@@ -101,16 +105,32 @@ class Checkpoint(keras.callbacks.Callback):
       )
     return 0
 
-  def load_best(self, model) -> bool:
+  @property
+  def best_epochs(self) -> list[int]:
+    values = self.history.get(self.monitor, [])
+    sign = -1 if self.mode == "max" else 1
+    ranked = sorted(
+      (sign * value, epoch)
+      for epoch, value in enumerate(values, start=1)
+      if np.isfinite(value)
+    )
+    return [epoch for _, epoch in ranked[: self.keep]]
+
+  def load_best(self, model, rank=0) -> bool:
     """Loads the best weights, and their optimizer state, into `model`.
+
+    Args:
+      model: A compiled model.
+      rank: Integer below `keep`: 0 for the best, 1 for the second best, ...
 
     Returns:
       Whether it did. If not, `model` keeps the weights it has: there is no
-      `monitor`, no epoch was finished, or the file is damaged (logged).
+      `monitor`, not so many epochs were finished, or the file is damaged
+      (logged).
     """
-    if not self.best_epoch:
+    if rank >= len(self.best_epochs):
       return False
-    path = self._path(f"best-{self.best_epoch:05d}.npz")
+    path = self._best_path(self.best_epochs[rank])
     data = whole_file.read(path)
     if data is None:
       logging.warning("The best weights, %s, are damaged or missing.", path)
@@ -141,22 +161,15 @@ class Checkpoint(keras.callbacks.Callback):
     self.epoch = epoch + 1
     for name, value in logs.items():
       self.history.setdefault(name, []).append(float(value))
-    if self.monitor is not None and self._is_better(logs):
-      self.best, self.best_epoch = float(logs[self.monitor]), self.epoch
-      self._write("best")
-    self._write("epoch")
-    self._prune()
-
-  def _is_better(self, logs):
-    if self.monitor not in logs:
+    if self.monitor is not None and self.monitor not in logs:
       raise ValueError(
         f"`monitor` must be one of the logs, {sorted(logs)}. "
         f"Received: monitor={self.monitor!r}"
       )
-    value = logs[self.monitor]
-    if self.best is None:
-      return bool(np.isfinite(value))
-    return value > self.best if self.mode == "max" else value < self.best
+    if self.epoch in self.best_epochs:
+      self._write(self._best_path(self.epoch))
+    self._write(self._path(f"epoch-{self.epoch:05d}.npz"))
+    self._prune()
 
   def _load(self, model, data, path):
     try:
@@ -168,14 +181,12 @@ class Checkpoint(keras.callbacks.Callback):
 
   def _load_state(self, state):
     self.epoch, self.history = state["epoch"], state["history"]
-    self.best, self.best_epoch = state["best"], state["best_epoch"]
 
-  def _write(self, kind):
-    names = ("epoch", "history", "best", "best_epoch")
-    state = json.dumps({name: getattr(self, name) for name in names})
+  def _write(self, path):
+    state = json.dumps({"epoch": self.epoch, "history": self.history})
     data = run_state.pack(self.model, state)
     try:
-      whole_file.write(self._path(f"{kind}-{self.epoch:05d}.npz"), data)
+      whole_file.write(path, data)
     except OSError as error:
       raise CheckpointError(
         f"The checkpoint of epoch {self.epoch} could not be saved in "
@@ -184,14 +195,17 @@ class Checkpoint(keras.callbacks.Callback):
       ) from error
 
   def _prune(self):
-    best = self._path(f"best-{self.best_epoch:05d}.npz")
-    old = [path for path in self._saved("best") if path != best]
+    best = [self._best_path(epoch) for epoch in self.best_epochs]
+    old = [path for path in self._saved("best") if path not in best]
     for path in old + self._saved("epoch")[:-2]:
       whole_file.remove(path)
 
   def _saved(self, kind):
     marks = glob.glob(self._path(f"{kind}-*.npz{whole_file.MARK}"))
     return [mark.removesuffix(whole_file.MARK) for mark in sorted(marks)]
+
+  def _best_path(self, epoch):
+    return self._path(f"best-{epoch:05d}.npz")
 
   def _path(self, name):
     return os.path.join(self.directory, name)

@@ -5,13 +5,14 @@ gradient from the adapted weights back to the initial ones.
 """
 
 from collections.abc import Callable
-from collections.abc import Sequence
 import math
 from typing import Any
 from typing import NamedTuple
 
 import tensorflow as tf
 
+from tfmeta.typing import LearningRates
+from tfmeta.typing import StepRates
 from tfmeta.typing import SupportLoss
 from tfmeta.typing import Weights
 
@@ -54,7 +55,7 @@ def gradients_of(
 def gradient_step(
   loss_fn: Callable[[Weights], tf.Tensor],
   weights: Weights,
-  learning_rates: Sequence[tf.Tensor | float],
+  learning_rates: StepRates,
   *,
   first_order: bool = False,
 ) -> Weights:
@@ -63,7 +64,8 @@ def gradient_step(
   Args:
     loss_fn: Maps weights to a scalar.
     weights: List of tensors.
-    learning_rates: One per weight: numbers, or tensors that broadcast to it.
+    learning_rates: One per weight: numbers, or tensors that broadcast to it;
+      `None` for a weight that stays as it is.
     first_order: Whether an outer tape takes the gradients for constants. The
       learning rates keep their gradients.
 
@@ -78,11 +80,24 @@ def gradient_step(
       "There must be one learning rate for each weight. Received: "
       f"{len(learning_rates)} learning rates, {len(weights)} weights"
     )
-  gradients = gradients_of(loss_fn, weights, first_order=first_order)
-  return [
-    w - _rate_like(rate, w) * g
-    for w, rate, g in zip(weights, learning_rates, gradients, strict=True)
-  ]
+
+  def merged(chosen: Weights) -> Weights:
+    pairs = zip(weights, learning_rates, strict=True)
+    moved = iter(chosen)
+    return [w if rate is None else next(moved) for w, rate in pairs]
+
+  pairs = zip(weights, learning_rates, strict=True)
+  chosen = [w for w, rate in pairs if rate is not None]
+  rates = [rate for rate in learning_rates if rate is not None]
+  gradients = gradients_of(
+    lambda w: loss_fn(merged(w)), chosen, first_order=first_order
+  )
+  return merged(
+    [
+      w - _rate_like(rate, w) * g
+      for w, rate, g in zip(chosen, rates, gradients, strict=True)
+    ]
+  )
 
 
 def _rate_like(rate: tf.Tensor | float, weight: tf.Tensor) -> Any:
@@ -173,7 +188,7 @@ def run_inner_loop(
 def gradient_path(
   loss_fn: SupportLoss,
   weights: Weights,
-  learning_rates: Sequence[tf.Tensor | float],
+  learning_rates: LearningRates,
   steps: int,
   *,
   first_order: bool = False,
@@ -184,18 +199,17 @@ def gradient_path(
   Args:
     loss_fn: Maps `(weights, step)` to a scalar.
     weights: List of tensors to begin with.
-    learning_rates: One per weight, the same in every step.
+    learning_rates: One per weight, as in `gradient_step`; or a function from
+      the step to them.
     steps: Integer >= 0.
     first_order: As in `gradient_step`.
     unroll: As in `run_inner_loop`, which tells what is returned.
   """
 
   def step_fn(step: Any, weights: Weights) -> Weights:
+    rates = learning_rates(step) if callable(learning_rates) else learning_rates
     return gradient_step(
-      lambda w: loss_fn(w, step),
-      weights,
-      learning_rates,
-      first_order=first_order,
+      lambda w: loss_fn(w, step), weights, rates, first_order=first_order
     )
 
   return run_inner_loop(step_fn, weights, steps, unroll=unroll)

@@ -1,6 +1,7 @@
 """Measures a learner on batches of tasks, in one graph."""
 
 from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -10,14 +11,13 @@ import tensorflow as tf
 from tfmeta import metrics
 from tfmeta.algorithms import base
 from tfmeta.core import checks
+from tfmeta.core import task_map
+from tfmeta.evaluation import arguments
 from tfmeta.evaluation import result
-
-# Those under which a prediction depends on the other queries of the task.
-_TRANSDUCTIVE = ("transductive", "per_step_transductive")
 
 
 def evaluate(
-  learner: base.MetaLearner,
+  learner: base.MetaLearner | Sequence[base.MetaLearner],
   tasks: tf.data.Dataset,
   *,
   nearest_neighbour: bool = False,
@@ -31,8 +31,10 @@ def evaluate(
   much another training run would differ.
 
   Args:
-    learner: A `MetaLearner`. Its outputs are taken for logits, unless its
-      `inner_loss` was made with `from_logits=False`.
+    learner: A `MetaLearner`, or several with equal settings, whose outputs are
+      averaged: an ensemble, for example of the best checkpoints of a run.
+      Outputs are taken for logits, unless the `inner_loss` was made with
+      `from_logits=False`.
     tasks: Finite dataset of batches of tasks, `({"support_x": [T, S, ...],
       "support_y": [T, S, ...], "query_x": [T, Q, ...]}, query_y [T, Q, ...])`.
     nearest_neighbour: Whether to add the baseline of that name.
@@ -52,15 +54,17 @@ def evaluate(
   print(tfmeta.evaluate(learner, test))
   ```
   """
-  _check_learner(learner)
-  _check_tasks(learner, tasks)
+  learners = arguments.checked_learners(learner)
+  learner = learners[0]
+  arguments.check_tasks(learner, tasks)
   classification = tasks.element_spec[1].dtype.is_integer
-  measure = _measure_function(learner, tasks.element_spec, nearest_neighbour)
+  measure = _measure_function(learners, tasks.element_spec, nearest_neighbour)
   measured = _measure_all(measure, tasks, verbose)
   per_task = measured["accuracy" if classification else "mse"]
   support_size, query_size = (int(n) for n in measured["sizes"][0])
   return result.EvaluationResult(
     learner=type(learner).__name__,
+    members=len(learners),
     metric="accuracy" if classification else "mse",
     per_task=per_task,
     after_steps=_after_steps(per_task.shape[1], learner.steps),
@@ -71,20 +75,22 @@ def evaluate(
     support_size=support_size,
     query_size=query_size,
     normalization=learner.normalization,
-    transductive=learner.normalization in _TRANSDUCTIVE,
+    transductive=learner.transductive,
   )
 
 
 def _measure_function(
-  learner: base.MetaLearner, element_spec: Any, nearest_neighbour: bool
+  learners: Sequence[base.MetaLearner],
+  element_spec: Any,
+  nearest_neighbour: bool,
 ) -> Callable[..., dict[str, tf.Tensor]]:
   """A graph from a batch of tasks to `[T, ...]` figures, traced once."""
 
   def one_task(*task: tf.Tensor) -> dict[str, tf.Tensor]:
-    support_x, support_y, query_x, query_y = task
-    path = learner.adaptation_path(support_x, support_y)
-    outputs = [learner.predict_with(weights, query_x) for weights in path]
-    points = [_measure_outputs(learner, query_y, out) for out in outputs]
+    outputs, query_y, support_x, support_y, query_x = task
+    points = [
+      _measure_outputs(learners[0], query_y, out) for out in tf.unstack(outputs)
+    ]
     figures = {k: tf.stack([p[k] for p in points]) for k in points[0]}
     figures["sizes"] = tf.stack([tf.shape(support_x)[0], tf.shape(query_x)[0]])
     if nearest_neighbour:
@@ -102,13 +108,29 @@ def _measure_function(
   ) -> dict[str, tf.Tensor]:
     support_x, support_y, query_x = (inputs[key] for key in checks.KEYS)
     if targets.dtype.is_integer:
-      ways = learner.model.output_shape[-1]
+      ways = learners[0].model.output_shape[-1]
       support_y = checks.checked_labels("Support labels", support_y, ways)
       targets = checks.checked_labels("Query labels", targets, ways)
-    batch = (support_x, support_y, query_x, targets)
-    return learner.for_each_task(one_task, batch, first=first)
+    batch = (support_x, support_y, query_x)
+    outputs = [_outputs_on_path(x, batch, first) for x in learners]
+    mean = tf.add_n(outputs) / len(outputs)
+    return task_map.map_tasks(one_task, (mean, targets, *batch), "map")
 
   return measure
+
+
+def _outputs_on_path(
+  learner: base.MetaLearner, tasks: tuple[tf.Tensor, ...], first: tf.Tensor
+) -> tf.Tensor:
+  """Outputs `[T, P, Q, ...]` for the queries, before and after each step."""
+
+  def one_task(
+    support_x: tf.Tensor, support_y: tf.Tensor, query_x: tf.Tensor
+  ) -> tf.Tensor:
+    path = learner.adaptation_path(support_x, support_y)
+    return tf.stack([learner.predict_with(w, query_x) for w in path])
+
+  return learner.for_each_task(one_task, tasks, first=first)
 
 
 def _measure_outputs(
@@ -165,61 +187,3 @@ def _after_steps(points: int, steps: int) -> tuple[int, ...]:
 
 def _pooled_ece(bins: np.ndarray) -> np.ndarray:
   return metrics.expected_calibration_error(bins.sum(axis=0)).numpy()
-
-
-def _check_learner(learner: Any) -> None:
-  if not isinstance(learner, base.MetaLearner):
-    raise TypeError(
-      "`learner` must be a tfmeta.MetaLearner, such as tfmeta.MAML(model). "
-      f"Received: learner={learner!r}"
-    )
-
-
-def _check_tasks(learner: base.MetaLearner, tasks: Any) -> None:
-  if not isinstance(tasks, tf.data.Dataset):
-    raise TypeError(
-      "`tasks` must be a tf.data.Dataset of batches of tasks. "
-      f"Received: tasks of type {type(tasks).__name__}"
-    )
-  if int(tasks.cardinality()) == tf.data.INFINITE_CARDINALITY:
-    raise ValueError(
-      "`tasks` must come to an end: use .take(n) for n batches of tasks. "
-      f"Received: tasks={tasks}, which is infinite"
-    )
-  spec = tasks.element_spec
-  if not isinstance(spec, tuple) or len(spec) != 2:
-    raise ValueError(
-      "Elements of `tasks` must be pairs (inputs, query_y). "
-      f"Received: tasks.element_spec={spec}"
-    )
-  _check_batched(learner, spec[0])
-  checks.check_inputs(spec[0])
-  _check_targets(learner, spec[1])
-
-
-def _check_batched(learner: base.MetaLearner, inputs: Any) -> None:
-  rank = len(learner.model.input_shape)
-  if isinstance(inputs, dict) and "support_x" in inputs:
-    shape = inputs["support_x"].shape
-    if shape.rank == rank:
-      raise ValueError(
-        "`tasks` must be batches of tasks: use .batch(n). Received: single "
-        f"tasks, with support_x of shape {shape}"
-      )
-
-
-def _check_targets(learner: base.MetaLearner, targets: Any) -> None:
-  rank = len(learner.model.output_shape) + 1
-  if targets.dtype.is_integer:
-    rank -= 1
-  elif hasattr(learner.inner_loss, "from_logits"):
-    raise ValueError(
-      "Class labels must be integers to be evaluated. "
-      f"Received: query_y of type {targets.dtype.name}"
-    )
-  if targets.shape.rank not in (None, rank):
-    raise ValueError(
-      f"query_y must have {rank} axes for a model with outputs "
-      f"{learner.model.output_shape}: tasks, queries and, for regression, "
-      f"outputs. Received: query_y of shape {targets.shape}"
-    )

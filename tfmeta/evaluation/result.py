@@ -17,6 +17,7 @@ class EvaluationResult:
 
   Attributes:
     learner: Name of the learner's class.
+    members: Number of learners whose outputs were averaged.
     metric: `"accuracy"` (in `[0, 1]`) or `"mse"` (mean squared error).
     per_task: `[T, P]` float64, `metric` over the queries of each task.
     after_steps: `[P]` integers, the inner steps taken: 0, 1, 2, ..., or only 0
@@ -45,6 +46,7 @@ class EvaluationResult:
   query_size: int
   normalization: str
   transductive: bool
+  members: int = 1
 
   @property
   def tasks(self) -> int:
@@ -93,6 +95,7 @@ class EvaluationResult:
     rows = self.by_step()
     result = {
       "learner": self.learner,
+      "members": self.members,
       "tasks": self.tasks,
       "ways": self.ways,
       "shots": self.shots,
@@ -114,7 +117,7 @@ class EvaluationResult:
     ways = f"{self.ways} ways, " if self.ways else ""
     how = "depends" if self.transductive else "does not depend"
     lines = [
-      f"{self.learner} on {self.tasks} tasks: {ways}{self.shots} shots, "
+      f"{self._name()} on {self.tasks} tasks: {ways}{self.shots} shots, "
       f"{self.query_shots} query shots",
       f"normalization {self.normalization!r}: a prediction {how} on the other "
       "queries",
@@ -125,6 +128,10 @@ class EvaluationResult:
       figure = self._figure(*metrics.mean_and_interval(self.nearest_neighbour))
       lines.append(f"nearest neighbour in pixels: {figure}")
     return "\n".join(lines)
+
+  def _name(self) -> str:
+    ensemble = f"Ensemble of {self.members} " if self.members > 1 else ""
+    return ensemble + self.learner
 
   def _header(self) -> str:
     header = f"inner steps  {self.metric + ' (95 % interval)':<24}"

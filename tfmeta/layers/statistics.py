@@ -31,6 +31,31 @@ def has_batch_normalization(model: keras.Model) -> bool:
   return bool(batch_normalization_layers(model))
 
 
+def in_normalization(model: keras.Model) -> list[bool]:
+  """Which trainable weights of `model` are scales or shifts of normalisation.
+
+  Those of batch, layer and group normalisation, stock and tfmeta's alike.
+
+  Args:
+    model: A built model.
+
+  Returns:
+    One boolean for each of `model.trainable_variables`.
+  """
+  kinds = (
+    keras.layers.BatchNormalization,
+    keras.layers.LayerNormalization,
+    keras.layers.GroupNormalization,
+  )
+  own = {
+    id(variable)
+    for layer in model._flatten_layers(include_self=False)
+    if isinstance(layer, kinds)
+    for variable in layer.trainable_variables
+  }
+  return [id(variable) in own for variable in model.trainable_variables]
+
+
 def transductive(model: keras.Model) -> keras.Model:
   """Copies `model` so that it uses batch statistics in inference too.
 

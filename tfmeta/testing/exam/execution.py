@@ -22,11 +22,9 @@ def _make(
   return subject.make(plain, **init)
 
 
-def _trained(
-  subject: subjects.Subject, compile_kwargs: Any = None, **init: Any
-):
+def _trained(subject: subjects.Subject, learner: Any = None) -> Any:
   """Weights after one step, and the loss of that step."""
-  learner = _make(subject, compile_kwargs, **init)
+  learner = learner or subject.reuse("sgd")
   history = learner.fit(subject.dataset(), verbose=0).history
   return subjects.values(learner), history["loss"][0]
 
@@ -41,15 +39,17 @@ def check_eager_and_xla(case: Any, subject: subjects.Subject) -> None:
   """Eager execution, graphs and XLA give the same step."""
   del case
   expected = _trained(subject)
-  _assert_same(expected, _trained(subject, {"run_eagerly": True}))
-  _assert_same(expected, _trained(subject, {"jit_compile": True}))
+  for options in ({"run_eagerly": True}, {"jit_compile": True}):
+    _assert_same(expected, _trained(subject, _make(subject, options)))
 
 
 def check_task_maps(case: Any, subject: subjects.Subject) -> None:
   """All ways of mapping over tasks give the same step."""
   del case
-  expected = _trained(subject, task_map="map")
-  _assert_same(expected, _trained(subject, task_map="vectorize"))
+  expected = _trained(subject)
+  for method in {"map", "vectorize"} - {subject.reuse("sgd")._method()}:
+    learner = _make(subject, task_map=method)
+    _assert_same(expected, _trained(subject, learner))
   learner = _make(subject, task_map="unroll")
   data = subject.dataset().unbatch()
   learner.fit(data.batch(subjects.TASKS, drop_remainder=True), verbose=0)
@@ -64,8 +64,8 @@ def check_steps_per_execution(case: Any, subject: subjects.Subject) -> None:
   """Several steps in one call give the weights of as many single steps."""
   del case
   weights = []
-  for steps in (1, 2):
-    learner = _make(subject, {"steps_per_execution": steps})
+  two = _make(subject, {"steps_per_execution": 2})
+  for learner in (subject.reuse("sgd"), two):
     learner.fit(subject.dataset(batch=2), verbose=0)
     weights.append(subjects.values(learner.model))
   for one, two in zip(*weights, strict=True):
@@ -123,7 +123,7 @@ def check_replicas(case: Any, subject: subjects.Subject) -> None:
   """
   if len(tf.config.list_logical_devices("CPU")) < 2:
     case.skipTest("needs two logical CPUs: see two_logical_cpus()")
-  expected = _make(subject)
+  expected = subject.reuse("sgd")
   with _two_replicas().scope():
     actual = _make(subject)
   histories = [

@@ -26,7 +26,7 @@ def _compiled(learner: keras.Model) -> set[str]:
 
 def check_keras_file(case: Any, subject: subjects.Subject) -> None:
   """A reloaded `.keras` file predicts the same and goes on training."""
-  learner = subject.make()
+  learner = subject.reuse()
   data = subject.dataset()
   learner.fit(data.repeat(2), verbose=0)
   with tempfile.TemporaryDirectory() as folder:
@@ -48,7 +48,7 @@ def check_keras_file(case: Any, subject: subjects.Subject) -> None:
 def check_saved_model(case: Any, subject: subjects.Subject) -> None:
   """The exported signatures predict as `predict` does, for other sizes too."""
   del case
-  learner = subject.make()
+  learner = subject.reuse()
   with tempfile.TemporaryDirectory() as folder:
     learner.export(folder)
     loaded = tf.saved_model.load(folder)
@@ -70,7 +70,7 @@ def check_saved_model(case: Any, subject: subjects.Subject) -> None:
 def check_to_model(case: Any, subject: subjects.Subject) -> None:
   """`to_model` gives a model that predicts as `predict_with` does."""
   del case
-  learner = subject.make()
+  learner = subject.reuse()
   inputs, _ = subject.tasks()
   weights = learner.adapt(
     tf.constant(inputs["support_x"][0]), tf.constant(inputs["support_y"][0])

@@ -65,6 +65,7 @@ class Subject:
   init_kwargs: dict[str, Any]
   backbone: str
   optimizer: Callable[[], keras.optimizers.Optimizer]
+  _reused: dict[str, Any] = dataclasses.field(default_factory=dict)
 
   def make(self, compile_kwargs: Any = None, **overrides: Any) -> Any:
     """A compiled learner; the same weights every time."""
@@ -80,6 +81,26 @@ class Subject:
         **(compile_kwargs or {}),
       }
     )
+    return learner
+
+  def reuse(self, name: str = "adam") -> Any:
+    """As `make`, but one learner for all questions, whose graphs are kept.
+
+    All its variables, and those of its optimizer, are what they were first.
+
+    Args:
+      name: `"adam"` for the optimizer of the subject, `"sgd"` for a plain one.
+    """
+    if name not in self._reused:
+      plain = {"optimizer": keras.optimizers.SGD(0.1)}
+      learner = self.make(plain if name == "sgd" else None)
+      learner.optimizer.build(learner.trainable_variables)
+      variables = [*learner.variables, *learner.optimizer.variables]
+      first = [np.array(v) for v in variables]
+      self._reused[name] = (learner, variables, first)
+    learner, variables, first = self._reused[name]
+    for variable, value in zip(variables, first, strict=True):
+      variable.assign(value)
     return learner
 
   def tasks(self, **kwargs: Any) -> tuple[dict[str, np.ndarray], np.ndarray]:

@@ -12,7 +12,7 @@ from tfmeta.testing.exam import subject as subjects
 
 def check_fit_lowers_loss(case: Any, subject: subjects.Subject) -> None:
   """Training on four fixed tasks lowers their query loss."""
-  learner = subject.make()
+  learner = subject.reuse()
   data = subject.dataset().cache().repeat()
   before = learner.evaluate(data.take(1), verbose=0, return_dict=True)
   learner.fit(data, steps_per_epoch=20, epochs=1, verbose=0)
@@ -22,7 +22,8 @@ def check_fit_lowers_loss(case: Any, subject: subjects.Subject) -> None:
 
 def check_loss_is_query_loss(case: Any, subject: subjects.Subject) -> None:
   """`loss` is the mean query loss after adapting, in training as in test."""
-  learner = subject.make(eval_inner_steps=None)
+  fixed = subject.init_kwargs.get("eval_inner_steps") is not None
+  learner = subject.make(eval_inner_steps=None) if fixed else subject.reuse()
   tested = learner.evaluate(subject.dataset(), verbose=0, return_dict=True)
   inputs, query_y = subject.tasks()
   logits = learner.predict(inputs, verbose=0)
@@ -39,7 +40,7 @@ def check_adapting_lowers_support_loss(
   case: Any, subject: subjects.Subject
 ) -> None:
   """The inner loop descends on the support loss."""
-  learner = subject.make()
+  learner = subject.reuse()
   inputs, _ = subject.tasks()
   x = tf.constant(inputs["support_x"][0])
   y = tf.constant(inputs["support_y"][0])
@@ -56,7 +57,7 @@ def check_adapting_assigns_nothing(
 ) -> None:
   """Adapting, predicting and evaluating leave every variable as it was."""
   del case
-  learner = subject.make()
+  learner = subject.reuse()
   inputs, _ = subject.tasks()
   before = subjects.values(learner)
   learner.adapt(
@@ -72,7 +73,7 @@ def check_adapting_assigns_nothing(
 
 def check_query_labels_stay_out(case: Any, subject: subjects.Subject) -> None:
   """No query label reaches a prediction, in `predict` or in `evaluate`."""
-  learner = subject.make()
+  learner = subject.reuse()
   inputs, query_y = subject.tasks()
   first = learner.predict(inputs, verbose=0)
   hits = [
@@ -90,7 +91,7 @@ def check_runs_repeat(case: Any, subject: subjects.Subject) -> None:
   """Equal starts give equal histories; other initial weights give another."""
   histories = []
   for other in (False, False, True):
-    learner = subject.make()
+    learner = subject.reuse()
     if other:
       for variable in learner.model.trainable_variables:
         variable.assign(variable * 1.5)
@@ -104,7 +105,7 @@ def check_task_order(case: Any, subject: subjects.Subject) -> None:
   """The order of the tasks in a batch does not change the loss."""
   inputs, query_y = subject.tasks()
   reverse = {key: value[::-1] for key, value in inputs.items()}
-  learner = subject.make()
+  learner = subject.reuse()
   logits = learner.predict(inputs, verbose=0)
   turned = learner.predict(reverse, verbose=0)[::-1]
   np.testing.assert_allclose(logits, turned, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,77 @@
+"""Checks of what is to be evaluated."""
+
+from typing import Any
+
+import tensorflow as tf
+
+from tfmeta.algorithms import base
+from tfmeta.core import checks
+
+
+def checked_learners(learner: Any) -> list[base.MetaLearner]:
+  """The learners to evaluate together, one or several."""
+  learners = list(learner) if isinstance(learner, list | tuple) else [learner]
+  if not learners or not all(isinstance(x, base.MetaLearner) for x in learners):
+    raise TypeError(
+      "`learner` must be a tfmeta.MetaLearner, such as tfmeta.MAML(model), or "
+      f"a list of some. Received: learner={learner!r}"
+    )
+  for name in ("steps", "normalization"):
+    found = {getattr(x, name) for x in learners}
+    if len(found) > 1:
+      raise ValueError(
+        f"The learners of an ensemble must have the same `{name}`. "
+        f"Received: {sorted(found)}"
+      )
+  return learners
+
+
+def check_tasks(learner: base.MetaLearner, tasks: Any) -> None:
+  """Checks that `tasks` are batches of tasks that `learner` can take."""
+  if not isinstance(tasks, tf.data.Dataset):
+    raise TypeError(
+      "`tasks` must be a tf.data.Dataset of batches of tasks. "
+      f"Received: tasks of type {type(tasks).__name__}"
+    )
+  if int(tasks.cardinality()) == tf.data.INFINITE_CARDINALITY:
+    raise ValueError(
+      "`tasks` must come to an end: use .take(n) for n batches of tasks. "
+      f"Received: tasks={tasks}, which is infinite"
+    )
+  spec = tasks.element_spec
+  if not isinstance(spec, tuple) or len(spec) != 2:
+    raise ValueError(
+      "Elements of `tasks` must be pairs (inputs, query_y). "
+      f"Received: tasks.element_spec={spec}"
+    )
+  _check_batched(learner, spec[0])
+  checks.check_inputs(spec[0])
+  _check_targets(learner, spec[1])
+
+
+def _check_batched(learner: base.MetaLearner, inputs: Any) -> None:
+  rank = len(learner.model.input_shape)
+  if isinstance(inputs, dict) and "support_x" in inputs:
+    shape = inputs["support_x"].shape
+    if shape.rank == rank:
+      raise ValueError(
+        "`tasks` must be batches of tasks: use .batch(n). Received: single "
+        f"tasks, with support_x of shape {shape}"
+      )
+
+
+def _check_targets(learner: base.MetaLearner, targets: Any) -> None:
+  rank = len(learner.model.output_shape) + 1
+  if targets.dtype.is_integer:
+    rank -= 1
+  elif hasattr(learner.inner_loss, "from_logits"):
+    raise ValueError(
+      "Class labels must be integers to be evaluated. "
+      f"Received: query_y of type {targets.dtype.name}"
+    )
+  if targets.shape.rank not in (None, rank):
+    raise ValueError(
+      f"query_y must have {rank} axes for a model with outputs "
+      f"{learner.model.output_shape}: tasks, queries and, for regression, "
+      f"outputs. Received: query_y of shape {targets.shape}"
+    )
