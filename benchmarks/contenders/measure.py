@@ -51,14 +51,9 @@ def check(update: Update) -> dict[str, list[float]]:
 
 def measure(update: Update, tasks: int, seconds: float) -> dict[str, float]:
   """First call, speed and peak memory of training on `tasks` per update."""
-  begin = time.perf_counter()
-  update(1)
-  first_call = time.perf_counter() - begin
+  first_call = _time(update, 1)
   count = _updates_per_call(update, seconds)
-  update(min(count, SHORT_UPDATES))  # It may have to be compiled anew.
-  begin = time.perf_counter()
-  update(count)
-  elapsed = time.perf_counter() - begin
+  elapsed = _time(update, count)
   return {
     "tasks_per_second": tasks * count / elapsed,
     "updates": count,
@@ -69,9 +64,15 @@ def measure(update: Update, tasks: int, seconds: float) -> dict[str, float]:
 
 def _updates_per_call(update: Update, seconds: float) -> int:
   """As many as take about so long, so that starting them costs little."""
-  begin = time.perf_counter()
-  update(1)
-  count = int(seconds / (time.perf_counter() - begin))
+  count = int(seconds / _time(update, 1))
   if count < SHORT_UPDATES:
     return max(1, count)
-  return count // SHORT_UPDATES * SHORT_UPDATES
+  update(SHORT_UPDATES)  # It may have to be compiled anew.
+  calls = int(seconds / _time(update, SHORT_UPDATES))
+  return max(1, calls) * SHORT_UPDATES
+
+
+def _time(update: Update, count: int) -> float:
+  begin = time.perf_counter()
+  update(count)
+  return time.perf_counter() - begin
