@@ -1,6 +1,7 @@
 """The figures of a run, as they are written and printed."""
 
 import importlib.metadata
+import os
 import platform
 import sys
 from typing import Any
@@ -52,9 +53,14 @@ def measure(settings, learners, split, count) -> tuple[Any, dict[str, Any]]:
     "train_query_shots": settings.train_query_shots or settings.query_shots,
     "parameters": learners[0].model.count_params(),
     "versions": _versions(),
-    "machine": f"{platform.machine()}, {platform.platform(terse=True)}",
+    "machine": _machine(),
     "command": " ".join(["python", *sys.orig_argv[1:]]),
   }
+
+
+def _machine():
+  cores = f"{os.cpu_count()} cores"
+  return ", ".join([platform.system(), platform.machine(), cores])
 
 
 def _versions():

@@ -83,10 +83,7 @@ class TaskBatchModel(keras.Model):
     return logs
 
   def _differentiate_all(self, tasks: tuple[tf.Tensor, ...]) -> Any:
-    """The sums over tasks, in the phase that training is in.
-
-    A graph holds each phase once, and runs the one of its step.
-    """
+    """Sums over tasks; of the phases, all in the graph, the present one."""
     step = passes.step_of(self.optimizer)
 
     def in_phase(phase: int) -> Any:

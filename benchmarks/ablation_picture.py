@@ -1,0 +1,38 @@
+"""Draws what the ablation of MAML++ found."""
+
+import pathlib
+
+from matplotlib import figure
+import numpy as np
+
+
+def draw(runs: dict, path: pathlib.Path) -> None:
+  """Validation accuracy over time, and test accuracy with its interval.
+
+  Args:
+    runs: What `benchmarks.ablation` writes, by the name of the learner.
+    path: Of the PNG.
+  """
+  picture = figure.Figure(figsize=(13, 5), layout="constrained")
+  left, right = picture.subplots(1, 2, width_ratios=[3, 2])
+  for number, (name, run) in enumerate(runs.items()):
+    minutes = np.cumsum(run["seconds"]) / 60
+    style = "--" if name == "MAML" else "-"
+    color = f"C{number}"
+    left.plot(
+      minutes, run["history"]["val_accuracy"], style, label=name, color=color
+    )
+    test = run["test"]
+    right.errorbar(
+      test["accuracy"], number, xerr=test["interval"], fmt="o", color=color
+    )
+  left.set_xlabel("minutes of training")
+  left.set_title("accuracy on validation tasks")
+  left.grid(alpha=0.3)
+  left.legend(fontsize="small")
+  right.set_yticks(range(len(runs)), list(runs))
+  right.invert_yaxis()
+  tasks = max(run["test"]["tasks"] for run in runs.values())
+  right.set_title(f"accuracy on {tasks} test tasks, 95 % interval")
+  right.grid(alpha=0.3)
+  picture.savefig(path, dpi=120)
