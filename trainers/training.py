@@ -56,7 +56,14 @@ def train(settings, folder) -> tuple[Any, tfmeta.callbacks.Checkpoint]:
   if done:
     _say(f"Going on after {done} of {settings.epochs} epochs.")
   if done < settings.epochs:
-    _fit(settings, folder, learner, checkpoint, validation)
+    try:
+      _fit(settings, folder, learner, checkpoint, validation)
+    except tfmeta.callbacks.DivergenceError as error:
+      with workdir.replacing(folder / workdir.LAST_GOOD) as path:
+        learner.save(path)
+      raise tfmeta.callbacks.DivergenceError(
+        f"{error} They are in {folder / workdir.LAST_GOOD}."
+      ) from error
   return learner, checkpoint
 
 

@@ -16,6 +16,7 @@ FLAGS = "flags.json"
 CHECKPOINTS = "checkpoints"
 RESULT = "result.json"
 LEARNER = "best.keras"
+LAST_GOOD = "last_good.keras"
 SAVED_MODEL = "saved_model"
 
 _LOCK = "lock"

@@ -76,9 +76,9 @@ def _task():
   return x[0], y, x[1], y
 
 
-def _error(model, step=STEP, **options):
+def _error(model, step=STEP, learner_class=tfmeta.MAML, **options):
   """Relative error of the meta-gradient along a random direction."""
-  learner = tfmeta.MAML(
+  learner = learner_class(
     model, inner_steps=3, inner_learning_rate=0.3, dtype="float64", **options
   )
   variables = learner.trainable_variables
@@ -121,6 +121,13 @@ class MetaGradientTest(parameterized.TestCase):
   def test_is_exact_with_support_statistics(self):
     keras.utils.set_random_seed(0)
     error = _error(_conv4("average"), normalization="support_stats")
+    self.assertLess(error, 1e-6)
+
+  @parameterized.parameters(tfmeta.ANIL, tfmeta.MetaSGD)
+  def test_is_exact_for_what_is_adapted_in_another_way(self, learner_class):
+    """The body behind an adapted head; the rates of three steps."""
+    keras.utils.set_random_seed(0)
+    error = _error(_conv4("average"), learner_class=learner_class)
     self.assertLess(error, 1e-6)
 
   @parameterized.named_parameters(

@@ -181,9 +181,13 @@ class SmokeTest(parameterized.TestCase):
   def test_a_loss_gone_nan_ends_the_run_and_keeps_what_was_written(self):
     bad = self.make("MAML", inner_learning_rate=1e30, inner_steps=3)
     with self.assertRaisesRegex(
-      tfmeta.callbacks.DivergenceError, "loss .* update 1 of epoch 1"
+      tfmeta.callbacks.DivergenceError,
+      r"loss .* update 1 of epoch 1.*last_good\.keras",
     ):
       self.train(bad)
+    kept = keras.models.load_model(self.folder / "last_good.keras")
+    for value in kept.get_weights():
+      self.assertTrue(np.isfinite(value).all())
     self.assertEqual(workdir.read_settings(self.folder)["inner_steps"], 3)
 
   def test_an_unknown_data_set_and_a_missing_folder_are_named(self):
