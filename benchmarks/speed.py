@@ -91,6 +91,12 @@ def run_data(
   return found
 
 
+def _options() -> list[str]:
+  """The flags of this run, but for those that say where things are."""
+  places = ("--torch_python", "--data_dir", "--output")
+  return [flag for flag in sys.argv[1:] if not flag.startswith(places)]
+
+
 def main(_) -> None:
   """Runs everything, prints a report and writes it as JSON."""
   rounds, seconds = (
@@ -98,7 +104,7 @@ def main(_) -> None:
   )
   runner = processes.Runner(CONTENDERS, torch_python=_TORCH_PYTHON.value)
   report = {
-    "command": " ".join(["python -m benchmarks.speed", *sys.argv[1:]]),
+    "command": " ".join(["python -m benchmarks.speed", *_options()]),
     "machine": {"cpus": os.cpu_count(), "processor": platform.processor()},
     "load_before": os.getloadavg()[0],
     "versions": runner.versions(),

@@ -49,7 +49,7 @@ def draw(folder, learner) -> None:
   table = np.stack(list(rates.values()))
   rows, columns = table.shape
   canvas = figure.Figure(
-    figsize=(3.2 + 0.8 * columns, 1.2 + 0.3 * rows), layout="constrained"
+    figsize=(3.2 + 0.8 * columns, 1.7 + 0.3 * rows), layout="constrained"
   )
   axes = canvas.subplots()
   middle = learner.inner_learning_rate

@@ -310,6 +310,21 @@ class KerasTest(parameterized.TestCase):
     learner.fit(data, epochs=2, verbose=0)
     self.assertEqual(int(learner.optimizer.iterations), 2)
 
+  def test_metrics_stand_still_when_the_data_run_out(self):
+    # The size of the batches is known, their number is not: Keras finds the
+    # end by a step without data.
+    learner = tfmeta.MAML(_mlp(), inner_learning_rate=0.1)
+    learner.compile(keras.optimizers.SGD(0.0), metrics=["accuracy"])
+    inputs, labels = _tasks(4, shape=(4,))
+    data = tf.data.Dataset.from_tensor_slices((inputs, labels))
+    data = data.filter(lambda *_: True).batch(2, drop_remainder=True)
+    right = learner.predict(inputs, verbose=0).argmax(axis=-1) == labels
+    history = learner.fit(data, verbose=0).history
+    tested = learner.evaluate(data, verbose=0, return_dict=True)
+    self.assertAlmostEqual(history["accuracy"][0], right.mean(), places=6)
+    self.assertAlmostEqual(tested["accuracy"], right.mean(), places=6)
+    self.assertAlmostEqual(tested["loss"], history["loss"][0], places=5)
+
   def test_keras_still_traces_the_first_step_twice(self):
     # When this fails, `_maybe_symbolic_build` need not be overridden any more.
     class Stock(tfmeta.MAML):

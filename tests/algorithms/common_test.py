@@ -7,6 +7,8 @@ import tensorflow as tf
 
 import tfmeta
 from tfmeta.testing.exam import execution
+from tfmeta.testing.exam import saving
+from tfmeta.testing.exam import training
 
 ROWS = (
   (tfmeta.MAML, {"inner_learning_rate": 0.1}),
@@ -15,8 +17,8 @@ ROWS = (
   (tfmeta.MetaSGD, {"inner_learning_rate": 0.1}),
   (
     tfmeta.MAMLPlusPlus,
-    # Phases of one step each: in two epochs, all of them are passed through.
-    {"multi_step_epochs": 2, "first_order_epochs": 1, "steps_per_epoch": 1},
+    # The first phase is one step: two epochs pass through both.
+    {"multi_step_epochs": 1, "steps_per_epoch": 1},
   ),
   (tfmeta.Reptile, {"inner_learning_rate": 0.01}),
 )
@@ -30,12 +32,35 @@ class CommonTest(tfmeta.testing.LearnerTestCase):
       # Adam makes whole steps of the round-off that is the gradient of a bias
       # before batch normalisation, so that no two ways to run it agree.
       init_kwargs = {"inner_optimizer": "sgd", "inner_learning_rate": 0.1}
+    if learner_class is tfmeta.MAMLPlusPlus and backbone == "conv4":
+      init_kwargs = {"multi_step_epochs": 0}  # Each phase is traced.
     self.run_learner_test(
       learner_class,
       # Convolutions take long to trace; two steps are seen on the other net.
       init_kwargs={"inner_steps": 2 if backbone == "mlp" else 1, **init_kwargs},
       backbones=[backbone],
       optimizer=lambda: keras.optimizers.Adam(0.01),
+    )
+
+  def test_exam_of_running_statistics(self):
+    # These normalise in training as before, and in evaluation otherwise: the
+    # questions are those about what is kept, saved and shared.
+    self.run_learner_test(
+      tfmeta.MAMLPlusPlus,
+      init_kwargs={
+        "inner_steps": 2,
+        "inner_learning_rate": 0.1,
+        "normalization": "per_step_running",
+      },
+      backbones=["conv4"],
+      checks=(
+        training.check_adapting_assigns_nothing,
+        training.check_query_labels_stay_out,
+        saving.check_keras_file,
+        saving.check_saved_model,
+        saving.check_to_model,
+        execution.check_replicas,
+      ),
     )
 
 

@@ -71,10 +71,8 @@ class TaskBatchModel(keras.Model):
     gradients = [g / tf.cast(total, g.dtype) for g in gradients]
     penalty = self._add_penalty(gradients) if self.losses else 0.0
     self._update(gradients, state, total)
-    if self.meta_loss_tracker is not None:
-      loss = functional.mean_or_zero(losses) + tf.cast(penalty, losses.dtype)
-      self.meta_loss_tracker.update_state(loss, sample_weight=tf.shape(y)[0])
-    return self._report(y, y_pred)
+    meta_loss = functional.mean_or_zero(losses) + tf.cast(penalty, losses.dtype)
+    return self._report(y, y_pred, meta_loss)
 
   def test_step(self, data: Any) -> dict[str, Any]:
     x, y = self._unpacked(data)
@@ -112,9 +110,7 @@ class TaskBatchModel(keras.Model):
       with tf.GradientTape() as tape, scope:
         loss, outputs = self.task_loss(*task)
         scaled = self.optimizer.scale_loss(loss)
-    gradients = tape.gradient(
-      scaled, self._trainable_tensors(), unconnected_gradients="zero"
-    )
+    gradients = self._gradients(tape, scaled)
     gradients = [tf.convert_to_tensor(g) for g in gradients]
     state = {
       variable.path: tf.convert_to_tensor(value)
@@ -132,17 +128,16 @@ class TaskBatchModel(keras.Model):
     with tf.GradientTape() as tape:
       penalty = tf.add_n(self.losses)
       scaled = self.optimizer.scale_loss(penalty)
-    added = tape.gradient(
-      scaled, self._trainable_tensors(), unconnected_gradients="zero"
-    )
+    added = self._gradients(tape, scaled)
     count = tf.distribute.get_strategy().num_replicas_in_sync
     gradients[:] = [
       g + a / count for g, a in zip(gradients, added, strict=True)
     ]
     return penalty
 
-  def _trainable_tensors(self) -> list[tf.Variable]:
-    return [variable.value for variable in self.trainable_variables]
+  def _gradients(self, tape: tf.GradientTape, loss: tf.Tensor) -> Any:
+    weights = [variable.value for variable in self.trainable_variables]
+    return tape.gradient(loss, weights, unconnected_gradients="zero")
 
   def _update(
     self,
@@ -161,14 +156,19 @@ class TaskBatchModel(keras.Model):
           value = replicas.sum_over_replicas(state[variable.path])
           variable.assign(value / tf.cast(total, value.dtype))
 
-  def _report(self, y: tf.Tensor, y_pred: tf.Tensor) -> dict[str, Any]:
+  def _report(self, y: tf.Tensor, y_pred: Any, meta_loss: Any = 0.0) -> Any:
     """Updates the metrics; `loss` is the mean query loss, for all learners."""
-    for metric in self.metrics:
-      if metric.name == "loss":
-        loss = functional.loss_of_batch(self.inner_loss, y, y_pred)
-        metric.update_state(loss, sample_weight=tf.shape(y)[0])
-      elif metric is not self.meta_loss_tracker:
-        metric.update_state(y, y_pred)
+    count = tf.shape(y)[0]
+    # Counts known in advance would else grow in a step that finds no data.
+    with tf.control_dependencies([y_pred]):
+      for metric in self.metrics:
+        if metric is self.meta_loss_tracker:
+          metric.update_state(meta_loss, sample_weight=count)
+        elif metric.name == "loss":
+          loss = functional.loss_of_batch(self.inner_loss, y, y_pred)
+          metric.update_state(loss, sample_weight=count)
+        else:
+          metric.update_state(y, y_pred)
     return self.get_metrics_result()
 
   def _unpacked(self, data: Any) -> tuple[Any, tf.Tensor]:
@@ -197,9 +197,9 @@ class TaskBatchModel(keras.Model):
 
   def checked_labels(self, name: str, labels: tf.Tensor) -> tf.Tensor:
     """`labels` once they fit the outputs; targets of floats as they are."""
-    if not labels.dtype.is_integer:
-      return labels
-    return checks.checked_labels(name, labels, self.model.output_shape[-1])
+    ways = self.model.output_shape[-1]
+    integers = labels.dtype.is_integer
+    return checks.checked_labels(name, labels, ways) if integers else labels
 
   def _indexed(
     self, tasks: tuple[tf.Tensor, ...], first: Any = 0
