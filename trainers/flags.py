@@ -59,11 +59,21 @@ def read(
   for layer in (presets.DATASETS.get(dataset, {}), chosen):
     values.update({k: v for k, v in layer.items() if k in values})
   values.update(_given(flag_values, values))
-  values["hidden"] = [int(units) for units in values["hidden"]]
+  values["hidden"] = _whole_numbers("hidden", values["hidden"])
   own_values = {name: values[name] for name in shared}
   own_values.update({name: values.pop(name) for name in own})
   arguments = {k: v for k, v in own_values.items() if v is not None}
   return settings.Settings(algorithm, own=arguments, **values)
+
+
+def _whole_numbers(name, texts) -> list[int]:
+  try:
+    return [int(text) for text in texts]
+  except ValueError:
+    raise ValueError(
+      f"--{name} must be whole numbers with commas between them. "
+      f"Received: --{name}={','.join(map(str, texts))}"
+    ) from None
 
 
 def _given(flag_values, names) -> dict[str, Any]:

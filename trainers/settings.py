@@ -135,9 +135,13 @@ class Settings:
   def __post_init__(self) -> None:
     for field in options():
       if kind_of(field) is int:
-        _check_least(field.name, getattr(self, field.name), 0)
-    for name in _AT_LEAST_ONE:
-      _check_least(name, getattr(self, name), 1)
+        least = _LEAST.get(field.name, 0)
+        _check_least(field.name, getattr(self, field.name), least)
+    if not self.learning_rate > 0:
+      raise ValueError(
+        "`learning_rate` must be above 0. "
+        f"Received: learning_rate={self.learning_rate}"
+      )
     if self.steps_per_epoch % self.steps_per_execution:
       raise ValueError(
         "`steps_per_epoch` must be a multiple of `steps_per_execution`, so "
@@ -155,16 +159,19 @@ class Settings:
     return self.dataset == "sinusoid"
 
 
-_AT_LEAST_ONE = (
-  "meta_batch_size",
-  "steps_per_epoch",
-  "epochs",
-  "steps_per_execution",
-  "validation_tasks",
-  "keep_best",
-  "eval_tasks",
-  "filters",
-)
+_LEAST = {
+  "ways": 2,
+  "shots": 1,
+  "query_shots": 1,
+  "filters": 1,
+  "meta_batch_size": 1,
+  "steps_per_epoch": 1,
+  "epochs": 1,
+  "steps_per_execution": 1,
+  "validation_tasks": 1,
+  "keep_best": 1,
+  "eval_tasks": 1,
+}
 
 
 def options() -> list[dataclasses.Field]:

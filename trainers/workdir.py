@@ -34,7 +34,13 @@ def claim(settings) -> Iterator[pathlib.Path]:
       an epoch, its settings may be put right.)
   """
   folder = pathlib.Path(settings.workdir)
-  folder.mkdir(parents=True, exist_ok=True)
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+  except FileExistsError:
+    raise ValueError(
+      "`workdir` must be a folder. "
+      f"Received: workdir={settings.workdir!r}, which is a file"
+    ) from None
   with open(folder / _LOCK, "w") as lock:
     _lock(lock, folder)
     _check_same(folder, settings)

@@ -169,6 +169,22 @@ class InputTest(parameterized.TestCase):
     labels = signatures["adapt"].structured_input_signature[1]["support_y"]
     self.assertEqual(labels.dtype, tf.int32)
 
+  def test_single_tasks_are_told_to_be_batched(self):
+    learner = tfmeta.MAML(_mlp())
+    learner.compile(keras.optimizers.SGD(0.1))
+    single = tf.data.Dataset.from_tensor_slices(_tasks(shape=(4,)))
+    for method in (learner.fit, learner.evaluate):
+      with self.assertRaisesRegex(ValueError, r"use \.batch\(n\).*Received"):
+        method(single, verbose=0)
+
+  def test_weights_of_another_number_make_no_model(self):
+    learner = tfmeta.MAML(_mlp())
+    inputs, _ = _tasks(shape=(4,))
+    weights = learner.adapt(inputs["support_x"][0], inputs["support_y"][0])
+    for wrong in (weights[:1], [], [*weights, weights[0]]):
+      with self.assertRaisesRegex(ValueError, "what `adapt` returned"):
+        learner.to_model(wrong)
+
   def test_missing_keys_are_named(self):
     inputs, query_y = _tasks(shape=(4,))
     del inputs["query_x"]

@@ -56,6 +56,10 @@ class FlagsTest(parameterized.TestCase):
     self.assertEqual(read.hidden, [8, 9])
     self.assertEqual((read.ways, read.clipvalue), (7, 10.0))
 
+  def test_units_that_are_no_numbers_are_named(self):
+    with self.assertRaisesRegex(ValueError, "--hidden must.*--hidden=a,8"):
+      parse("maml", "--hidden=a,8")
+
   def test_a_data_set_brings_its_defaults(self):
     read = parse("maml", "--dataset=sinusoid", "--query_shots=20")
     self.assertIsNone(read.ways)

@@ -196,9 +196,17 @@ class SmokeTest(parameterized.TestCase):
         self.train(self.make("MAML", dataset=name, ways=5))
 
   def test_settings_out_of_range_are_named(self):
-    for name in ("epochs", "eval_tasks", "meta_batch_size"):
+    for name in ("epochs", "eval_tasks", "meta_batch_size", "learning_rate"):
       with self.assertRaisesRegex(ValueError, f"Received: {name}=0"):
         self.make("MAML", **{name: 0})
+    with self.assertRaisesRegex(ValueError, "at least 2. Received: ways=1"):
+      self.make("MAML", ways=1)
+    file = self.folder.with_name("file")
+    file.write_text("")
+    with self.assertRaisesRegex(
+      ValueError, "must be a folder.*which is a file"
+    ):
+      self.train(dataclasses.replace(self.make("MAML"), workdir=str(file)))
     with self.assertRaisesRegex(ValueError, "workdir"):
       dataclasses.replace(self.make("MAML"), workdir="")
 

@@ -179,8 +179,19 @@ class MetaLearner(one_task.OneTaskModel):
       weights: What `adapt` returned.
 
     Raises:
-      ValueError: If `model` cannot be made again from its configuration.
+      ValueError: If `weights` are not as many as `adapt` returns, or if `model`
+        cannot be made again from its configuration.
     """
+    variables = [
+      *self.model.trainable_variables,
+      *self.model.non_trainable_variables,
+    ]
+    counts = (len(self.model.trainable_variables), len(variables))
+    if len(weights) not in counts:
+      raise ValueError(
+        f"`weights` must be what `adapt` returned, {counts[0]} tensors, or "
+        f"{counts[1]} with statistics. Received: {len(weights)} tensors"
+      )
     if self.transductive:
       copy = layers.transductive(self.model)
     else:

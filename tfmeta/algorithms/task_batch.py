@@ -187,7 +187,7 @@ class TaskBatchModel(keras.Model):
     return x, self.checked_labels("Query labels", tf.convert_to_tensor(y))
 
   def _checked_tasks(self, inputs: Any) -> tuple[tf.Tensor, ...]:
-    checks.check_inputs(inputs)
+    checks.check_inputs(inputs, rank=len(self.model.input_shape))
     support_x, labels, query_x = (
       tf.convert_to_tensor(inputs[key]) for key in checks.KEYS
     )

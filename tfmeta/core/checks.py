@@ -8,12 +8,15 @@ import tensorflow as tf
 KEYS = ("support_x", "support_y", "query_x")
 
 
-def check_inputs(inputs: Any, *, leading: int = 1) -> None:
+def check_inputs(
+  inputs: Any, *, leading: int = 1, rank: int | None = None
+) -> None:
   """Checks the keys and static shapes of a batch of tasks.
 
   Args:
     inputs: Mapping with `support_x`, `support_y`, `query_x`.
     leading: Axes before the examples: 1 for a batch of tasks, 0 for one task.
+    rank: Axes of the model's input; single tasks have as many, batches more.
 
   Raises:
     ValueError: If a key is missing or the shapes do not fit each other.
@@ -25,6 +28,11 @@ def check_inputs(inputs: Any, *, leading: int = 1) -> None:
       f"tasks, as tfmeta.data makes them. Received: {keys}"
     )
   support_x, support_y, query_x = (inputs[key] for key in KEYS)
+  if rank is not None and support_x.shape.rank == rank:
+    raise ValueError(
+      "Tasks must come in batches: use .batch(n). Received: single tasks, with "
+      f"support_x of shape {support_x.shape}"
+    )
   check_features(support_x.shape, query_x.shape, leading=leading)
   check_rows(support_x.shape, support_y.shape, leading=leading)
 

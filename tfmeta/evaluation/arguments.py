@@ -44,20 +44,8 @@ def check_tasks(learner: base.MetaLearner, tasks: Any) -> None:
       "Elements of `tasks` must be pairs (inputs, query_y). "
       f"Received: tasks.element_spec={spec}"
     )
-  _check_batched(learner, spec[0])
-  checks.check_inputs(spec[0])
+  checks.check_inputs(spec[0], rank=len(learner.model.input_shape))
   _check_targets(learner, spec[1])
-
-
-def _check_batched(learner: base.MetaLearner, inputs: Any) -> None:
-  rank = len(learner.model.input_shape)
-  if isinstance(inputs, dict) and "support_x" in inputs:
-    shape = inputs["support_x"].shape
-    if shape.rank == rank:
-      raise ValueError(
-        "`tasks` must be batches of tasks: use .batch(n). Received: single "
-        f"tasks, with support_x of shape {shape}"
-      )
 
 
 def _check_targets(learner: base.MetaLearner, targets: Any) -> None:
