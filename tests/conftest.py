@@ -14,3 +14,9 @@ tf.config.set_logical_device_configuration(
 
 # absltest reads its flags, such as the folder for temporary files.
 flags.FLAGS.mark_as_parsed()
+
+
+def pytest_collection_modifyitems(items) -> None:
+  """Puts the longest tests first, so that none is left alone at the end."""
+  long = ("common_test", "kill_test")
+  items.sort(key=lambda item: not any(name in item.nodeid for name in long))
