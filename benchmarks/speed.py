@@ -1,7 +1,7 @@
 """Speed and memory of MAML in tfmeta, beside an eager loop and PyTorch.
 
-  python -m benchmarks.speed                 # 15 minutes on two quiet cores
-  python -m benchmarks.speed --quick         # a look, in 5 minutes
+  python -m benchmarks.speed                 # needs two quiet cores
+  python -m benchmarks.speed --quick         # a look
 
 Each contender runs as a process of its own, all of them once per round, so
 that what else the machine does hits them alike. benchmarks/README.md tells

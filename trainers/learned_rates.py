@@ -30,15 +30,22 @@ class LogLearnedRates(keras.callbacks.Callback):
     super().__init__()
     self.log_dir = str(log_dir)
 
+  def on_train_begin(self, logs=None) -> None:
+    """Opens the one file that all epochs go to."""
+    if of_learner(self.model):
+      self._writer = tf.summary.create_file_writer(self.log_dir)
+
   def on_epoch_end(self, epoch, logs=None) -> None:
     """Writes them."""
-    rates = of_learner(self.model)
-    if not rates:
-      return
-    with tf.summary.create_file_writer(self.log_dir).as_default(epoch):
-      for name, values in rates.items():
+    for name, values in of_learner(self.model).items():
+      with self._writer.as_default(epoch):
         for step, value in enumerate(values):
           tf.summary.scalar(f"learned_rates/{name}/step_{step}", value)
+
+  def on_train_end(self, logs=None) -> None:
+    """Closes it."""
+    if of_learner(self.model):
+      self._writer.close()
 
 
 def draw(folder, learner) -> None:

@@ -182,11 +182,8 @@ class MetaLearner(one_task.OneTaskModel):
       ValueError: If `weights` are not as many as `adapt` returns, or if `model`
         cannot be made again from its configuration.
     """
-    variables = [
-      *self.model.trainable_variables,
-      *self.model.non_trainable_variables,
-    ]
-    counts = (len(self.model.trainable_variables), len(variables))
+    trainable = len(self.model.trainable_variables)
+    counts = (trainable, trainable + len(self.model.non_trainable_variables))
     if len(weights) not in counts:
       raise ValueError(
         f"`weights` must be what `adapt` returned, {counts[0]} tensors, or "
