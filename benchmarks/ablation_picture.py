@@ -16,8 +16,8 @@ def draw(runs: dict, path: pathlib.Path) -> None:
   picture = figure.Figure(figsize=(13, 5), layout="constrained")
   left, right = picture.subplots(1, 2, width_ratios=[3, 2])
   for number, (name, run) in enumerate(runs.items()):
-    minutes = np.cumsum(run["seconds"]) / 60
-    style = "--" if name == "MAML" else "-"
+    minutes = np.cumsum(run["cpu_seconds"]) / 60
+    style = "--" if name.startswith("MAML") else "-"
     color = f"C{number}"
     left.plot(
       minutes, run["history"]["val_accuracy"], style, label=name, color=color
@@ -26,13 +26,15 @@ def draw(runs: dict, path: pathlib.Path) -> None:
     right.errorbar(
       test["accuracy"], number, xerr=test["interval"], fmt="o", color=color
     )
-  left.set_xlabel("minutes of training")
+  left.set_xlabel("CPU minutes of training")
   left.set_title("accuracy on validation tasks")
   left.grid(alpha=0.3)
   left.legend(fontsize="small")
-  right.set_yticks(range(len(runs)), list(runs))
+  labels = [f"{name}\n{run['updates']} updates" for name, run in runs.items()]
+  right.set_yticks(range(len(runs)), labels)
   right.invert_yaxis()
   tasks = max(run["test"]["tasks"] for run in runs.values())
-  right.set_title(f"accuracy on {tasks} test tasks, 95 % interval")
+  right.set_title(f"accuracy on {tasks} test tasks, 95 % interval over tasks")
+  picture.suptitle("20-way 1-shot Omniglot, equal CPU time, one seed")
   right.grid(alpha=0.3)
   picture.savefig(path, dpi=120)

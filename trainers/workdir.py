@@ -28,6 +28,8 @@ _FREE = ("workdir", "data_dir", "eval_tasks")
 def claim(settings) -> Iterator[pathlib.Path]:
   """Makes the folder of a run, or goes on in it; yields its path.
 
+  A ValueError before anything else is written leaves the folder empty.
+
   Raises:
     ValueError: If another run is in it: of another process at this moment, or
       with other settings, which the message names. (Until a run has finished
@@ -44,8 +46,14 @@ def claim(settings) -> Iterator[pathlib.Path]:
   with open(folder / _LOCK, "w") as lock:
     _lock(lock, folder)
     _check_same(folder, settings)
+    fresh = not (folder / FLAGS).exists()
     write_json(folder / FLAGS, dataclasses.asdict(settings))
-    yield folder
+    try:
+      yield folder
+    except ValueError:
+      if fresh:
+        _leave_no_trace(folder)
+      raise
 
 
 def read_settings(folder) -> dict:
@@ -98,6 +106,13 @@ def _lock(file, folder):
       "Another process is at work in this workdir. "
       f"Received: workdir={os.fspath(folder)!r}"
     ) from None
+
+
+def _leave_no_trace(folder):
+  """Clears a folder in which a refused run has done nothing yet."""
+  if {path.name for path in folder.iterdir()} == {FLAGS, _LOCK}:
+    (folder / FLAGS).unlink()
+    (folder / _LOCK).unlink()
 
 
 def _check_same(folder, settings):

@@ -124,6 +124,43 @@ class InputTest(parameterized.TestCase):
     ):
       self._learner().fit(inputs, query_y, verbose=0)
 
+  @parameterized.named_parameters(
+    ("strings", lambda y: y.astype(str)),
+    ("floats", lambda y: y + 0.5),
+    ("one_hot", lambda y: np.eye(3, dtype="int32")[y]),
+  )
+  def test_what_is_no_class_label_is_refused(self, changed):
+    inputs, query_y = _tasks(shape=(4,))
+    labels = changed(query_y)
+    sentence = "labels must be integers from 0 to 2, with . axes.*Received"
+    for task in (
+      (inputs, labels),
+      ({**inputs, "support_y": labels}, query_y),
+    ):
+      batches = tf.data.Dataset.from_tensors(task)
+      with self.assertRaisesRegex(ValueError, sentence):
+        self._learner().fit(batches, verbose=0)
+    with self.assertRaisesRegex(ValueError, sentence):
+      self._learner().adapt(inputs["support_x"][0], labels[0])
+
+  def test_targets_of_regression_are_numbers(self):
+    inputs, _ = _tasks(shape=(4,))
+    words = np.full((3, 6, 1), "one")
+    learner = tfmeta.MAML(_mlp(ways=1), inner_loss="mse")
+    learner.compile("sgd")
+    inputs["support_y"] = words
+    with self.assertRaisesRegex(ValueError, "labels must be numbers.*Received"):
+      learner(inputs)
+
+  def test_empty_support_sets_are_refused(self):
+    inputs, query_y = _tasks(shape=(4,), shots=0)
+    with self.assertRaisesRegex(ValueError, "at least one example.*Received"):
+      self._learner().fit(
+        tf.data.Dataset.from_tensors((inputs, query_y)), verbose=0
+      )
+    with self.assertRaisesRegex(ValueError, "at least one example.*Received"):
+      self._learner().adapt(inputs["support_x"][0], inputs["support_y"][0])
+
   def test_support_and_query_of_other_shapes_are_refused(self):
     inputs, query_y = _tasks(shape=(4,))
     inputs["query_x"] = inputs["query_x"][..., :3]

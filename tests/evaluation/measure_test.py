@@ -210,6 +210,11 @@ class ClassificationTest(parameterized.TestCase):
     self.assertEqual((found.ways, found.shots, found.query_shots), (3, 2, 4))
     self.assertEqual((found.normalization, found.transductive), ("none", False))
 
+  def test_fewer_classes_than_outputs_are_told(self):
+    tasks = classification_tasks(ways=2, shots=3, query_shots=4)
+    found = tfmeta.evaluate(make_classifier(), dataset(tasks))
+    self.assertEqual((found.ways, found.shots, found.query_shots), (2, 3, 4))
+
   @parameterized.parameters(("transductive", True), ("support_stats", False))
   def test_normalization_is_told(self, normalization, transductive):
     inputs = keras.Input((2,))

@@ -65,6 +65,19 @@ class WorkdirTest(absltest.TestCase):
     self.claim(shots=5)
     self.assertEqual(workdir.read_settings(self.folder)["shots"], 5)
 
+  def test_a_run_that_was_refused_leaves_nothing(self):
+    with self.assertRaisesRegex(ValueError, "wrong"):
+      with workdir.claim(self.settings):
+        raise ValueError("wrong")
+    self.assertEmpty(list(self.folder.iterdir()))
+
+  def test_a_wrong_start_takes_nothing_from_a_run(self):
+    self.claim()
+    with self.assertRaisesRegex(ValueError, "wrong"):
+      with workdir.claim(self.settings):
+        raise ValueError("wrong")
+    self.assertTrue((self.folder / workdir.FLAGS).exists())
+
   def test_data_may_have_moved_and_more_tasks_be_evaluated(self):
     self.claim()
     self.claim(data_dir="/elsewhere", eval_tasks=1000)

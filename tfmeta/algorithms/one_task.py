@@ -55,7 +55,9 @@ class OneTaskModel(task_batch.TaskBatchModel):
     if tf.executing_eagerly():
       checks.check_finite("support_x", support_x)
       checks.check_finite("support_y", support_y)
-      return support_x, self.checked_labels("Support labels", support_y)
+      return support_x, self.checked_targets(
+        "Support labels", support_y, leading=0
+      )
     return support_x, support_y
 
   def descend(

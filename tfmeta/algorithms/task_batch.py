@@ -174,17 +174,9 @@ class TaskBatchModel(keras.Model):
   def _unpacked(self, data: Any) -> tuple[Any, tf.Tensor]:
     """Inputs and query targets of a batch, once they have been checked."""
     x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
-    if weights is not None:
-      raise ValueError(
-        "Tasks all count the same: learners take no `sample_weight` and no "
-        "`class_weight`. Received: sample weights"
-      )
-    if self._compile_loss is not None:
-      raise ValueError(
-        "A learner is trained on its `inner_loss`: give that to the "
-        "constructor, and no `loss` to `compile`. Received: a compiled loss"
-      )
-    return x, self.checked_labels("Query labels", tf.convert_to_tensor(y))
+    checks.check_fit(weights, self._compile_loss)
+    checks.check_inputs(x, rank=len(self.model.input_shape))
+    return x, self.checked_targets("Query labels", tf.convert_to_tensor(y))
 
   def _checked_tasks(self, inputs: Any) -> tuple[tf.Tensor, ...]:
     checks.check_inputs(inputs, rank=len(self.model.input_shape))
@@ -193,13 +185,19 @@ class TaskBatchModel(keras.Model):
     )
     shape = self.model.input_shape[1:]
     checks.check_fits("support_x", support_x.shape, shape, leading=1)
-    return support_x, self.checked_labels("Support labels", labels), query_x
+    return support_x, self.checked_targets("Support labels", labels), query_x
 
-  def checked_labels(self, name: str, labels: tf.Tensor) -> tf.Tensor:
-    """`labels` once they fit the outputs; targets of floats as they are."""
-    ways = self.model.output_shape[-1]
-    integers = labels.dtype.is_integer
-    return checks.checked_labels(name, labels, ways) if integers else labels
+  def checked_targets(
+    self, name: str, targets: tf.Tensor, *, leading: int = 1
+  ) -> tf.Tensor:
+    """`targets` once they fit the loss and the outputs."""
+    return checks.checked_targets(
+      name,
+      targets,
+      self.model.output_shape,
+      classes=functional.takes_labels(self.inner_loss),
+      leading=leading,
+    )
 
   def _indexed(
     self, tasks: tuple[tf.Tensor, ...], first: Any = 0

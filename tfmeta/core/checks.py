@@ -1,4 +1,4 @@
-"""What can be wrong with the tensors of a task, each in one sentence."""
+"""What can be wrong with tasks and their tensors, each in one sentence."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -69,10 +69,12 @@ def check_rows(support_x: Any, support_y: Any, *, leading: int) -> None:
     and support_y.rank is not None
     and support_y.rank >= rows
     and support_x[:rows].is_compatible_with(support_y[:rows])
+    and support_x[leading] != 0
   ):
     return
   raise ValueError(
-    "support_y must hold one target for each example of support_x. "
+    "A support set must hold at least one example, and support_y one target "
+    "for each example of support_x. "
     f"Received: support_x {support_x}, support_y {support_y}"
   )
 
@@ -83,6 +85,48 @@ def check_finite(name: str, x: tf.Tensor) -> None:
     return
   if not bool(tf.reduce_all(tf.math.is_finite(x))):
     raise ValueError(f"{name} must be finite. Received: NaN or inf in {name}")
+
+
+def check_fit(weights: Any, loss: Any) -> None:
+  """Checks that neither weights of examples nor a loss came through Keras."""
+  if weights is not None:
+    raise ValueError(
+      "Tasks all count the same: learners take no `sample_weight` and no "
+      "`class_weight`. Received: sample weights"
+    )
+  if loss is not None:
+    raise ValueError(
+      "A learner is trained on its `inner_loss`: give that to the "
+      "constructor, and no `loss` to `compile`. Received: a compiled loss"
+    )
+
+
+def checked_targets(
+  name: str, targets: tf.Tensor, outputs: Any, *, classes: bool, leading: int
+) -> tf.Tensor:
+  """Returns `targets` once they have been seen to fit loss and outputs.
+
+  Args:
+    name: What they are, for the message.
+    targets: `[..., n]` labels, or whatever the loss takes.
+    outputs: Shape `(None, ..., W)` of the model's outputs.
+    classes: Whether the loss takes labels of classes.
+    leading: Axes before the examples: 1 for a batch of tasks, 0 for one task.
+  """
+  axes = len(outputs) - 1 + leading
+  integers = targets.dtype.is_integer
+  if classes:
+    right = integers and targets.shape.rank in (None, axes)
+  else:
+    right = integers or targets.dtype.is_floating
+  if right:
+    return checked_labels(name, targets, outputs[-1]) if integers else targets
+  kind = f"integers from 0 to {outputs[-1] - 1}" if classes else "numbers"
+  where = f", with {axes} axes" if classes else ""
+  raise ValueError(
+    f"{name} must be {kind}{where}, for this loss and outputs of shape "
+    f"{outputs}. Received: {targets.dtype.name} of shape {targets.shape}"
+  )
 
 
 def checked_labels(name: str, labels: tf.Tensor, ways: int) -> tf.Tensor:

@@ -61,7 +61,7 @@ def evaluate(
   measure = _measure_function(learners, tasks.element_spec, nearest_neighbour)
   measured = _measure_all(measure, tasks, verbose)
   per_task = measured["accuracy" if classification else "mse"]
-  support_size, query_size = (int(n) for n in measured["sizes"][0])
+  support_size, query_size, *ways = measured["sizes"].max(axis=0).astype(int)
   return result.EvaluationResult(
     learner=type(learner).__name__,
     members=len(learners),
@@ -71,9 +71,9 @@ def evaluate(
     nll=measured["nll"].mean(axis=0) if classification else None,
     ece=_pooled_ece(measured["bins"]) if classification else None,
     nearest_neighbour=measured.get("nearest_neighbour"),
-    ways=learner.model.output_shape[-1] if classification else None,
-    support_size=support_size,
-    query_size=query_size,
+    ways=int(ways[0]) if classification else None,
+    support_size=int(support_size),
+    query_size=int(query_size),
     normalization=learner.normalization,
     transductive=learner.transductive,
   )
@@ -92,7 +92,10 @@ def _measure_function(
       _measure_outputs(learners[0], query_y, out) for out in tf.unstack(outputs)
     ]
     figures = {k: tf.stack([p[k] for p in points]) for k in points[0]}
-    figures["sizes"] = tf.stack([tf.shape(support_x)[0], tf.shape(query_x)[0]])
+    sizes = [tf.shape(support_x)[0], tf.shape(query_x)[0]]
+    if query_y.dtype.is_integer:
+      sizes.append(tf.size(tf.unique(support_y)[0]))
+    figures["sizes"] = tf.stack(sizes)
     if nearest_neighbour:
       found = metrics.nearest_neighbour(support_x, support_y, query_x)
       right = tf.equal(found, tf.cast(query_y, found.dtype))

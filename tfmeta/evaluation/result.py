@@ -27,7 +27,8 @@ class EvaluationResult:
     ece: `[P]` expected calibration error in 15 bins of confidence, pooled over
       the queries of all tasks.
     nearest_neighbour: `[T]` accuracy of `metrics.nearest_neighbour`, or `None`.
-    ways: Classes in a task.
+    ways: Classes in a task, which may be fewer than the model has outputs. Of
+      this and the next two, the most where tasks differ.
     support_size: Support examples in a task.
     query_size: Query examples in a task.
     normalization: The learner's `normalization`.

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 
@@ -33,13 +34,16 @@ def normalize(
   kind: str,
   *,
   scale: bool = True,
+  momentum: float = 0.99,
   dtype: str | None,
   name: str,
 ) -> keras.KerasTensor:
   """Normalises `x` by the layer called `kind`; `"none"` returns it as it is."""
   if kind == "none":
     return x
-  options = {"scale": scale, "dtype": dtype, "name": name}
+  options: dict[str, Any] = {"scale": scale, "dtype": dtype, "name": name}
+  if kind == "batch":
+    options["momentum"] = momentum
   if kind == "group":
     channels = x.shape[-1]
     options["groups"] = channels // 4 if channels % 4 == 0 else 1

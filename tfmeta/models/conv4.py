@@ -18,6 +18,7 @@ def conv4(
   pooling: str = "max",
   normalization: str = "batch",
   scale: bool = True,
+  momentum: float = 0.99,
   activation: str = "relu",
   head_input: str = "flatten",
   head_initializer: str | keras.Initializer = "glorot_uniform",
@@ -48,6 +49,8 @@ def conv4(
       far as they go) or `"none"`; exact at second order. Default `"batch"`.
     scale: Whether normalisation learns a scale beside its shift. Default
       `True`.
+    momentum: Of the moving statistics of batch normalisation, which learners
+      use under `normalization="per_step_running"` only. Default 0.99.
     activation: Of the blocks. Default `"relu"`.
     head_input: `"flatten"` or the `"mean"` over the spatial map. Default
       `"flatten"`.
@@ -87,7 +90,12 @@ def conv4(
       name=f"conv_{i}",
     )(x)
     x = blocks.normalize(
-      x, normalization, scale=scale, dtype=dtype, name=f"norm_{i}"
+      x,
+      normalization,
+      scale=scale,
+      momentum=momentum,
+      dtype=dtype,
+      name=f"norm_{i}",
     )
     x = keras.layers.Activation(activation, dtype=dtype, name=f"act_{i}")(x)
     x = blocks.pool(x, pooling, dtype=dtype, name=f"pool_{i}")

@@ -1,5 +1,6 @@
 """What an exam of a learner is held on: small models and fixed tasks."""
 
+import collections
 from collections.abc import Callable
 import dataclasses
 from typing import Any
@@ -66,6 +67,9 @@ class Subject:
   backbone: str
   optimizer: Callable[[], keras.optimizers.Optimizer]
   _reused: dict[str, Any] = dataclasses.field(default_factory=dict)
+  _traces: collections.Counter = dataclasses.field(
+    default_factory=collections.Counter
+  )
 
   def make(self, compile_kwargs: Any = None, **overrides: Any) -> Any:
     """A compiled learner; the same weights every time."""
@@ -95,6 +99,7 @@ class Subject:
       plain = {"optimizer": keras.optimizers.SGD(0.1)}
       learner = self.make(plain if name == "sgd" else None)
       learner.optimizer.build(learner.trainable_variables)
+      self._count_traces(name, learner)
       variables = [*learner.variables, *learner.optimizer.variables]
       first = [np.array(v) for v in variables]
       self._reused[name] = (learner, variables, first)
@@ -102,6 +107,19 @@ class Subject:
     for variable, value in zip(variables, first, strict=True):
       variable.assign(value)
     return learner
+
+  def traces(self, name: str = "adam") -> int:
+    """How often the training step of `reuse(name)` has been traced so far."""
+    return self._traces[name]
+
+  def _count_traces(self, name: str, learner: Any) -> None:
+    original = learner.train_step
+
+    def counting(data: Any) -> Any:
+      self._traces[name] += 1
+      return original(data)
+
+    object.__setattr__(learner, "train_step", counting)
 
   def tasks(self, **kwargs: Any) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Fixed tasks that fit the backbone."""
