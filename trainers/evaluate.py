@@ -27,7 +27,8 @@ def define() -> None:
   flags.DEFINE_integer(
     "ensemble",
     1,
-    "How many of the best epochs, by their validation tasks, vote.",
+    "Of how many of the best epochs, by their validation tasks, logits are "
+    "averaged.",
     lower_bound=1,
   )
 
@@ -50,8 +51,8 @@ def run(workdir, *, tasks, split="test", ensemble=1) -> dict:
   values = settings.Settings(**folders.read_settings(folder))
   learners = checkpoints.best_learners(values, folder, ensemble)
   measured, figures = results.measure(values, learners, split, tasks)
-  voters = "" if ensemble == 1 else f"_ensemble_{ensemble}"
-  path = folder / f"evaluation_{split}_{tasks}{voters}.json"
+  members = "" if ensemble == 1 else f"_ensemble_{ensemble}"
+  path = folder / f"evaluation_{split}_{tasks}{members}.json"
   folders.write_json(path, figures)
   print(f"{measured}\nWritten to {path}.")
   return figures

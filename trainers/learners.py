@@ -33,6 +33,7 @@ def _learner(settings, inputs, targets):
       filters=settings.filters,
       pooling=settings.pooling,
       scale=settings.scale,
+      momentum=settings.momentum,
       head_input=settings.head_input,
       normalization="none" if settings.normalization == "none" else "batch",
     )

@@ -8,21 +8,28 @@ The first is the demonstration. Published figures are in trainers/README.md,
 measured ones in README.md.
 """
 
+from absl import flags as absl_flags
+
 from trainers import command
 from trainers import flags
+from trainers import settings
 
 
-def define(**where) -> None:
+def define(flag_values=absl_flags.FLAGS) -> None:
   """Defines the flags."""
-  flags.define("maml", **where)
+  flags.define("maml", flag_values=flag_values)
+
+
+def read(flag_values=absl_flags.FLAGS) -> settings.Settings:
+  """The settings that the flags say."""
+  return flags.read("maml", "MAML", flag_values=flag_values)
 
 
 def main(_) -> None:
   """Runs what the flags say."""
-  settings = flags.read("maml", "MAML")
   from trainers import training  # TensorFlow loads here: --help stays quick.
 
-  training.run(settings)
+  training.run(read())
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from absl import flags as absl_flags
 
 from trainers import command
 from trainers import flags
+from trainers import settings
 
 _OWN = (
   "multi_step_epochs",
@@ -57,14 +58,22 @@ def define(flag_values=absl_flags.FLAGS) -> None:
   )
 
 
+def read(flag_values=absl_flags.FLAGS) -> settings.Settings:
+  """The settings that the flags say."""
+  return flags.read(
+    "maml_plus_plus",
+    "MAMLPlusPlus",
+    own=_OWN,
+    shared=["steps_per_epoch"],
+    flag_values=flag_values,
+  )
+
+
 def main(_) -> None:
   """Runs what the flags say."""
-  settings = flags.read(
-    "maml_plus_plus", "MAMLPlusPlus", own=_OWN, shared=["steps_per_epoch"]
-  )
   from trainers import training  # TensorFlow loads here: --help stays quick.
 
-  training.run(settings)
+  training.run(read())
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from absl import flags as absl_flags
 
 from trainers import command
 from trainers import flags
+from trainers import settings
 
 
 def define(flag_values=absl_flags.FLAGS) -> None:
@@ -23,12 +24,18 @@ def define(flag_values=absl_flags.FLAGS) -> None:
   )
 
 
+def read(flag_values=absl_flags.FLAGS) -> settings.Settings:
+  """The settings that the flags say."""
+  return flags.read(
+    "meta_sgd", "MetaSGD", own=["first_order"], flag_values=flag_values
+  )
+
+
 def main(_) -> None:
   """Runs what the flags say."""
-  settings = flags.read("meta_sgd", "MetaSGD", own=["first_order"])
   from trainers import training  # TensorFlow loads here: --help stays quick.
 
-  training.run(settings)
+  training.run(read())
 
 
 if __name__ == "__main__":

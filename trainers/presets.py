@@ -127,6 +127,8 @@ _MAML_PLUS_PLUS_OMNIGLOT = {
   **_MAML_PLUS_PLUS,
   "dataset": "omniglot",
   "filters": 64,
+  "rotations": "per_task",
+  "query_shots": 1,
   "train_query_shots": 1,
   "meta_batch_size": 8,
   "multi_step_epochs": 10,

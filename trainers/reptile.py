@@ -12,6 +12,7 @@ from absl import flags as absl_flags
 
 from trainers import command
 from trainers import flags
+from trainers import settings
 
 
 def define(flag_values=absl_flags.FLAGS) -> None:
@@ -44,13 +45,21 @@ def define(flag_values=absl_flags.FLAGS) -> None:
   )
 
 
+def read(flag_values=absl_flags.FLAGS) -> settings.Settings:
+  """The settings that the flags say."""
+  return flags.read(
+    "reptile",
+    "Reptile",
+    own=["inner_optimizer", "support_batch_size"],
+    flag_values=flag_values,
+  )
+
+
 def main(_) -> None:
   """Runs what the flags say."""
-  own = ["inner_optimizer", "support_batch_size"]
-  settings = flags.read("reptile", "Reptile", own=own)
   from trainers import training  # TensorFlow loads here: --help stays quick.
 
-  training.run(settings)
+  training.run(read())
 
 
 if __name__ == "__main__":

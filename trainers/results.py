@@ -49,6 +49,7 @@ def measure(settings, learners, split, count) -> tuple[Any, dict[str, Any]]:
     **result.to_dict(),
     "seed": settings.seed,
     "inner_steps": settings.inner_steps,
+    **settings.own,
     "train_shots": settings.train_shots or settings.shots,
     "train_query_shots": settings.train_query_shots or settings.query_shots,
     "parameters": learners[0].model.count_params(),

@@ -67,6 +67,11 @@ class Settings:
   scale: bool = _option(
     True, "Whether normalisation learns a scale beside its shift."
   )
+  momentum: float = _option(
+    0.9,
+    "Of the running statistics of normalisation, which predictions use under "
+    "per_step_running alone.",
+  )
   head_input: str = _option(
     "flatten", "What the last layer sees of the image.", ["flatten", "mean"]
   )

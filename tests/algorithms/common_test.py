@@ -33,7 +33,8 @@ class CommonTest(tfmeta.testing.LearnerTestCase):
       # before batch normalisation, so that no two ways to run it agree.
       init_kwargs = {"inner_optimizer": "sgd", "inner_learning_rate": 0.1}
     if learner_class is tfmeta.MAMLPlusPlus and backbone == "conv4":
-      init_kwargs = {"multi_step_epochs": 0}  # Each phase is traced.
+      # Each phase is traced; a slot of its own takes a second step.
+      init_kwargs = {"multi_step_epochs": 0, "inner_steps": 2}
     self.run_learner_test(
       learner_class,
       # Convolutions take long to trace; two steps are seen on the other net.
@@ -55,10 +56,8 @@ class CommonTest(tfmeta.testing.LearnerTestCase):
       backbones=["conv4"],
       checks=(
         training.check_adapting_assigns_nothing,
-        training.check_query_labels_stay_out,
         saving.check_keras_file,
         saving.check_saved_model,
-        saving.check_to_model,
         execution.check_replicas,
       ),
     )

@@ -7,7 +7,6 @@ from absl.testing import absltest
 from absl.testing import parameterized
 
 from trainers import anil
-from trainers import flags
 from trainers import fomaml
 from trainers import maml
 from trainers import maml_plus_plus
@@ -24,20 +23,13 @@ TRAINERS = {
   "maml_plus_plus": maml_plus_plus,
   "reptile": reptile,
 }
-OWN = {
-  "anil": ["adapted", "first_order"],
-  "meta_sgd": ["first_order"],
-  "maml_plus_plus": ["multi_step_epochs", "learn_rates", "first_order_epochs"],
-  "reptile": ["inner_optimizer", "support_batch_size"],
-}
 
 
 def parse(trainer, *arguments):
   values = absl_flags.FlagValues()
   TRAINERS[trainer].define(flag_values=values)
   values(["program", *arguments])
-  own = OWN.get(trainer, [])
-  return flags.read(trainer, "MAML", own=own, flag_values=values)
+  return TRAINERS[trainer].read(values)
 
 
 class FlagsTest(parameterized.TestCase):
@@ -70,6 +62,23 @@ class FlagsTest(parameterized.TestCase):
     self.assertEqual((read.dataset, read.ways), ("omniglot", 3))
     self.assertEqual(read.inner_loss_reduction, "sum_over_ways")
 
+  def test_epochs_of_maml_plus_plus_are_those_of_the_run(self):
+    read = parse("maml_plus_plus", "--steps_per_epoch=7")
+    self.assertEqual(read.own["steps_per_epoch"], 7)
+
+  def test_a_preset_has_the_published_numbers(self):
+    # omniglot_maml++-omniglot_1_8_0.1_64_20_0.json of the released code.
+    read = parse("maml_plus_plus", "--preset=omniglot_20way_1shot")
+    self.assertEqual((read.ways, read.shots, read.query_shots), (20, 1, 1))
+    self.assertEqual((read.meta_batch_size, read.filters), (8, 64))
+    self.assertEqual((read.inner_steps, read.inner_learning_rate), (5, 0.1))
+    self.assertEqual((read.epochs, read.steps_per_epoch), (100, 500))
+    self.assertEqual(
+      (read.learning_rate, read.final_learning_rate), (1e-3, 1e-5)
+    )
+    self.assertEqual(read.own["multi_step_epochs"], 10)
+    self.assertTrue(read.own["learn_rates"])
+
   @parameterized.parameters(
     (trainer, name)
     for trainer, named in presets.PRESETS.items()
@@ -99,7 +108,7 @@ class FlagsTest(parameterized.TestCase):
     )
     self.assertNotIn("tensorflow", shown.stderr)
     names = [option.name for option in settings.options()]
-    for name in [*names, *OWN["reptile"], "preset"]:
+    for name in [*names, *parse("reptile").own, "inner_optimizer", "preset"]:
       self.assertIn(f"--{name}" if name != "scale" else "]scale", shown.stdout)
 
 

@@ -40,6 +40,8 @@ TINY = {
   "eval_tasks": 4,
 }
 
+MAML_PLUS_PLUS = {"first_order_epochs": 1, "steps_per_epoch": 2}
+
 REPTILE = {
   "own": {"inner_optimizer": "adam", "support_batch_size": 2},
   "optimizer": "sgd",
@@ -72,7 +74,7 @@ class SmokeTest(parameterized.TestCase):
     ("FOMAML", {"learning_rate_decay": "cosine", "clipvalue": 1.0}),
     ("ANIL", {"own": {"first_order": True}}),
     ("MetaSGD", {"steps_per_execution": 2}),
-    ("MAMLPlusPlus", {"inner_steps": 2, "own": {"first_order_epochs": 1}}),
+    ("MAMLPlusPlus", {"inner_steps": 2, "own": MAML_PLUS_PLUS}),
     ("Reptile", REPTILE),
   )
   def test_runs_to_the_end_and_writes_everything(self, algorithm, values):

@@ -31,8 +31,9 @@ class MAMLPlusPlus(maml.MAML):
   Each ingredient is a switch; with all of them off and `adapt_normalization`
   on, this is `MAML`. The annealed outer rate is Keras's `CosineDecay`, clipping
   the optimizer's `clipvalue`, the ensemble `tfmeta.evaluate([...], tasks)`.
-  Epochs are counted by the steps of the optimizer, and so saved with it;
-  `task_loss` called outside of training is that of the first step.
+  Epochs are counted by the steps of the optimizer, and so saved with it: give
+  `steps_per_epoch` here what `fit` is given. `task_loss` called outside of
+  `fit` is that of the first step, and moves running statistics as there.
 
   Differences from the authors' code:
     - `"per_step_transductive"` is what their code does: queries are normalised
@@ -41,35 +42,43 @@ class MAMLPlusPlus(maml.MAML):
       queries; no figures were published for it.
     - Running statistics move once per update, to the mean over its tasks;
       theirs with each task.
+    - With `adapt_normalization`, each slot has a scale and shift of its own,
+      which its step adapts; theirs has one pair then, for all steps.
+    - Their outer rate falls once an epoch, a `CosineDecay` with every update.
     - Theirs has one more rate for each tensor, which is never used.
-    - First-order epochs come from the paper (50 of them); their configurations
-      begin at second order.
+    - First-order epochs come from the paper (50 of them are reported); their
+      configurations begin at second order, and their setting N means N + 1.
 
   Args:
     model: A built `keras.Model`, `[n, ...] -> [n, W]`.
     multi_step_epochs: Integer >= 0. Epochs in which the query losses after all
-      steps count (MSL), by `tfmeta.core.multi_step_shares`; in their code 15
-      for miniImageNet, 10 for Omniglot. 0 turns it off.
+      steps count (MSL), by `tfmeta.core.multi_step_shares`; theirs: 15 for
+      miniImageNet, 10 for Omniglot.
     learn_rates: Boolean. Whether each adapted tensor has a learned rate in each
       step (LSLR), which may become negative.
     first_order_epochs: Integer >= 0. Epochs at the beginning in which inner
-      gradients are constants to the outer one (DA). 0 turns it off.
-    adapt_normalization: Boolean. Whether inner steps adapt the scales and
-      shifts of normalisation layers.
-    steps_per_epoch: Integer >= 1. Training steps in an epoch.
+      gradients are constants to the outer one (DA).
+    adapt_normalization: Boolean. Whether inner steps adapt normalisation.
+    steps_per_epoch: Integer >= 1. Training steps in the epochs above.
     inner_steps: Integer >= 1. Inner steps in training; and at most as many in
       evaluation, if rates or normalisation are per step.
     inner_learning_rate: Float > 0. What learned rates begin with; in their code
       0.1, whatever `init_inner_loop_learning_rate` of its configurations says.
     normalization: `"per_step_transductive"` or `"per_step_running"`, with a
       slot of scale and shift for each step (BNWB) and in the second case of
-      moving statistics (BNRS); or one of those of `MetaLearner`, which turns
-      this off. The passes before and after step j use slot j. Defaults to the
-      first if the model has batch normalisation, else to `"none"`.
+      moving statistics (BNRS), with the momentum of the layers (theirs: 0.9);
+      or one of those of `MetaLearner`, which turns this off. The passes before
+      and after step j use slot j. Defaults to the first if the model has batch
+      normalisation, else to `"none"`.
     **kwargs: Those of `MAML`.
 
-  Raises:
-    ValueError: If a setting is out of range or does not fit the model.
+  Example:
+  ```python
+  model = tfmeta.models.conv4((28, 28, 1), ways=20)
+  learner = tfmeta.MAMLPlusPlus(model, steps_per_epoch=500)
+  learner.compile(keras.optimizers.Adam(1e-3), metrics=["accuracy"])
+  learner.fit(tasks.batch(8), steps_per_epoch=500, epochs=100)
+  ```
 
   References:
     [1] A. Antoniou, H. Edwards, A. Storkey. How to train your MAML. ICLR 2019.
@@ -168,21 +177,13 @@ class MAMLPlusPlus(maml.MAML):
         loss = functional.reduced_loss(self.inner_loss, query_y, outputs)
         losses.append(loss)
     self.slots.assign_moving(self.model, moving)
-    return self._share_out(losses), outputs
+    epoch = tf.maximum(self.task_pass.step, 0) // self.steps_per_epoch
+    epochs = self.multi_step_epochs
+    return multi_step.multi_step_loss(losses, epoch, epochs=epochs), outputs
 
   def _phase_begins_before(self, epoch: int) -> bool:
     start = (0, *self.phase_starts)[self.task_pass.phase]
     return start < epoch * self.steps_per_epoch
-
-  def _share_out(self, losses: list[tf.Tensor]) -> tf.Tensor:
-    """What counts of the query losses: the sum of their shares, or the last."""
-    if len(losses) == 1:
-      return losses[0]
-    epoch = tf.maximum(self.task_pass.step, 0) // self.steps_per_epoch
-    shares = multi_step.multi_step_shares(
-      epoch, steps=len(losses), epochs=self.multi_step_epochs
-    )
-    return tf.tensordot(tf.cast(shares, losses[0].dtype), losses, axes=1)
 
   def _descend(
     self, support_x: tf.Tensor, support_y: tf.Tensor, moving: _Moving

@@ -10,6 +10,7 @@ from tfmeta.core.inner_loop import adam_step as adam_step
 from tfmeta.core.inner_loop import gradient_path as gradient_path
 from tfmeta.core.inner_loop import gradient_step as gradient_step
 from tfmeta.core.inner_loop import run_inner_loop as run_inner_loop
+from tfmeta.core.multi_step import multi_step_loss as multi_step_loss
 from tfmeta.core.multi_step import multi_step_shares as multi_step_shares
 from tfmeta.core.task_map import choose_method as choose_method
 from tfmeta.core.task_map import map_and_sum as map_and_sum

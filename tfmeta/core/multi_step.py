@@ -36,3 +36,19 @@ def multi_step_shares(
   last = 1.0 - (steps - 1) * early
   shares = early * (1.0 - only_last) + last * only_last
   return tf.where(done < 1.0, shares, only_last)
+
+
+def multi_step_loss(
+  losses: list[tf.Tensor], epoch: tf.Tensor | int, *, epochs: int
+) -> tf.Tensor:
+  """The query losses after steps 1 to `len(losses)`, by their shares.
+
+  Args:
+    losses: Scalars; a single one is the last, which then counts alone.
+    epoch: As in `multi_step_shares`.
+    epochs: As there.
+  """
+  if len(losses) == 1:
+    return losses[0]
+  shares = multi_step_shares(epoch, steps=len(losses), epochs=epochs)
+  return tf.tensordot(tf.cast(shares, losses[0].dtype), losses, axes=1)
