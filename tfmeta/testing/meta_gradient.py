@@ -148,14 +148,19 @@ def _check_in_float32(model, x, mode, tolerance, seed):
   guilty = layer_derivatives.guilty(list(wide.values()), is_wrong)
   # Near ties, at which XLA's max pooling goes wrong, may be absent from `x`.
   known = layers.inexact_layers(model, jit_compile=True)
-  guilty += [name for name in known if name not in guilty]
+  unseen = [name for name in known if name not in guilty]
+  note = (
+    "XLA does not compile it in float64: layers checked by themselves, and "
+    "compared with the graph in float32 (the error given)"
+  )
+  if unseen:
+    note += f"; wrong on other inputs than these: {', '.join(unseen)}"
   return report.ModeReport(
     mode,
-    not guilty,
+    not (guilty + unseen),
     max(errors.values(), default=0.0),
-    _remedies(model, guilty),
-    "XLA does not compile it in float64: layers checked by themselves, and "
-    "compared with the graph in float32 (the error given)",
+    _remedies(model, guilty + unseen),
+    note,
   )
 
 
