@@ -30,12 +30,13 @@ def export_saved_model(learner: Any, filepath: Any) -> None:
     learner: A `MetaLearner`.
     filepath: Folder to write, made if need be.
   """
-  adapt = _adapt_function(learner)
   one_support = _support_specs(learner, leading=0)
-  adapted = tf.function(adapt).get_concrete_function(*one_support)
+  traced = tf.function(learner.adapt).get_concrete_function(*one_support)
+  like = traced.structured_outputs
+  flat = tf.nest.flatten(like)
   specs = {
     name: tf.TensorSpec(t.shape, t.dtype, name)
-    for name, t in adapted.structured_outputs.items()
+    for name, t in zip(_names(learner, flat), flat, strict=True)
   }
   archive = keras.export.ExportArchive()
   archive.track(learner)
@@ -44,10 +45,10 @@ def export_saved_model(learner: Any, filepath: Any) -> None:
     _serve_function(learner),
     [*_support_specs(learner, leading=1), _query_spec(learner, leading=1)],
   )
-  archive.add_endpoint("adapt", adapt, one_support)
+  archive.add_endpoint("adapt", _adapt_function(learner), one_support)
   archive.add_endpoint(
     "predict",
-    _predict_function(learner),
+    _predict_function(learner, like),
     [_query_spec(learner, leading=0), specs],
   )
   archive.write_out(filepath, verbose=False)
@@ -74,18 +75,15 @@ def _adapt_function(learner: Any) -> Any:
   return adapt
 
 
-def _predict_function(learner: Any) -> Any:
-  like = tf.function(learner.adapt).get_concrete_function(
-    *_support_specs(learner, leading=0)
-  )
+def _predict_function(learner: Any, like: Any) -> Any:
+  """The function of that name, for adapted weights of the structure `like`."""
+  names = _names(learner, tf.nest.flatten(like))
 
   def predict(
     query_x: tf.Tensor, adapted: dict[str, tf.Tensor]
   ) -> dict[str, tf.Tensor]:
-    structure = like.structured_outputs
-    names = _names(learner, tf.nest.flatten(structure))
     flat = [adapted[name] for name in names]
-    weights = tf.nest.pack_sequence_as(structure, flat)
+    weights = tf.nest.pack_sequence_as(like, flat)
     return {"outputs": learner.predict_with(weights, query_x)}
 
   return predict

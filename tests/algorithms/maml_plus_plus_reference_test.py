@@ -154,7 +154,7 @@ class ReferenceTest(parameterized.TestCase):
 
   def train_one_step(self, learner, epoch):
     """The loss of a step that moves no weight."""
-    learner.compile(keras.optimizers.SGD(0.0))
+    learner.compile(keras.optimizers.SGD(0.0), run_eagerly=True)
     learner.optimizer.iterations.assign(epoch)
     support_x, y, query_x = (tf.constant(t)[None] for t in make_task())
     inputs = {"support_x": support_x, "support_y": y, "query_x": query_x}
