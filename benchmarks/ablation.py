@@ -11,6 +11,7 @@ learner, and those that are there already are not trained again.
 """
 
 import json
+import math
 import pathlib
 import sys
 import time
@@ -183,18 +184,31 @@ def run(options: dict) -> dict:
     callbacks=[clock],
     verbose=2,
   ).history
-  test = tasks("test", query_shots=5).take(_TEST_TASKS.value).batch(20)
-  result = tfmeta.evaluate(learner, test)
-  print(result, flush=True)
   return {
     "options": options,
     "updates": steps * EPOCHS,
     "cpu_seconds_per_update": phases,
     "cpu_seconds": clock.cpu_seconds,
     "seconds": clock.seconds,
-    "history": history,
-    "test": result.to_dict(),
+    "history": {k: [*map(_finite, v)] for k, v in history.items()},
+    "test": test(learner),
   }
+
+
+def test(learner: tfmeta.MAMLPlusPlus) -> dict | None:
+  """Figures on test tasks, or nothing if its predictions are no numbers."""
+  last = tasks("test", query_shots=5).take(_TEST_TASKS.value).batch(20)
+  try:
+    result = tfmeta.evaluate(learner, last)
+  except ValueError as error:
+    print(error, flush=True)
+    return None
+  print(result, flush=True)
+  return result.to_dict()
+
+
+def _finite(value: float) -> float | None:
+  return value if math.isfinite(value) else None
 
 
 def header() -> dict:

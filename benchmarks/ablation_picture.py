@@ -22,10 +22,18 @@ def draw(runs: dict, path: pathlib.Path) -> None:
     left.plot(
       minutes, run["history"]["val_accuracy"], style, label=name, color=color
     )
-    test = run["test"]
-    right.errorbar(
-      test["accuracy"], number, xerr=test["interval"], fmt="o", color=color
-    )
+    if test := run["test"]:
+      right.errorbar(
+        test["accuracy"], number, xerr=test["interval"], fmt="o", color=color
+      )
+    else:
+      right.text(
+        0.02,
+        number,
+        "no numbers",
+        color=color,
+        transform=right.get_yaxis_transform(),
+      )
   left.set_xlabel("CPU minutes of training")
   left.set_title("accuracy on validation tasks")
   left.grid(alpha=0.3)
@@ -33,7 +41,8 @@ def draw(runs: dict, path: pathlib.Path) -> None:
   labels = [f"{name}\n{run['updates']} updates" for name, run in runs.items()]
   right.set_yticks(range(len(runs)), labels)
   right.invert_yaxis()
-  tasks = max(run["test"]["tasks"] for run in runs.values())
+  tested = [run["test"] for run in runs.values() if run["test"]]
+  tasks = max((test["tasks"] for test in tested), default=0)
   right.set_title(f"accuracy on {tasks} test tasks, 95 % interval over tasks")
   picture.suptitle("20-way 1-shot Omniglot, equal CPU time, one seed")
   right.grid(alpha=0.3)

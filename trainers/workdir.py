@@ -28,7 +28,8 @@ _FREE = ("workdir", "data_dir", "eval_tasks")
 def claim(settings) -> Iterator[pathlib.Path]:
   """Makes the folder of a run, or goes on in it; yields its path.
 
-  A ValueError before anything else is written leaves the folder empty.
+  If the run is refused before it has written anything, the folder is left
+  empty.
 
   Raises:
     ValueError: If another run is in it: of another process at this moment, or
@@ -50,7 +51,7 @@ def claim(settings) -> Iterator[pathlib.Path]:
     write_json(folder / FLAGS, dataclasses.asdict(settings))
     try:
       yield folder
-    except ValueError:
+    except (ValueError, OSError):
       if fresh:
         _leave_no_trace(folder)
       raise
