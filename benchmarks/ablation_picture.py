@@ -43,7 +43,7 @@ def draw(runs: dict, path: pathlib.Path) -> None:
   right.invert_yaxis()
   tested = [run["test"] for run in runs.values() if run["test"]]
   tasks = max((test["tasks"] for test in tested), default=0)
-  right.set_title(f"accuracy on {tasks} test tasks, 95 % interval over tasks")
-  picture.suptitle("20-way 1-shot Omniglot, equal CPU time, one seed")
+  right.set_title(f"{tasks} test tasks, 95 % interval")
+  picture.suptitle("20-way 1-shot Omniglot, about equal CPU time, one seed")
   right.grid(alpha=0.3)
   picture.savefig(path, dpi=120)
