@@ -23,6 +23,7 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks import ablation_picture
+from benchmarks import epoch_clock
 import tfmeta
 
 _MINUTES = flags.DEFINE_float(
@@ -141,41 +142,13 @@ def steps_in(cpu_seconds: float, phases: dict[int, float]) -> int:
   return max(1, round(cpu_seconds / one_step_each))
 
 
-class Clock(keras.callbacks.Callback):
-  """Times the epochs without their validation, and the first step's tracing.
-
-  Attributes:
-    cpu_seconds: One for each epoch, as are `seconds`, of the wall clock.
-  """
-
-  def __init__(self):
-    super().__init__()
-    self.seconds = []
-    self.cpu_seconds = []
-
-  def on_epoch_begin(self, epoch, logs=None) -> None:
-    """Starts it."""
-    self._begin = time.perf_counter(), time.process_time()
-
-  def on_train_batch_end(self, batch, logs=None) -> None:
-    """Starts it anew after the very first step."""
-    if batch == 0 and not self.seconds:
-      self.on_epoch_begin(0)
-
-  def on_test_begin(self, logs=None) -> None:
-    """Stops it: validation ends an epoch."""
-    begin, cpu_begin = self._begin
-    self.seconds.append(time.perf_counter() - begin)
-    self.cpu_seconds.append(time.process_time() - cpu_begin)
-
-
 def run(options: dict) -> dict:
   """Trains and tests one learner; its curve and its figures."""
   data = tasks("train", query_shots=1).batch(META_BATCH).prefetch(2)
   validation = tasks("validation", query_shots=5).take(VALIDATION_TASKS)
   phases = seconds_of_phases(data, options)
   steps = steps_in(60 * _MINUTES.value * CORES, phases)
-  learner, clock = make_learner(steps, **options), Clock()
+  learner, clock = make_learner(steps, **options), epoch_clock.Clock()
   history = learner.fit(
     data,
     steps_per_epoch=steps,
