@@ -3,8 +3,10 @@
 import argparse
 from collections.abc import Callable
 import dataclasses
+import itertools
 import json
 import resource
+import statistics
 import time
 
 from benchmarks.contenders import workload
@@ -14,7 +16,8 @@ CHECKED_UPDATES = 3
 # Where more updates than this are made, as many may run in one call of a graph.
 SHORT_UPDATES = 100
 
-Update = Callable[[int], float]
+Tick = Callable[[], object]
+Update = Callable[[int, Tick], float]
 
 
 def run(make_update: Callable[[workload.Case], Update]) -> None:
@@ -23,7 +26,8 @@ def run(make_update: Callable[[workload.Case], Update]) -> None:
   Args:
     make_update: Maps a case to its training: a function that makes so many
       updates in one call and returns the mean query loss (of the last of them,
-      or of all of them).
+      or of all of them). Its second argument it calls after every update, or
+      after every `SHORT_UPDATES` that are made in one call of a graph.
   """
   parser = argparse.ArgumentParser()
   parser.add_argument("--case", choices=sorted(workload.CASES), required=True)
@@ -46,34 +50,44 @@ def run(make_update: Callable[[workload.Case], Update]) -> None:
 
 def check(update: Update) -> dict[str, list[float]]:
   """Query losses of the first updates, to be compared with the others'."""
-  return {"losses": [update(1) for _ in range(CHECKED_UPDATES)]}
+  return {"losses": [update(1, _ignored) for _ in range(CHECKED_UPDATES)]}
 
 
 def measure(update: Update, tasks: int, seconds: float) -> dict[str, float]:
-  """First call, speed and peak memory of training on `tasks` per update."""
+  """First call, speed and peak memory of training on `tasks` per update.
+
+  The speed is that of the median update, so that neither what it takes to
+  start a call, as of `fit`, nor a moment in which the machine did something
+  else is in it.
+  """
   first_call = _time(update, 1)
-  count = _updates_per_call(update, seconds / 3)
-  # What it takes to start a call, as of `fit`, is in both and cancels.
-  elapsed = _time(update, 2 * count) - _time(update, count)
+  count = _updates_in(update, seconds)
+  ticks = []
+  update(count, lambda: ticks.append(time.perf_counter()))
+  each = [(b - a) * len(ticks) / count for a, b in itertools.pairwise(ticks)]
   return {
-    "tasks_per_second": tasks * count / elapsed,
+    "tasks_per_second": tasks / statistics.median(each),
     "updates": count,
     "first_call_seconds": first_call,
     "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
   }
 
 
-def _updates_per_call(update: Update, seconds: float) -> int:
-  """As many as take about so long, so that starting them costs little."""
+def _updates_in(update: Update, seconds: float) -> int:
+  """As many as take about so long; at least two, for the time between them."""
   count = int(seconds / _time(update, 1))
   if count < SHORT_UPDATES:
-    return max(1, count)
-  update(SHORT_UPDATES)  # It may have to be compiled anew.
+    return max(2, count)
+  update(SHORT_UPDATES, _ignored)  # It may have to be compiled anew.
   calls = int(seconds / _time(update, SHORT_UPDATES))
-  return max(1, calls) * SHORT_UPDATES
+  return max(2, calls) * SHORT_UPDATES
 
 
 def _time(update: Update, count: int) -> float:
   begin = time.perf_counter()
-  update(count)
+  update(count, _ignored)
   return time.perf_counter() - begin
+
+
+def _ignored() -> None:
+  """A tick that nobody looks at."""

@@ -13,10 +13,11 @@ def make_update(case: workload.Case) -> measure.Update:
   variables = [tf.Variable(w) for w in workload.make_weights(case)]
   optimizer = _make_optimizer(case)
 
-  def update(count: int) -> float:
+  def update(count: int, tick: measure.Tick) -> float:
     for _ in range(count):
       loss, gradients = _average(case, variables, tasks)
       optimizer.apply_gradients(zip(gradients, variables, strict=True))
+      tick()
     return float(loss)
 
   return update

@@ -15,12 +15,17 @@ def make_update(case: workload.Case) -> measure.Update:
   targets = inputs.pop("query_y")
   tasks = tf.data.Dataset.from_tensors((inputs, targets)).repeat()
 
-  def update(count: int) -> float:
+  def update(count: int, tick: measure.Tick) -> float:
     short = count % measure.SHORT_UPDATES == 0
     steps = measure.SHORT_UPDATES if short else 1
     if steps != learner.steps_per_execution:
       learner.compile(learner.optimizer, steps_per_execution=steps)
-    history = learner.fit(tasks, steps_per_epoch=count, verbose=0)
+    ticking = keras.callbacks.LambdaCallback(
+      on_train_batch_end=lambda batch, logs: tick()
+    )
+    history = learner.fit(
+      tasks, steps_per_epoch=count, callbacks=[ticking], verbose=0
+    )
     return history.history["loss"][0]
 
   return update

@@ -21,12 +21,13 @@ def make_update(case: workload.Case) -> measure.Update:
     losses = torch.vmap(task_loss, in_dims=(None, 0, 0, 0, 0))(weights, *batch)
     return losses.mean()
 
-  def update(count: int) -> float:
+  def update(count: int, tick: measure.Tick) -> float:
     for _ in range(count):
       gradients, loss = torch.func.grad_and_value(batch_loss)(weights)
       for weight, gradient in zip(weights, gradients, strict=True):
         weight.grad = gradient
       optimizer.step()
+      tick()
     return float(loss)
 
   return update

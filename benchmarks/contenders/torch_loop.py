@@ -13,11 +13,12 @@ def make_update(case: workload.Case) -> measure.Update:
   weights = [w.requires_grad_() for w in weights]
   optimizer = torch_network.make_optimizer(case, weights)
 
-  def update(count: int) -> float:
+  def update(count: int, tick: measure.Tick) -> float:
     for _ in range(count):
       optimizer.zero_grad()
       loss = _backward(case, weights, tasks)
       optimizer.step()
+      tick()
     return loss
 
   return update
