@@ -37,10 +37,10 @@ def draw(runs: dict, path: pathlib.Path) -> None:
   left.set_xlabel("CPU minutes of training")
   left.set_title("accuracy on validation tasks")
   left.grid(alpha=0.3)
-  left.legend(fontsize="small")
+  left.legend(fontsize="small", loc="lower right", bbox_to_anchor=(1, 0.05))
   labels = [f"{name}\n{run['updates']} updates" for name, run in runs.items()]
   right.set_yticks(range(len(runs)), labels)
-  right.invert_yaxis()
+  right.set_ylim(len(runs) - 0.5, -0.5)
   tested = [run["test"] for run in runs.values() if run["test"]]
   tasks = max((test["tasks"] for test in tested), default=0)
   right.set_title(f"{tasks} test tasks, 95 % interval")
