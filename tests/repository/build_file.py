@@ -45,6 +45,13 @@ _LARGE = (
 )
 
 
+# Parts that a long test is run in, each for itself.
+_SHARDS = {"tests/algorithms/common_test.py": 5}
+
+# Folders whose files import each other by their names alone.
+_WITH_OWN_MODULES = ("tests/repository/",)
+
+
 def target(path):
   """Name of the target that holds the file `path`."""
   path = pathlib.PurePosixPath(path)
@@ -73,10 +80,14 @@ def rule(path):
   if is_test:
     lines.append(f'size = "{"large" if path in _LARGE else "medium"}"')
   lines.append(f'srcs = ["{path}"]')
+  if path in _SHARDS:
+    lines.append(f"shard_count = {_SHARDS[path]}")
   if path.startswith("tests/repository/"):
     lines.append('data = [":sources"]')
-    lines.append('imports = ["tests/repository"]')
-  elif path in _DATA:
+  if path.startswith(_WITH_OWN_MODULES):
+    folder = pathlib.PurePosixPath(path).parent
+    lines.append(f'imports = ["{folder}"]')
+  if path in _DATA:
     lines.append(f"data = {_DATA[path]}")
   depends = dependencies(path)
   if depends:
