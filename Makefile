@@ -32,7 +32,7 @@ demo: install
 	  runs/maml/saved_model
 
 test: install
-	$(BIN)/python -m pytest -n 3 --dist load --maxschedchunk 1 --durations=25
+	$(BIN)/python -m pytest -n 3 --dist load --maxschedchunk 1
 
 lint: install
 	$(BIN)/ruff format --check .
