@@ -44,12 +44,8 @@ _LARGE = (
   "tests/trainers/smoke_test.py",
 )
 
-
 # Parts that a long test is run in, each for itself.
 _SHARDS = {"tests/algorithms/common_test.py": 5}
-
-# Folders whose files import each other by their names alone.
-_WITH_OWN_MODULES = ("tests/repository/",)
 
 
 def target(path):
@@ -84,10 +80,8 @@ def rule(path):
     lines.append(f"shard_count = {_SHARDS[path]}")
   if path.startswith("tests/repository/"):
     lines.append('data = [":sources"]')
-  if path.startswith(_WITH_OWN_MODULES):
-    folder = pathlib.PurePosixPath(path).parent
-    lines.append(f'imports = ["{folder}"]')
-  if path in _DATA:
+    lines.append('imports = ["tests/repository"]')
+  elif path in _DATA:
     lines.append(f"data = {_DATA[path]}")
   depends = dependencies(path)
   if depends:
