@@ -96,14 +96,6 @@ class FunctionalTest(parameterized.TestCase):
     self.assertEqual(value.dtype, tf.float32)
     self.assertAlmostEqual(float(value), 1.002001, places=5)
 
-  def test_folded_seeds_differ_and_are_equal_in_graphs_and_xla(self):
-    seed = tf.constant([3, 4])
-    folded = [functional.fold_in(seed, i).numpy().tolist() for i in range(50)]
-    self.assertLen({tuple(f) for f in folded}, 50)
-    for jit in (False, True):
-      graph = tf.function(functional.fold_in, jit_compile=jit)
-      self.assertEqual(graph(seed, tf.constant(7)).numpy().tolist(), folded[7])
-
 
 if __name__ == "__main__":
   absltest.main()

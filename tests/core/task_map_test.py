@@ -43,6 +43,34 @@ class TaskMapTest(parameterized.TestCase):
     np.testing.assert_allclose(summed["x"], X.sum(axis=0), rtol=1e-5)
     np.testing.assert_allclose(summed["y"], Y.sum(), rtol=1e-6)
 
+  @parameterized.product(
+    method=("map", "vectorize"), jit=(True, False), count=(1, 2, 4)
+  )
+  def test_gradients_go_through_draws(self, method, jit, count):
+    # A shape that only a gradient asks for, as that of a slice, is what XLA
+    # must find to be constant.
+    def loss(x):
+      found = task_map.map_draws(
+        lambda row, i: {"y": tf.cast(i + 1, row.dtype) * row[1:] ** 3},
+        (x, tf.range(count)),
+        method,
+      )["y"]
+      return tf.reduce_sum(found), found
+
+    @tf.function(jit_compile=jit)
+    def run(x):
+      with tf.GradientTape() as tape:
+        tape.watch(x)
+        total, found = loss(x)
+      return found, tf.convert_to_tensor(tape.gradient(total, x))
+
+    x = X[:count]
+    factors = np.arange(1, count + 1)[:, np.newaxis]
+    found, gradient = run(tf.constant(x))
+    np.testing.assert_allclose(found, factors * x[:, 1:] ** 3, rtol=1e-5)
+    expected = np.pad(3 * factors * x[:, 1:] ** 2, [(0, 0), (1, 0)])
+    np.testing.assert_allclose(gradient, expected, rtol=1e-5)
+
   def test_number_of_tasks_may_be_unknown(self):
     @tf.function(input_signature=[tf.TensorSpec([None, 3])])
     def run(x):

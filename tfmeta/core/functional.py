@@ -12,6 +12,7 @@ from typing import get_args
 import keras
 import tensorflow as tf
 
+from tfmeta.core import streams
 from tfmeta.typing import Reduction
 from tfmeta.typing import State
 from tfmeta.typing import Weights
@@ -22,6 +23,11 @@ REDUCTIONS = get_args(Reduction)
 def weights_of(model: keras.Model) -> Weights:
   """Trainable weights of `model` as tensors that the surrounding tape sees."""
   return [tf.convert_to_tensor(v) for v in model.trainable_variables]
+
+
+def is_random(model: keras.Model) -> bool:
+  """Whether a layer of `model`, such as `Dropout`, draws random numbers."""
+  return any(_is_seed(v) for v in model.non_trainable_variables)
 
 
 def state_of(model: keras.Model, seed: tf.Tensor | None = None) -> State:
@@ -36,10 +42,14 @@ def state_of(model: keras.Model, seed: tf.Tensor | None = None) -> State:
   state = []
   for index, variable in enumerate(model.non_trainable_variables):
     value = tf.convert_to_tensor(variable)
-    if seed is not None and variable.name == "seed_generator_state":
-      value = tf.cast(fold_in(seed, index), value.dtype)
+    if seed is not None and _is_seed(variable):
+      value = tf.cast(streams.fold_in(seed, index), value.dtype)
     state.append(value)
   return state
+
+
+def _is_seed(variable: Any) -> bool:
+  return variable.name == "seed_generator_state"
 
 
 def apply(
@@ -109,8 +119,3 @@ def takes_labels(loss: Any) -> bool:
   """Whether the targets of `loss` are integer labels, going by its name."""
   name = getattr(loss, "__name__", type(loss).__name__)
   return "sparse" in name.lower()
-
-
-def fold_in(seed: tf.Tensor, data: tf.Tensor | int) -> tf.Tensor:
-  """Seed of stream `data` of `seed`; the same in graphs and under XLA."""
-  return tf.random.experimental.stateless_fold_in(seed, data, alg="philox")

@@ -71,19 +71,48 @@ def map_tasks(
   )
 
 
+def map_draws(
+  fn: Callable[..., Any], draws: tuple[tf.Tensor, ...], method: TaskMap
+) -> Any:
+  """As `map_tasks`, for a number of draws, known when traced, of one task.
+
+  Gradients are taken through it, and with `"map"` XLA compiles them only if
+  what loops holds no function of its own. So the first draw, which also tells
+  what is returned, is a graph for itself, and the loop has those after it.
+  """
+  count = draws[0].shape[0]
+  if method != "map" or count < 3 or tf.executing_eagerly():
+    return map_tasks(fn, draws, "unroll" if method == "map" else method)
+  first = fn(*[t[0] for t in draws])
+  others = tf.map_fn(
+    lambda draw: fn(*draw),
+    tuple(t[1:] for t in draws),
+    fn_output_signature=_signature(first),
+    parallel_iterations=_PARALLEL_TASKS,
+  )
+  return tf.nest.map_structure(
+    lambda one, rest: tf.concat([one[tf.newaxis], rest], axis=0), first, others
+  )
+
+
 def _map_vectorized(
   fn: Callable[..., Any], tasks: tuple[tf.Tensor, ...]
 ) -> Any:
   if tf.distribute.get_strategy().num_replicas_in_sync == 1:
-    return tf.vectorized_map(lambda task: fn(*task), tasks)
+    return _vectorized(fn, tasks)
   # A replica may be left without tasks, which vectorised operations refuse.
   count = tf.shape(tasks[0])[0]
   padding = tf.cast(count == 0, tf.int32)
   padded = tuple(
     tf.pad(t, [[0, padding], *[[0, 0]] * (t.shape.rank - 1)]) for t in tasks
   )
-  outputs = tf.vectorized_map(lambda task: fn(*task), padded)
+  outputs = _vectorized(fn, padded)
   return tf.nest.map_structure(lambda t: t[:count], outputs)
+
+
+def _vectorized(fn: Callable[..., Any], tasks: tuple[tf.Tensor, ...]) -> Any:
+  # It would warn of each random operation, for which it makes a loop.
+  return tf.vectorized_map(lambda task: fn(*task), tasks, warn=False)
 
 
 def map_and_sum(

@@ -1,0 +1,151 @@
+"""Stein variational gradient descent against closed forms and TFP."""
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfmeta.core import svgd
+
+
+def draw(*shape, seed=0):
+  return tf.constant(np.random.default_rng(seed).normal(size=shape))
+
+
+def settle(repulsion_scale, *, particles=100, steps=3000):
+  """Mean and covariance to which particles settle on a 2-D Gaussian."""
+  scale = tf.constant([[1.0, 0.0], [0.5, 1.2]], tf.float64)
+  mean = tf.constant([1.0, -2.0], tf.float64)
+  precision = tf.linalg.inv(scale @ tf.transpose(scale))
+
+  @tf.function(autograph=False)
+  def run(x):
+    def step(_, x):
+      gradients = (mean - x) @ precision
+      return x + 0.5 * svgd.svgd_direction(
+        x, gradients, repulsion_scale=repulsion_scale
+      )
+
+    _, x = tf.while_loop(
+      lambda i, _: i < steps,
+      lambda i, x: (i + 1, step(i, x)),
+      (tf.constant(0), x),
+    )
+    return x
+
+  x = run(draw(particles, 2)).numpy()
+  return x.mean(axis=0) - mean, np.cov(x.T, ddof=0), scale @ tf.transpose(scale)
+
+
+class KernelTest(parameterized.TestCase):
+  def test_kernel_and_its_bandwidth(self):
+    x = draw(4, 3).numpy()
+    apart = ((x[:, None] - x[None]) ** 2).sum(axis=-1)
+    h = np.median(apart[np.triu_indices(4, 1)]) / np.log(4)
+    kernel, bandwidth = svgd.rbf_kernel(tf.constant(x))
+    np.testing.assert_allclose(bandwidth, h)
+    np.testing.assert_allclose(kernel, np.exp(-apart / h))
+
+  def test_kernel_is_that_of_tfp(self):
+    x = draw(5, 3)
+    kernel, h = svgd.rbf_kernel(x)
+    exponentiated = tfp.math.psd_kernels.ExponentiatedQuadratic(
+      length_scale=tf.sqrt(h / 2)
+    )
+    np.testing.assert_allclose(kernel, exponentiated.matrix(x, x), rtol=1e-10)
+
+  @parameterized.parameters(1.0, 0.5, 0.0)
+  def test_repulsion_is_the_gradient_of_the_kernel(self, repulsion_scale):
+    x = draw(5, 3)
+    gradients = draw(5, 3, seed=1)
+    kernel, h = svgd.rbf_kernel(x)
+    expected = []
+    for a in x:
+      with tf.GradientTape() as tape:
+        tape.watch(x)
+        row = tf.exp(-tf.reduce_sum((x - a) ** 2, axis=-1) / h)
+      slope = tape.gradient(row, x)  # Of k(b, a) by b: one row for each b.
+      terms = row[:, None] * gradients + repulsion_scale * slope
+      expected.append(tf.reduce_mean(terms, axis=0))
+    found = svgd.svgd_direction(x, gradients, repulsion_scale=repulsion_scale)
+    np.testing.assert_allclose(found, expected, rtol=1e-10)
+
+  @parameterized.parameters(True, False)
+  def test_bandwidth_is_a_constant_if_asked(self, stop_bandwidth):
+    x, direction = draw(4, 2), draw(4, 2, seed=2)
+    _, fixed = svgd.rbf_kernel(x)
+
+    def total(x, h=None):
+      if h is None:
+        return tf.reduce_sum(svgd.rbf_kernel(x)[0] ** 2)
+      return tf.reduce_sum(tf.exp(-svgd.squared_distances(x) / h) ** 2)
+
+    with tf.GradientTape() as tape:
+      tape.watch(x)
+      kernel, _ = svgd.rbf_kernel(x, stop_bandwidth=stop_bandwidth)
+      value = tf.reduce_sum(kernel**2)
+    slope = tf.reduce_sum(tape.gradient(value, x) * direction)
+    h = fixed if stop_bandwidth else None
+    step = 1e-5
+    ahead, behind = (total(x + s * direction, h) for s in (step, -step))
+    np.testing.assert_allclose(slope, (ahead - behind) / (2 * step), rtol=1e-7)
+
+  def test_a_single_particle_follows_its_gradient(self):
+    gradients = draw(1, 3, seed=1)
+    found = svgd.svgd_direction(draw(1, 3), gradients)
+    np.testing.assert_array_equal(found, gradients)
+
+  def test_identical_particles_stay_so_and_give_numbers(self):
+    x = tf.ones([3, 2], tf.float64)
+    gradients = tf.ones([3, 2], tf.float64) * [1.0, 2.0]
+    np.testing.assert_allclose(svgd.svgd_direction(x, gradients), gradients)
+
+  def test_order_of_the_particles_does_not_matter(self):
+    x, gradients = draw(5, 3), draw(5, 3, seed=1)
+    order = [3, 0, 4, 1, 2]
+    found = svgd.svgd_direction(
+      tf.gather(x, order), tf.gather(gradients, order)
+    )
+    expected = tf.gather(svgd.svgd_direction(x, gradients), order)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+class ListTest(absltest.TestCase):
+  def test_tensors_are_compared_together_and_shared_ones_follow_the_mean(self):
+    particles = [draw(4, 2, 3), draw(4), tf.ones([4, 5], tf.float64)]
+    gradients = [draw(4, 2, 3, seed=1), draw(4, seed=2), draw(4, 5, seed=3)]
+    after = svgd.svgd_step(particles, gradients, [True, True, False], 0.5)
+    pairs = zip(after, particles, strict=True)
+    found = [(one - other) / 0.5 for one, other in pairs]
+    rows = [
+      np.concatenate([np.reshape(t, (4, -1)) for t in tensors[:2]], axis=1)
+      for tensors in (particles, gradients)
+    ]
+    expected = svgd.svgd_direction(*map(tf.constant, rows)).numpy()
+    np.testing.assert_allclose(np.reshape(found[0], (4, 6)), expected[:, :6])
+    np.testing.assert_allclose(found[1], expected[:, 6])
+    mean = np.mean(gradients[2], axis=0)
+    np.testing.assert_allclose(found[2], np.tile(mean, (4, 1)))
+
+
+class GaussianTest(absltest.TestCase):
+  def test_particles_share_out_a_gaussian(self):
+    error, covariance, true = settle(1.0)
+    self.assertLess(np.abs(error).max(), 0.01)
+    np.testing.assert_allclose(
+      np.linalg.eigvalsh(covariance), np.linalg.eigvalsh(true), rtol=0.12
+    )
+
+  def test_half_the_repulsion_is_half_the_variance(self):
+    _, whole, _ = settle(1.0)
+    _, half, _ = settle(0.5)
+    np.testing.assert_allclose(half, whole / 2, rtol=0.02)
+
+  def test_without_repulsion_particles_meet(self):
+    _, covariance, _ = settle(0.0)
+    self.assertLess(np.abs(covariance).max(), 1e-6)
+
+
+if __name__ == "__main__":
+  absltest.main()
