@@ -1,8 +1,12 @@
 """Layers that are exact at second order, and what models need to use them."""
 
+from tfmeta.layers.classifier_generator import (
+  ClassifierGenerator as ClassifierGenerator,
+)
 from tfmeta.layers.exact import exact as exact
 from tfmeta.layers.exact import inexact_layers as inexact_layers
 from tfmeta.layers.learned_rates import LearnedRates as LearnedRates
+from tfmeta.layers.mean_prediction import MeanPrediction as MeanPrediction
 from tfmeta.layers.normalization import BatchNormalization as BatchNormalization
 from tfmeta.layers.normalization import GroupNormalization as GroupNormalization
 from tfmeta.layers.normalization import LayerNormalization as LayerNormalization

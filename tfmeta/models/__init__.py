@@ -1,5 +1,6 @@
 """Networks of the few-shot papers, as plain functional Keras models."""
 
 from tfmeta.models.conv4 import conv4 as conv4
+from tfmeta.models.embedding_head import embedding_head as embedding_head
 from tfmeta.models.mlp import mlp as mlp
 from tfmeta.models.resnet12 import resnet12 as resnet12
