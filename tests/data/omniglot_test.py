@@ -86,6 +86,21 @@ class OmniglotTest(parameterized.TestCase):
       rows, _ = next(_take("validation", 1, spec=spec, rotations=rotations))
       self.assertEqual(len(np.unique(rows[:, 0])) < 100, repeats)
 
+  @parameterized.parameters(True, False)
+  def test_drawings_of_a_split_are_all_there(self, turns):
+    images = data.omniglot_drawings("validation", turns=turns)
+    classes = data.omniglot_classes("validation")
+    each = 4 if turns else 1
+    self.assertEqual(images.shape, (each * len(classes), 20, 4, 4, 1))
+    self.assertEqual(images.dtype, np.uint8)
+    found = _characters(images[:, 7] / np.float32(255))
+    self.assertCountEqual(found[:, 0], np.repeat(classes, each))
+    self.assertLen({tuple(row) for row in found}, len(images))
+    np.testing.assert_array_equal(found[:, 2], 7)
+    for drawings in images[:: len(images) // 5]:
+      rows = _characters(drawings / np.float32(255))
+      self.assertLen(np.unique(rows[:, :2], axis=0), 1)
+
   def test_lake_evaluates_upright_characters(self):
     for split, turns in (("train", 4), ("test", 1)):
       rows = np.concatenate([r for r, _ in _take(split, 30, classes="lake")])

@@ -2,9 +2,14 @@
 
 from tfmeta.data.arrays import tasks_from_arrays as tasks_from_arrays
 from tfmeta.data.directory import tasks_from_directory as tasks_from_directory
+from tfmeta.data.embeddings import embeddings as embeddings
+from tfmeta.data.embeddings import write_embeddings as write_embeddings
 from tfmeta.data.glyphs import glyph_drawings as glyph_drawings
 from tfmeta.data.glyphs import glyphs as glyphs
 from tfmeta.data.omniglot import omniglot as omniglot
 from tfmeta.data.omniglot import omniglot_classes as omniglot_classes
+from tfmeta.data.omniglot import omniglot_drawings as omniglot_drawings
+from tfmeta.data.pairs import ambiguous_pairs as ambiguous_pairs
 from tfmeta.data.sinusoid import sinusoid as sinusoid
+from tfmeta.data.sinusoid_or_line import sinusoid_or_line as sinusoid_or_line
 from tfmeta.data.task import TaskSpec as TaskSpec

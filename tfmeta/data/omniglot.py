@@ -109,6 +109,35 @@ def omniglot(
   )
 
 
+def omniglot_drawings(
+  split: str,
+  *,
+  data_dir: str | os.PathLike[str] | None = None,
+  classes: str = "vinyals",
+  turns: bool = True,
+  size: int = 28,
+  download: bool = True,
+) -> np.ndarray:
+  """Returns all drawings of a split, to train an ordinary classifier on.
+
+  Args:
+    split: As for `omniglot`, like the others.
+    data_dir: As there.
+    classes: As there.
+    turns: Whether each turn of a character is a class of its own.
+    size: As there.
+    download: As there.
+
+  Returns:
+    uint8 `[characters, 20, size, size, 1]`, ink = 255; four times as many with
+    `turns`.
+  """
+  images = _images(_folder(data_dir), size, download)
+  images = images[omniglot_classes(split, classes=classes)]
+  rows_of = _turned(images, _TURNS if turns else 1)
+  return rows_of.reshape(-1, *images.shape[1:])
+
+
 def omniglot_classes(split: str, *, classes: str = "vinyals") -> list[int]:
   """Returns the characters of a split, as labels of TFDS `omniglot` 3.0.0.
 

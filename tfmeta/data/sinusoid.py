@@ -1,16 +1,13 @@
 """Sinusoids: the regression tasks of the MAML paper, and their relatives."""
 
 from collections.abc import Callable
-from collections.abc import Iterable
 import math
 
-import numpy as np
 import tensorflow as tf
 
+from tfmeta.data import curves
 from tfmeta.data import sampler
 from tfmeta.data import task
-
-SPLITS = ("train", "validation", "test")
 
 
 def sinusoid(
@@ -69,24 +66,22 @@ def sinusoid(
         Model-Agnostic Meta-Learning. NeurIPS 2018.
         https://arxiv.org/abs/1806.03836
   """
-  sampler.check_choice("split", split, SPLITS)
+  sampler.check_choice("split", split, curves.SPLITS)
   task.check_has_no_ways(spec)
   ranges = {"amplitude": amplitude, "phase": phase, "frequency": frequency}
   for name, bounds in {**ranges, "x_range": x_range}.items():
-    _check_range(name, bounds)
-  if not 0.0 <= noise_stddev < math.inf:
-    raise ValueError(
-      "`noise_stddev` must be finite and at least 0. Received: "
-      f"noise_stddev={noise_stddev}"
-    )
+    curves.check_range(name, bounds)
+  curves.check_noise(noise_stddev)
   sampler.check_index("seed", seed)
-  salt = SPLITS.index(split)
-  functions = _functions([seed, salt + len(SPLITS)], num_tasks)
+  salt = curves.SPLITS.index(split)
+  functions = _functions([seed, salt + len(curves.SPLITS)], num_tasks)
   size = spec.support_size + spec.query_size
 
   def draw(key: tf.Tensor) -> task.TaskElement:
     function_key, x_key, noise_key = sampler.split(key, 3)
-    scale, shift, rate = _parameters(functions(function_key), ranges.values())
+    scale, shift, rate = curves.draw_parameters(
+      functions(function_key), ranges.values()
+    )
     x = sampler.uniform(x_key, [size, 1], *x_range)
     noise = _noise(noise_key, spec, noisy_query) * noise_stddev
     noise = noise * scale if relative_noise else noise
@@ -112,29 +107,9 @@ def _functions(
   return one_of_them
 
 
-def _parameters(
-  key: tf.Tensor, ranges: Iterable[tuple[float, float]]
-) -> list[tf.Tensor]:
-  bounds = list(ranges)
-  keys = sampler.split(key, len(bounds))
-  return [sampler.uniform(k, [], *b) for k, b in zip(keys, bounds, strict=True)]
-
-
 def _noise(key: tf.Tensor, spec: task.TaskSpec, noisy_query: bool) -> tf.Tensor:
   """Draws standard normal noise, `[S + Q, 1]`, and zero where none shall be."""
   size = spec.support_size + spec.query_size
   noise = tf.random.stateless_normal([size, 1], key, alg=sampler.ALGORITHM)
   has_noise = (tf.range(size) < spec.support_size) | noisy_query
   return tf.where(has_noise[:, tf.newaxis], noise, 0.0)
-
-
-def _check_range(name: str, bounds: tuple[float, float]) -> None:
-  values = np.asarray(bounds, np.float64)
-  if values.shape != (2,) or not np.isfinite(values).all():
-    raise ValueError(
-      f"`{name}` must be two finite numbers. Received: {name}={bounds}"
-    )
-  if values[0] > values[1]:
-    raise ValueError(
-      f"`{name}` must begin with its lower end. Received: {name}={bounds}"
-    )
