@@ -14,8 +14,11 @@ def make_result(**changes):
     "metric": "accuracy",
     "per_task": np.array([[0.2, 0.8], [0.4, 1.0]]),
     "after_steps": (0, 1),
-    "nll": np.array([1.6, 0.5]),
+    "nll_per_task": np.array([[1.4, 0.4], [1.8, 0.6]]),
+    "brier_per_task": np.array([[0.8, 0.2], [0.8, 0.2]]),
     "ece": np.array([0.3, 0.1]),
+    "reliability": np.array([[0, 0.0, 0], [150, 140.0, 135]]),
+    "selective_accuracy": np.linspace(1.0, 0.9, 10),
     "nearest_neighbour": np.array([0.4, 0.6]),
     "ways": 5,
     "support_size": 5,
@@ -29,8 +32,11 @@ def make_result(**changes):
 def make_regression(**changes):
   return make_result(
     metric="mse",
-    nll=None,
+    nll_per_task=None,
+    brier_per_task=None,
     ece=None,
+    reliability=None,
+    selective_accuracy=None,
     nearest_neighbour=None,
     ways=None,
     support_size=10,
@@ -64,6 +70,10 @@ class EvaluationResultTest(absltest.TestCase):
     self.assertEqual(found["per_task"], [0.8, 1.0])
     self.assertLen(found["by_step"], 2)
     self.assertAlmostEqual(found["by_step"][0]["nll"], 1.6)
+    self.assertEqual(found["nll_per_task"], [0.4, 0.6])
+    # s = sqrt(0.02), n = 2, and no spread at all.
+    self.assertAlmostEqual(found["nll_interval"], 1.96 * math.sqrt(0.02 / 2))
+    self.assertAlmostEqual(found["brier_interval"], 0.0)
 
   def test_dict_survives_json(self):
     found = make_result().to_dict()
@@ -71,7 +81,10 @@ class EvaluationResultTest(absltest.TestCase):
 
   def test_unknown_interval_of_one_task_is_null_in_json(self):
     result = make_result(
-      per_task=np.array([[0.2, 0.8]]), nearest_neighbour=np.array([0.4])
+      per_task=np.array([[0.2, 0.8]]),
+      nll_per_task=np.array([[1.6, 0.5]]),
+      brier_per_task=np.array([[0.8, 0.2]]),
+      nearest_neighbour=np.array([0.4]),
     )
     text = json.dumps(result.to_dict(), allow_nan=False)
     self.assertIsNone(json.loads(text)["interval"])
@@ -89,9 +102,17 @@ class EvaluationResultTest(absltest.TestCase):
       lines[0], "MAML on 2 tasks: 5 ways, 1 shots, 15 query shots"
     )
     self.assertIn("'transductive': a prediction depends on", lines[1])
-    self.assertEqual(lines[3].split(), "0 30.00% +- 19.60% 1.600 0.300".split())
-    self.assertEqual(lines[4].split(), "1 90.00% +- 19.60% 0.500 0.100".split())
-    self.assertEqual(lines[5], "nearest neighbour in pixels: 50.00% +- 19.60%")
+    self.assertEqual(
+      lines[3].split(), "0 30.00% +- 19.60% 1.600 0.800 0.300".split()
+    )
+    self.assertEqual(
+      lines[4].split(), "1 90.00% +- 19.60% 0.500 0.200 0.100".split()
+    )
+    # The fifth of ten values between 1.0 and 0.9.
+    self.assertEqual(
+      lines[5], "on the most confident half of the queries: 95.56%"
+    )
+    self.assertEqual(lines[6], "nearest neighbour in pixels: 50.00% +- 19.60%")
 
   def test_text_of_a_regression(self):
     lines = str(make_regression()).splitlines()

@@ -63,3 +63,20 @@ def _check_targets(learner: base.MetaLearner, targets: Any) -> None:
       f"{learner.model.output_shape}: tasks, queries and, for regression, "
       f"outputs. Received: query_y of shape {targets.shape}"
     )
+
+
+def check_noise(noise_stddev: Any, targets: Any) -> None:
+  """Checks the standard deviation of regression targets, if there is one."""
+  if noise_stddev is None:
+    return
+  number = isinstance(noise_stddev, int | float)
+  if not number or not 0 < noise_stddev < float("inf"):
+    raise ValueError(
+      "`noise_stddev` must be a number above 0. "
+      f"Received: noise_stddev={noise_stddev!r}"
+    )
+  if targets.dtype.is_integer:
+    raise ValueError(
+      "`noise_stddev` is for the targets of a regression. Received: "
+      f"noise_stddev={noise_stddev} and labels of type {targets.dtype.name}"
+    )

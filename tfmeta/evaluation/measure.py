@@ -13,6 +13,7 @@ from tfmeta.algorithms import base
 from tfmeta.core import checks
 from tfmeta.core import task_map
 from tfmeta.evaluation import arguments
+from tfmeta.evaluation import figures_of_task
 from tfmeta.evaluation import result
 
 
@@ -21,14 +22,15 @@ def evaluate(
   tasks: tf.data.Dataset,
   *,
   nearest_neighbour: bool = False,
+  noise_stddev: float | None = None,
   verbose: int = 0,
 ) -> result.EvaluationResult:
   """Measures a learner on tasks, before adapting and after each inner step.
 
-  Integer query labels mean classification (accuracy, NLL, calibration), floats
-  mean regression (mean squared error). The figures after adaptation are those
-  of `learner.evaluate`; intervals are over tasks, so they say nothing of how
-  much another training run would differ.
+  Integer query labels mean classification (accuracy, likelihood, calibration),
+  floats mean regression (mean squared error, likelihood). The figures after
+  adaptation are those of `learner.evaluate`; intervals are over tasks, so they
+  say nothing of how much another training run would differ.
 
   Args:
     learner: A `MetaLearner`, or several with equal settings, whose outputs are
@@ -38,6 +40,10 @@ def evaluate(
     tasks: Finite dataset of batches of tasks, `({"support_x": [T, S, ...],
       "support_y": [T, S, ...], "query_x": [T, Q, ...]}, query_y [T, Q, ...])`.
     nearest_neighbour: Whether to add the baseline of that name.
+    noise_stddev: Float > 0. In regression, the standard deviation of targets
+      around the outputs, which the likelihood is taken with, unless a learner
+      has learned it. Default `None`: that of the learner, if it has one, and
+      else no likelihood.
     verbose: 1 for a progress bar, 0 (default) for none.
 
   Returns:
@@ -57,8 +63,11 @@ def evaluate(
   learners = arguments.checked_learners(learner)
   learner = learners[0]
   arguments.check_tasks(learner, tasks)
+  arguments.check_noise(noise_stddev, tasks.element_spec[1])
   classification = tasks.element_spec[1].dtype.is_integer
-  measure = _measure_function(learners, tasks.element_spec, nearest_neighbour)
+  measure = _measure_function(
+    learners, tasks.element_spec, nearest_neighbour, noise_stddev
+  )
   measured = _measure_all(measure, tasks, verbose)
   per_task = measured["accuracy" if classification else "mse"]
   support_size, query_size, *ways = measured["sizes"].max(axis=0).astype(int)
@@ -68,8 +77,11 @@ def evaluate(
     metric="accuracy" if classification else "mse",
     per_task=per_task,
     after_steps=_after_steps(per_task.shape[1], learner.steps),
-    nll=measured["nll"].mean(axis=0) if classification else None,
+    nll_per_task=measured.get("nll"),
+    brier_per_task=measured.get("brier"),
     ece=_pooled_ece(measured["bins"]) if classification else None,
+    reliability=measured["bins"][:, -1].sum(0) if classification else None,
+    selective_accuracy=_selective(measured) if classification else None,
     nearest_neighbour=measured.get("nearest_neighbour"),
     ways=int(ways[0]) if classification else None,
     support_size=int(support_size),
@@ -83,13 +95,15 @@ def _measure_function(
   learners: Sequence[base.MetaLearner],
   element_spec: Any,
   nearest_neighbour: bool,
+  noise_stddev: float | None,
 ) -> Callable[..., dict[str, tf.Tensor]]:
   """A graph from a batch of tasks to `[T, ...]` figures, traced once."""
 
   def one_task(*task: tf.Tensor) -> dict[str, tf.Tensor]:
-    outputs, query_y, support_x, support_y, query_x = task
+    outputs, support_x, support_y, query_x, query_y = task
     points = [
-      _measure_outputs(learners[0], query_y, out) for out in tf.unstack(outputs)
+      figures_of_task.measure_outputs(learners[0], query_y, out, noise_stddev)
+      for out in tf.unstack(outputs)
     ]
     figures = {k: tf.stack([p[k] for p in points]) for k in points[0]}
     sizes = [tf.shape(support_x)[0], tf.shape(query_x)[0]]
@@ -114,40 +128,19 @@ def _measure_function(
       ways = learners[0].model.output_shape[-1]
       support_y = checks.checked_labels("Support labels", support_y, ways)
       targets = checks.checked_labels("Query labels", targets, ways)
-    batch = (support_x, support_y, query_x)
-    outputs = [_outputs_on_path(x, batch, first) for x in learners]
-    mean = tf.add_n(outputs) / len(outputs)
-    return task_map.map_tasks(one_task, (mean, targets, *batch), "map")
+    batch = (support_x, support_y, query_x, targets)
+    of_draws = figures_of_task.have_draws(learners, targets)
+    found = [
+      figures_of_task.on_path(
+        each, batch, first, noise_stddev, of_draws=of_draws
+      )
+      for each in learners
+    ]
+    mean = tf.add_n([each.pop("outputs") for each in found]) / len(found)
+    figures = task_map.map_tasks(one_task, (mean, *batch), "map")
+    return {**figures, **found[0]}
 
   return measure
-
-
-def _outputs_on_path(
-  learner: base.MetaLearner, tasks: tuple[tf.Tensor, ...], first: tf.Tensor
-) -> tf.Tensor:
-  """Outputs `[T, P, Q, ...]` for the queries, before and after each step."""
-
-  def one_task(
-    support_x: tf.Tensor, support_y: tf.Tensor, query_x: tf.Tensor
-  ) -> tf.Tensor:
-    path = learner.adaptation_path(support_x, support_y)
-    return tf.stack([learner.predict_with(w, query_x) for w in path])
-
-  return learner.for_each_task(one_task, tasks, first=first)
-
-
-def _measure_outputs(
-  learner: base.MetaLearner, targets: tf.Tensor, outputs: tf.Tensor
-) -> dict[str, tf.Tensor]:
-  if not targets.dtype.is_integer:
-    return {"mse": metrics.mean_squared_error(targets, outputs)}
-  from_logits = getattr(learner.inner_loss, "from_logits", True)
-  logs = metrics.log_probabilities(outputs, from_logits=from_logits)
-  return {
-    "accuracy": metrics.accuracy(targets, outputs),
-    "nll": metrics.negative_log_likelihood(targets, logs),
-    "bins": metrics.calibration_bins(targets, tf.exp(logs)),
-  }
 
 
 def _measure_all(
@@ -175,7 +168,7 @@ def _measure_all(
 
 
 def _check_finite(figures: dict[str, np.ndarray], first: int) -> None:
-  losses = figures["nll"] if "nll" in figures else figures["mse"]
+  losses = figures["mse"] if "mse" in figures else figures["nll"]
   bad = np.flatnonzero(np.isnan(losses).any(axis=1))
   if len(bad):
     raise ValueError(
@@ -185,7 +178,14 @@ def _check_finite(figures: dict[str, np.ndarray], first: int) -> None:
 
 
 def _after_steps(points: int, steps: int) -> tuple[int, ...]:
-  return (0, steps) if points == 2 else tuple(range(points))
+  return (0, steps or 1) if points == 2 else tuple(range(points))
+
+
+def _selective(measured: dict[str, np.ndarray]) -> np.ndarray:
+  """Accuracy by coverage, of all queries after adapting."""
+  return metrics.selective_accuracy(
+    measured["confidence"][:, -1], measured["right"][:, -1]
+  )
 
 
 def _pooled_ece(bins: np.ndarray) -> np.ndarray:

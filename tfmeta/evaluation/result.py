@@ -22,10 +22,16 @@ class EvaluationResult:
     per_task: `[T, P]` float64, `metric` over the queries of each task.
     after_steps: `[P]` integers, the inner steps taken: 0, 1, 2, ..., or only 0
       and the last where the learner does not tell the steps between.
-    nll: `[P]` negative log-likelihood per query, in nats, the mean over tasks.
-      `None` in regression, as are `ece` and `ways`.
+    nll_per_task: `[T, P]` negative log-likelihood per query, in nats. `None` in
+      regression where the noise of targets is not known.
+    brier_per_task: `[T, P]` Brier score. `None` in regression, as are the next
+      three and `ways`.
     ece: `[P]` expected calibration error in 15 bins of confidence, pooled over
       the queries of all tasks.
+    reliability: `[15, 3]` after adapting: how many queries are in each bin, the
+      sum of their confidences, and how many of them are right.
+    selective_accuracy: `[10]` accuracy, after adapting, on the most confident
+      tenth of all queries, the most confident two tenths, and so on.
     nearest_neighbour: `[T]` accuracy of `metrics.nearest_neighbour`, or `None`.
     ways: Classes in a task, which may be fewer than the model has outputs. Of
       this and the next two, the most where tasks differ.
@@ -39,8 +45,11 @@ class EvaluationResult:
   metric: str
   per_task: np.ndarray
   after_steps: tuple[int, ...]
-  nll: np.ndarray | None
+  nll_per_task: np.ndarray | None
+  brier_per_task: np.ndarray | None
   ece: np.ndarray | None
+  reliability: np.ndarray | None
+  selective_accuracy: np.ndarray | None
   nearest_neighbour: np.ndarray | None
   ways: int | None
   support_size: int
@@ -53,6 +62,18 @@ class EvaluationResult:
   def tasks(self) -> int:
     """Number of tasks."""
     return len(self.per_task)
+
+  @property
+  def nll(self) -> np.ndarray | None:
+    """`[P]`, the mean of `nll_per_task` over tasks."""
+    return None if self.nll_per_task is None else self.nll_per_task.mean(axis=0)
+
+  @property
+  def brier(self) -> np.ndarray | None:
+    """`[P]`, the mean of `brier_per_task` over tasks."""
+    if self.brier_per_task is None:
+      return None
+    return self.brier_per_task.mean(axis=0)
 
   @property
   def query_shots(self) -> int:
@@ -81,8 +102,12 @@ class EvaluationResult:
     for point, steps in enumerate(self.after_steps):
       row = {"steps": steps, self.metric: float(means[point])}
       row["interval"] = _number(intervals[point])
-      if self.nll is not None and self.ece is not None:
-        row["nll"] = float(self.nll[point])
+      for name in ("nll", "brier"):
+        if (values := getattr(self, f"{name}_per_task")) is not None:
+          mean, interval = metrics.mean_and_interval(values[:, point])
+          row[name] = float(mean)
+          row[f"{name}_interval"] = _number(interval)
+      if self.ece is not None:
         row["ece"] = float(self.ece[point])
       rows.append(row)
     return rows
@@ -108,6 +133,11 @@ class EvaluationResult:
       "by_step": rows,
       "per_task": self.per_task[:, -1].tolist(),
     }
+    if self.nll_per_task is not None:
+      result["nll_per_task"] = self.nll_per_task[:, -1].tolist()
+    if self.reliability is not None and self.selective_accuracy is not None:
+      result["reliability"] = self.reliability.tolist()
+      result["selective_accuracy"] = self.selective_accuracy.tolist()
     if self.nearest_neighbour is not None:
       mean, interval = metrics.mean_and_interval(self.nearest_neighbour)
       result["nearest_neighbour"] = float(mean)
@@ -125,6 +155,9 @@ class EvaluationResult:
       self._header(),
     ]
     lines += [self._line(row) for row in self.by_step()]
+    if self.selective_accuracy is not None:
+      half = self.selective_accuracy[len(self.selective_accuracy) // 2 - 1]
+      lines.append(f"on the most confident half of the queries: {half:.2%}")
     if self.nearest_neighbour is not None:
       figure = self._figure(*metrics.mean_and_interval(self.nearest_neighbour))
       lines.append(f"nearest neighbour in pixels: {figure}")
@@ -136,15 +169,15 @@ class EvaluationResult:
 
   def _header(self) -> str:
     header = f"inner steps  {self.metric + ' (95 % interval)':<24}"
-    return (
-      header + "    NLL     ECE" if self.nll is not None else header.rstrip()
-    )
+    names = (("nll", "    NLL"), ("brier", "   Brier"), ("ece", "     ECE"))
+    shown = [text for key, text in names if getattr(self, key) is not None]
+    return (header + "".join(shown)).rstrip()
 
   def _line(self, row: dict[str, Any]) -> str:
     figure = self._figure(row[self.metric], row["interval"])
     line = f"{row['steps']:>11}  {figure:<24}"
-    if "nll" in row:
-      line += f" {row['nll']:6.3f}  {row['ece']:6.3f}"
+    shown = [row[name] for name in ("nll", "brier", "ece") if name in row]
+    line += "".join(f" {value:6.3f} " for value in shown)
     return line.rstrip()
 
   def _figure(self, mean: Any, interval: Any) -> str:
