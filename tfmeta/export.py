@@ -1,11 +1,13 @@
 """SavedModels that adapt to new classes without this library.
 
-Such a model has three signatures, each with named arguments:
+Such a model has these signatures, each with named arguments:
 
     serving_default(support_x [T, S, ...], support_y [T, S, ...],
                     query_x [T, Q, ...]) -> {"outputs": [T, Q, ...]}
     adapt(support_x [S, ...], support_y [S, ...]) -> {name: adapted weight}
     predict(query_x [Q, ...], **adapted) -> {"outputs": [Q, ...]}
+    predict_samples, of probabilistic learners, like predict: the outputs of
+                    each draw, {"outputs": [M, Q, ...]}
 
 Labels are int32, examples and targets of the dtype of the model (float32).
 
@@ -24,7 +26,7 @@ from tfmeta.core import functional
 
 
 def export_saved_model(learner: Any, filepath: Any) -> None:
-  """Writes a SavedModel of `learner` with the three signatures.
+  """Writes a SavedModel of `learner` with its signatures.
 
   Args:
     learner: A `MetaLearner`.
@@ -46,11 +48,15 @@ def export_saved_model(learner: Any, filepath: Any) -> None:
     [*_support_specs(learner, leading=1), _query_spec(learner, leading=1)],
   )
   archive.add_endpoint("adapt", _adapt_function(learner), one_support)
-  archive.add_endpoint(
-    "predict",
-    _predict_function(learner, like),
-    [_query_spec(learner, leading=0), specs],
-  )
+  predictions = {"predict": learner.predict_with}
+  if hasattr(learner, "predict_samples"):
+    predictions["predict_samples"] = learner.predict_samples
+  for name, predict_with in predictions.items():
+    archive.add_endpoint(
+      name,
+      _predict_function(learner, like, predict_with),
+      [_query_spec(learner, leading=0), specs],
+    )
   archive.write_out(filepath, verbose=False)
 
 
@@ -75,7 +81,7 @@ def _adapt_function(learner: Any) -> Any:
   return adapt
 
 
-def _predict_function(learner: Any, like: Any) -> Any:
+def _predict_function(learner: Any, like: Any, predict_with: Any) -> Any:
   """The function of that name, for adapted weights of the structure `like`."""
   names = _names(learner, tf.nest.flatten(like))
 
@@ -84,7 +90,7 @@ def _predict_function(learner: Any, like: Any) -> Any:
   ) -> dict[str, tf.Tensor]:
     flat = [adapted[name] for name in names]
     weights = tf.nest.pack_sequence_as(like, flat)
-    return {"outputs": learner.predict_with(weights, query_x)}
+    return {"outputs": predict_with(weights, query_x)}
 
   return predict
 

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 import tfmeta
+from tfmeta.testing import exam
 from tfmeta.testing.exam import execution
 from tfmeta.testing.exam import saving
 from tfmeta.testing.exam import training
@@ -21,6 +22,18 @@ ROWS = (
     {"multi_step_epochs": 1, "steps_per_epoch": 1},
   ),
   (tfmeta.Reptile, {"inner_learning_rate": 0.01}),
+)
+OF_DRAWS = (
+  (tfmeta.PLATIPUS, {"inner_learning_rate": 0.1, "num_samples": 2}),
+  (tfmeta.EMAML, {"inner_learning_rate": 0.1, "num_particles": 2}),
+  (tfmeta.BMAML, {"inner_learning_rate": 0.02, "num_particles": 2}),
+)
+# What convolutions change: on them draws come one after the other.
+CONVOLUTIONAL = (
+  training.check_fit_lowers_loss,
+  saving.check_saved_model,
+  execution.check_eager_and_xla,
+  execution.check_replicas,
 )
 
 
@@ -41,6 +54,46 @@ class CommonTest(tfmeta.testing.LearnerTestCase):
       init_kwargs={"inner_steps": 2 if backbone == "mlp" else 1, **init_kwargs},
       backbones=[backbone],
       optimizer=lambda: keras.optimizers.Adam(0.01),
+    )
+
+  @parameterized.product(row=OF_DRAWS, backbone=("mlp", "conv4"))
+  def test_exam_of_draws(self, row, backbone):
+    learner_class, init_kwargs = row
+    dense = backbone == "mlp"
+    self.run_learner_test(
+      learner_class,
+      init_kwargs={"inner_steps": 2 if dense else 1, **init_kwargs},
+      backbones=[backbone],
+      optimizer=lambda: keras.optimizers.Adam(0.01),
+      draws=learner_class is tfmeta.PLATIPUS,
+      checks=exam.CHECKS if dense else CONVOLUTIONAL,
+    )
+
+  def test_exam_of_a_hierarchical_prior(self):
+    self.run_learner_test(
+      tfmeta.BMAML,
+      init_kwargs={
+        "prior": "hierarchical",
+        "inner_learning_rate": 0.02,
+        "num_particles": 2,
+      },
+      backbones=["mlp"],
+      optimizer=lambda: keras.optimizers.Adam(0.01),
+      checks=(*saving.CHECKS, execution.check_replicas),
+    )
+
+  def test_exam_of_leo(self):
+    self.run_learner_test(
+      tfmeta.LEO,
+      init_kwargs={
+        "num_latents": 4,
+        "inner_steps": 2,
+        "finetuning_steps": 1,
+        "dropout_rate": 0.0,
+      },
+      backbones=["embeddings"],
+      optimizer=lambda: keras.optimizers.Adam(0.01),
+      draws=True,
     )
 
   def test_exam_of_running_statistics(self):

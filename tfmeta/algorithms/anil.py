@@ -1,21 +1,20 @@
 """ANIL and its relatives (Raghu, Raghu, Bengio, Vinyals, 2020)."""
 
-from collections.abc import Callable
-from collections.abc import Sequence
 import dataclasses
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from tfmeta.algorithms import choice
 from tfmeta.algorithms import maml
 from tfmeta.core import functional
 from tfmeta.core import inner_loop
-from tfmeta.layers import copying
 from tfmeta.typing import SupportLoss
 from tfmeta.typing import Weights
 
-Adapted = str | Sequence[str] | Callable[[Any], bool]
+# Inner steps draw from the streams from 0 on, and predictions from -1.
+_BODY_STREAM = -2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,11 +57,11 @@ class ANIL(maml.MAML):
   """
 
   def __init__(
-    self, model: keras.Model, *, adapted: Adapted = "head", **kwargs: Any
+    self, model: keras.Model, *, adapted: choice.Choice = "head", **kwargs: Any
   ):
     super().__init__(model, **kwargs)
     self.adapted = adapted
-    self._mask = _mask(model, adapted)
+    self._mask = choice.chosen_weights(model, "adapted", adapted)
     self._split = _split(model, self._mask)
 
   def adaptation_path(
@@ -105,11 +104,10 @@ class ANIL(maml.MAML):
     """The support loss on features that are computed once."""
     support_x, support_y = self.checked_support(support_x, support_y)
     body, head = split.body, split.head
-    seed = self.task_seed
     features, _ = functional.apply(
       body,
       self._weights_of_part(body, initial),
-      functional.state_of(body, seed),
+      self.state_of(body, _BODY_STREAM),
       support_x,
       training=True,
     )
@@ -118,7 +116,7 @@ class ANIL(maml.MAML):
       outputs, _ = functional.apply(
         head,
         self._weights_of_part(head, weights),
-        functional.state_of(head, functional.fold_in(seed, step)),
+        self.state_of(head, step),
         features,
         training=True,
       )
@@ -130,45 +128,6 @@ class ANIL(maml.MAML):
     variables = self.model.trainable_variables
     place = {id(v): w for v, w in zip(variables, weights, strict=True)}
     return [place[id(v)] for v in part.trainable_variables]
-
-
-def _mask(model: keras.Model, adapted: Adapted) -> list[bool]:
-  """Which of the trainable variables of `model` are adapted."""
-  if callable(adapted):
-    mask = [bool(adapted(v)) for v in model.trainable_variables]
-  else:
-    chosen = {id(v) for layer in _layers(model, adapted) for v in layer.weights}
-    mask = [id(v) in chosen for v in model.trainable_variables]
-  if not any(mask):
-    raise ValueError(
-      "`adapted` must choose at least one trainable weight of the model. "
-      f"Received: adapted={adapted!r}, which chooses none of "
-      f"{[v.path for v in model.trainable_variables]}"
-    )
-  return mask
-
-
-def _layers(
-  model: keras.Model, adapted: str | Sequence[str]
-) -> list[keras.layers.Layer]:
-  found = [
-    (path, layer)
-    for path, layer in copying.walk(model)
-    if layer.trainable_weights and not isinstance(layer, keras.Model)
-  ]
-  if adapted == "head":
-    last = model.trainable_variables[-1]
-    return [x for _, x in found if any(v is last for v in x.trainable_weights)]
-  names = [adapted] if isinstance(adapted, str) else list(adapted)
-  chosen = [[x for p, x in found if name in (p, x.name)] for name in names]
-  if any(len(layers) != 1 for layers in chosen):
-    paths = ", ".join(path for path, _ in found)
-    raise ValueError(
-      "`adapted` must be 'head', paths or unique names of layers with "
-      f"trainable weights ({paths}), or a function from a variable to a "
-      f"boolean. Received: adapted={adapted!r}"
-    )
-  return [layer for layers in chosen for layer in layers]
 
 
 def _split(model: keras.Model, mask: list[bool]) -> _Split | None:

@@ -140,8 +140,7 @@ class MetaLearner(one_task.OneTaskModel):
     """Outputs `[n, ...]` of the model for examples `x` under `weights`."""
     count = len(self.model.trainable_variables)
     # No inner step draws from this stream: they count from 0.
-    seed = functional.fold_in(self.task_seed, -1)
-    state = weights[count:] or functional.state_of(self.model, seed)
+    state = weights[count:] or self.state_of(self.model, -1)
     outputs, _ = functional.apply(
       self.model,
       weights[:count],

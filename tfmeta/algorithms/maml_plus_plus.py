@@ -216,8 +216,7 @@ class MAMLPlusPlus(maml.MAML):
     self, weights: Weights, slot: Any, x: Any, moving: _Moving, *, draw: Any
   ) -> tf.Tensor:
     """Outputs in a slot, by batch statistics or, when tested, running ones."""
-    seed = functional.fold_in(self.task_seed, draw)
-    state = functional.state_of(self.model, seed)
+    state = self.state_of(self.model, draw)
     outputs, state = functional.apply(
       self.model,
       self.slots.weights_at(weights, slot),

@@ -3,6 +3,7 @@
 from typing import Any
 import warnings
 
+import keras
 import tensorflow as tf
 
 from tfmeta import layers
@@ -11,7 +12,9 @@ from tfmeta.algorithms import task_batch
 from tfmeta.core import checks
 from tfmeta.core import functional
 from tfmeta.core import inner_loop
+from tfmeta.core import streams
 from tfmeta.typing import LearningRates
+from tfmeta.typing import State
 from tfmeta.typing import SupportLoss
 from tfmeta.typing import Weights
 
@@ -27,16 +30,35 @@ class OneTaskModel(task_batch.TaskBatchModel):
   ) -> SupportLoss:
     """The inner loss of one task as a function of `(weights, step)`."""
     support_x, support_y = self.checked_support(support_x, support_y)
-    seed = self.task_seed
 
     def loss_fn(weights: Weights, step: Any) -> tf.Tensor:
-      state = functional.state_of(self.model, functional.fold_in(seed, step))
-      outputs, _ = functional.apply(
-        self.model, weights, state, support_x, training=True
-      )
+      outputs = self.training_outputs(weights, step, support_x)
       return self.reduce_support(support_y, outputs)
 
     return loss_fn
+
+  def training_outputs(
+    self, weights: Weights, step: Any, x: tf.Tensor
+  ) -> tf.Tensor:
+    """Outputs `[S, ...]` for examples of one task, as an inner step has them.
+
+    Random layers draw anew for each step of each task.
+    """
+    state = self.state_of(self.model, step)
+    outputs, _ = functional.apply(self.model, weights, state, x, training=True)
+    return outputs
+
+  def state_of(self, model: keras.Model, stream: Any) -> State:
+    """Non-trainable state of `model`, the learner's own or a part of it.
+
+    Args:
+      model: A built model.
+      stream: Integer, which random numbers of the task random layers draw.
+    """
+    if not functional.is_random(model):
+      return functional.state_of(model)
+    seed = streams.fold_in(self.task_seed, stream)
+    return functional.state_of(model, seed)
 
   def checked_support(
     self, support_x: Any, support_y: Any
@@ -66,15 +88,17 @@ class OneTaskModel(task_batch.TaskBatchModel):
     support_y: tf.Tensor,
     learning_rates: LearningRates,
     *,
+    initial: Weights | None = None,
     first_order: bool = False,
   ) -> list[Weights]:
-    """Gradient descent on the support loss from the initial weights.
+    """Gradient descent on the support loss.
 
     Args:
       support_x: `[S, ...]`.
       support_y: `[S, ...]`.
       learning_rates: One per trainable weight, or a function from the step to
         them; tensors broadcast to a weight, and `None` keeps it.
+      initial: Where to begin; by default the weights of the model.
       first_order: Whether gradients are constants to the outer gradient.
 
     Returns:
@@ -82,7 +106,7 @@ class OneTaskModel(task_batch.TaskBatchModel):
     """
     path = inner_loop.gradient_path(
       self.support_loss(support_x, support_y),
-      functional.weights_of(self.model),
+      functional.weights_of(self.model) if initial is None else initial,
       learning_rates,
       self.steps,
       first_order=first_order,
@@ -123,7 +147,9 @@ class OneTaskModel(task_batch.TaskBatchModel):
     """Integer seed `[2]` of the task at hand, to fold further counters into."""
     step = tf.cast(self.task_pass.step, tf.int32)
     base = tf.stack([tf.constant(self.seed, tf.int32), step])
-    return functional.fold_in(base, tf.cast(self.task_pass.index, tf.int32))
+    seed = streams.fold_in(base, self.task_pass.index)
+    sample = self.task_pass.sample
+    return seed if sample is None else streams.fold_in(seed, sample)
 
   def warn_if_inexact(self) -> None:
     """Warns if a layer of the model has wrong second derivatives."""

@@ -16,12 +16,15 @@ class TaskPass:
     index: Integer; which of the tasks of that step, over all replicas.
     phase: How many of the learner's `phase_starts` have passed; 0 outside of
       training. Known when the step is traced.
+    sample: Integer; which of several draws for the task, or `None` for what
+      they share.
   """
 
   training: bool
   step: Any
   index: Any
   phase: int = 0
+  sample: Any = None
 
 
 OUTSIDE = TaskPass(training=False, step=-1, index=0)

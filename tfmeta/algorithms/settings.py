@@ -1,8 +1,11 @@
 """Checks of constructor arguments, and the defaults that depend on a model."""
 
+from collections.abc import Callable
+import math
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from tfmeta import layers
 from tfmeta.core import functional
@@ -77,6 +80,85 @@ def check_rate(name: str, rate: Any) -> None:
     )
 
 
+def check_not_negative(name: str, value: Any) -> None:
+  """Checks a weight of a term of a loss."""
+  number = isinstance(value, int | float) and not isinstance(value, bool)
+  if not number or not 0 <= value < float("inf"):
+    raise ValueError(
+      f"`{name}` must be a number of at least 0. Received: {name}={value!r}"
+    )
+
+
+def check_between(name: str, value: Any, low: float, high: float) -> None:
+  """Checks a number that has bounds on both sides."""
+  number = isinstance(value, int | float) and not isinstance(value, bool)
+  if not number or not low <= value <= high:
+    raise ValueError(
+      f"`{name}` must be a number from {low:.2g} to {high:.2g}. "
+      f"Received: {name}={value!r}"
+    )
+
+
+def check_finite(name: str, value: Any) -> None:
+  """Checks a number that may be of either sign."""
+  number = isinstance(value, int | float) and not isinstance(value, bool)
+  if not number or not math.isfinite(value):
+    raise ValueError(
+      f"`{name}` must be a finite number. Received: {name}={value!r}"
+    )
+
+
+def check_likelihood(loss: Any) -> None:
+  """Checks that draws of a learner with this inner loss can be averaged."""
+  name = getattr(loss, "__name__", type(loss).__name__).lower()
+  probabilities = "crossentropy" in name.replace("_", "")
+  if probabilities and not functional.takes_labels(loss):
+    raise ValueError(
+      "Learners with several draws average probabilities of classes, for which "
+      "`inner_loss` must take integer labels: leave it out, or use "
+      "keras.losses.SparseCategoricalCrossentropy. "
+      f"Received: inner_loss={loss!r}"
+    )
+
+
+def check_prior(prior: str, loss: Any) -> None:
+  """Checks a prior of `BMAML`, and that its likelihood is that of the loss."""
+  check_choice("prior", prior, ("hierarchical", "flat"))
+  known = isinstance(loss, keras.losses.MeanSquaredError)
+  if prior == "hierarchical" and not (known or functional.takes_labels(loss)):
+    raise ValueError(
+      "`prior='hierarchical'` has a Gaussian likelihood, which belongs to "
+      "inner_loss='mse', or that of integer labels: use prior='flat' with "
+      f"another loss. Received: inner_loss={loss!r}"
+    )
+
+
+def check_share(name: str, value: Any) -> None:
+  """Checks a share of what is left out."""
+  number = isinstance(value, int | float) and not isinstance(value, bool)
+  if not number or not 0 <= value < 1:
+    raise ValueError(
+      f"`{name}` must be a number from 0 to below 1. Received: {name}={value!r}"
+    )
+
+
+def copy_weights(source: Any, model: keras.Model) -> None:
+  """Copies into `model` those of the model that the learner `source` has."""
+  source = getattr(source, "model", source)
+  if not isinstance(source, keras.Model):
+    raise ValueError(
+      "`initial_from` must be a learner, such as a tfmeta.MAML. Received: "
+      f"initial_from={source!r}"
+    )
+  shapes = [[w.shape for w in m.weights] for m in (source, model)]
+  if shapes[0] != shapes[1]:
+    raise ValueError(
+      "`initial_from` must be a learner of an equal model. Received: weights "
+      f"of the shapes {shapes[0]}, and {shapes[1]} in `model`"
+    )
+  model.set_weights(source.get_weights())
+
+
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
   """Checks that `value` is one of `choices`."""
   if value not in choices:
@@ -136,3 +218,25 @@ def check_eval_steps(eval_inner_steps: int | None, inner_steps: int) -> None:
       "normalisation are learned for each of these. Received: "
       f"eval_inner_steps={eval_inner_steps}, inner_steps={inner_steps}"
     )
+
+
+def linear_head(
+  model: keras.Model,
+) -> tuple[Callable[[tf.Tensor], tf.Tensor], keras.layers.Dense]:
+  """What comes before the last layer of `model`, and that, all that is learned.
+
+  The first is a function, which Keras does not track as it would a model: its
+  layers are those of `model`. It returns the type of the weights.
+  """
+  head = model.layers[-1]
+  linear = keras.activations.linear
+  right = isinstance(head, keras.layers.Dense) and head.activation is linear
+  if not right or head.use_bias or len(model.trainable_variables) != 1:
+    raise ValueError(
+      "`model` must end in a Dense layer without bias or activation, and have "
+      "no other trainable weights, as tfmeta.models.embedding_head(...). "
+      f"Received: model={model.name!r}, which ends in {head!r}"
+    )
+  body = keras.Model(model.input, head.input)
+  dtype = head.variable_dtype
+  return lambda x: tf.cast(body(x, training=False), dtype), head

@@ -30,6 +30,7 @@ class LearnerTestCase(parameterized.TestCase):
     init_kwargs: dict[str, Any] | None = None,
     backbones: Sequence[str] = ("mlp", "conv4"),
     optimizer: Callable[[], Any] = lambda: keras.optimizers.Adam(0.01),
+    draws: bool = False,
     checks: Sequence[Callable[..., None]] = exam.CHECKS,
   ) -> None:
     """Asks all questions of the exam, each one as a subtest.
@@ -39,13 +40,16 @@ class LearnerTestCase(parameterized.TestCase):
       init_kwargs: Its arguments besides the model. The inner loop they
         describe must be one that lowers the support loss of tasks of 3 ways
         and 2 shots.
-      backbones: Any of `"mlp"` and `"conv4"`.
+      backbones: Any of `"mlp"`, `"conv4"` and `"embeddings"`.
       optimizer: Makes the outer optimizer.
+      draws: Whether training draws what predictions do without, or otherwise.
+        Such a learner is not asked whether its loss in training is that of a
+        prediction.
       checks: The questions, functions `(test case, subject)`.
     """
     for backbone in backbones:
       subject = subjects.Subject(
-        learner_class, init_kwargs or {}, backbone, optimizer
+        learner_class, init_kwargs or {}, backbone, optimizer, draws
       )
       for check in checks:
         with self.subTest(f"{check.__name__} on {backbone}"):

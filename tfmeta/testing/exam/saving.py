@@ -65,6 +65,10 @@ def check_saved_model(case: Any, subject: subjects.Subject) -> None:
   np.testing.assert_allclose(
     outputs["outputs"], expected[0], rtol=1e-4, atol=1e-5
   )
+  if hasattr(learner, "predict_samples"):
+    drawn = served["predict_samples"](query_x=tensors["query_x"][0], **adapted)
+    mean = learner.mean_prediction(drawn["outputs"])
+    np.testing.assert_allclose(mean, expected[0], rtol=1e-4, atol=1e-5)
 
 
 def check_to_model(case: Any, subject: subjects.Subject) -> None:

@@ -13,7 +13,7 @@ from tfmeta import models
 
 WAYS, SHOTS, QUERY_SHOTS, TASKS = 3, 2, 2, 4
 
-INPUT_SHAPES = {"mlp": (6,), "conv4": (16, 16, 1)}
+INPUT_SHAPES = {"mlp": (6,), "conv4": (16, 16, 1), "embeddings": (6,)}
 
 
 def mlp(outputs: int = WAYS) -> keras.Model:
@@ -26,7 +26,16 @@ def conv4(outputs: int = WAYS) -> keras.Model:
   return models.conv4(INPUT_SHAPES["conv4"], ways=outputs, filters=4)
 
 
-BACKBONES: dict[str, Callable[..., keras.Model]] = {"mlp": mlp, "conv4": conv4}
+def embeddings(outputs: int = WAYS) -> keras.Model:
+  """A linear head on vectors of length 1."""
+  return models.embedding_head(INPUT_SHAPES["embeddings"][0], ways=outputs)
+
+
+BACKBONES: dict[str, Callable[..., keras.Model]] = {
+  "mlp": mlp,
+  "conv4": conv4,
+  "embeddings": embeddings,
+}
 
 
 def gaussian_tasks(
@@ -60,12 +69,14 @@ class Subject:
     init_kwargs: Its arguments besides the model.
     backbone: A key of `BACKBONES`.
     optimizer: Makes the outer optimizer.
+    draws: Whether training draws what predictions do without, or otherwise.
   """
 
   learner_class: type
   init_kwargs: dict[str, Any]
   backbone: str
   optimizer: Callable[[], keras.optimizers.Optimizer]
+  draws: bool = False
   _reused: dict[str, Any] = dataclasses.field(default_factory=dict)
   _traces: collections.Counter = dataclasses.field(
     default_factory=collections.Counter

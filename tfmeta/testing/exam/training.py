@@ -32,7 +32,8 @@ def check_loss_is_query_loss(case: Any, subject: subjects.Subject) -> None:
   )
   history = learner.fit(subject.dataset(), verbose=0).history
   case.assertAlmostEqual(tested["loss"], np.mean(expected), places=5)
-  case.assertAlmostEqual(history["loss"][0], tested["loss"], places=5)
+  if not subject.draws:
+    case.assertAlmostEqual(history["loss"][0], tested["loss"], places=5)
   case.assertNotIn("meta_loss", tested)
 
 
@@ -93,7 +94,7 @@ def check_runs_repeat(case: Any, subject: subjects.Subject) -> None:
   for other in (False, False, True):
     learner = subject.reuse()
     if other:
-      for variable in learner.model.trainable_variables:
+      for variable in learner.trainable_variables:
         variable.assign(variable * 1.5)
     data = subject.dataset(batch=2)
     histories.append(learner.fit(data, epochs=2, verbose=0).history["loss"])
