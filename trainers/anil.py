@@ -22,12 +22,7 @@ def define(flag_values=absl_flags.FLAGS) -> None:
     "Names of the layers that the inner loop adapts; the head if not given.",
     flag_values=flag_values,
   )
-  absl_flags.DEFINE_bool(
-    "first_order",
-    False,
-    "Whether inner gradients are constants to the outer one.",
-    flag_values=flag_values,
-  )
+  flags.define_first_order(flag_values)
 
 
 def read(flag_values=absl_flags.FLAGS) -> settings.Settings:
@@ -37,13 +32,6 @@ def read(flag_values=absl_flags.FLAGS) -> settings.Settings:
   )
 
 
-def main(_) -> None:
-  """Runs what the flags say."""
-  from trainers import training  # TensorFlow loads here: --help stays quick.
-
-  training.run(read())
-
-
 if __name__ == "__main__":
   define()
-  command.run(main)
+  command.train(read)

@@ -1,4 +1,4 @@
-"""Runs a trainer's `main`, and says in one sentence what was wrong."""
+"""Runs a trainer, and says in one sentence what was wrong."""
 
 import errno
 import functools
@@ -19,6 +19,17 @@ def run(main) -> None:
   """Parses the flags, runs `main` and exits."""
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
   app.run(functools.partial(attempt, main))
+
+
+def train(read) -> None:
+  """Parses the flags, makes the run that `read` says, and exits."""
+
+  def main(_):
+    from trainers import training  # TensorFlow loads here: --help stays quick.
+
+    training.run(read())
+
+  run(main)
 
 
 def attempt(main, arguments) -> int | None:

@@ -1,16 +1,30 @@
 """The tasks of a run, by the name of the data set."""
 
+import math
 import os
 
 import tensorflow as tf
 
 import tfmeta
 from trainers import class_folders
+from trainers import drawings
+from trainers.settings import REGRESSION
 
 # Tasks that figures are measured on are the same for every run and algorithm.
 EVALUATION_SEED = 0
 
-_NAMES = ("glyphs", "omniglot", "sinusoid")
+# Sinusoids as in the paper of BMAML.
+_VARIED = {
+  "phase": (0.0, 2 * math.pi),
+  "frequency": (0.5, 2.0),
+  "noise_stddev": 0.01,
+  "relative_noise": True,
+}
+
+# Data sets of single drawings, by those whose tasks are pairs of them.
+_PAIRS = {"glyph_pairs": "glyphs", "omniglot_pairs": "omniglot"}
+
+_NAMES = ("glyphs", "omniglot", *_PAIRS, *REGRESSION)
 
 
 def training_tasks(settings, *, start=0) -> tf.data.Dataset:
@@ -45,8 +59,10 @@ def _tasks(settings, split, spec, **kwargs):
   match settings.dataset:
     case "glyphs":
       return tfmeta.data.glyphs(split, spec, **kwargs)
-    case "sinusoid":
-      return tfmeta.data.sinusoid(split, spec, **kwargs)
+    case "sinusoid" | "varied_sinusoid":
+      return _sinusoids(settings, split, spec, **kwargs)
+    case "sinusoid_or_line":
+      return tfmeta.data.sinusoid_or_line(split, spec, **kwargs)
     case "omniglot":
       return tfmeta.data.omniglot(
         split,
@@ -56,6 +72,12 @@ def _tasks(settings, split, spec, **kwargs):
         **size,
         **kwargs,
       )
+  if single := _PAIRS.get(settings.dataset):
+    images = drawings.of_split(single, split, settings.data_dir)
+    return tfmeta.data.ambiguous_pairs(images, spec, **kwargs)
+  if settings.is_embeddings:
+    folder = settings.dataset
+    return tfmeta.data.embeddings(split, spec, data_dir=folder, **kwargs)
   if not os.path.isdir(os.path.expanduser(settings.dataset)):
     raise ValueError(
       f"`dataset` must be one of {', '.join(_NAMES)} or a directory with a "
@@ -66,5 +88,18 @@ def _tasks(settings, split, spec, **kwargs):
     spec,
     channels=settings.channels,
     **size,
+    **kwargs,
+  )
+
+
+def _sinusoids(settings, split, spec, **kwargs):
+  training = split == "train"
+  varied = _VARIED if settings.dataset == "varied_sinusoid" else {}
+  return tfmeta.data.sinusoid(
+    split,
+    spec,
+    num_tasks=settings.num_tasks if training else None,
+    noisy_query=training,
+    **varied,
     **kwargs,
   )

@@ -32,7 +32,12 @@ def draw_learning_curve(folder, history) -> None:
 
 
 def draw_tasks(folder, settings, learner) -> None:
-  """Draws the first test tasks, as the learner sees them before and after."""
+  """Draws the first test tasks, as the learner sees them before and after.
+
+  Of embeddings nothing is drawn.
+  """
+  if settings.is_embeddings:
+    return
   count = 4 if settings.is_regression else 1
   tasks = datasets.evaluation_tasks(settings, "test", count).unbatch()
   draw = _draw_regressions if settings.is_regression else _draw_task
@@ -46,6 +51,7 @@ def _draw_task(learner, tasks):
     np.argmax(learner.predict_with(weights, inputs["query_x"]), axis=-1)
     for weights in (path[0], path[-1])
   ]
+  shares = [_shares(learner, w, inputs["query_x"]) for w in (path[0], path[-1])]
   order = _by_class(labels, _QUERIES)
   shots = _by_class(inputs["support_y"], 3)
   rows, columns = order.shape[0], shots.shape[1] + 2 * order.shape[1]
@@ -58,14 +64,27 @@ def _draw_task(learner, tasks):
   _draw_images(parts[0], support[0], shots, support[1], support[1], _SUPPORT)
   parts[0].suptitle("support set")
   names = ("before adapting", "after adapting")
-  for part, name, guess in zip(parts[1:], names, found, strict=True):
+  for part, name, guess, share in zip(
+    parts[1:], names, found, shares, strict=True
+  ):
     right = np.sum(guess == labels)
-    _draw_images(part, inputs["query_x"], order, guess, labels.numpy())
-    part.suptitle(f"queries {name}: {right} of {len(guess)} right")
+    _draw_images(
+      part, inputs["query_x"], order, guess, labels.numpy(), shares=share
+    )
+    draws = "" if share is None else ", and how many draws agree"
+    part.suptitle(f"queries {name}: {right} of {len(guess)} right{draws}")
   return canvas
 
 
-def _draw_images(part, images, order, guess, labels, color=None):
+def _shares(learner, weights, query_x):
+  """For each query, the share of draws `[W]` that take it for each class."""
+  if getattr(learner, "num_samples", 1) == 1:
+    return None
+  outputs = np.asarray(learner.predict_samples(weights, query_x))
+  return np.mean(np.eye(outputs.shape[-1])[outputs.argmax(axis=-1)], axis=0)
+
+
+def _draw_images(part, images, order, guess, labels, color=None, shares=None):
   """Images in a grid, a class per row, each under the class it is taken for."""
   grid = part.subplots(*order.shape, squeeze=False)
   for axes, index in zip(grid.flat, order.flat, strict=True):
@@ -76,6 +95,8 @@ def _draw_images(part, images, order, guess, labels, color=None):
     axes.set_yticks([])
     axes.spines[:].set(color=edge, linewidth=2.5)
     sign = "" if color else (" ✓" if right else " ✗")
+    if shares is not None:
+      sign += f" {shares[index, guess[index]]:.0%}"
     axes.set_title(f"{guess[index]}{sign}", color=edge, size=9, pad=3)
 
 
@@ -103,6 +124,10 @@ def _draw_regressions(learner, tasks):
       color="0.6",
       label="queries",
     )
+    if hasattr(learner, "predict_samples"):
+      drawn = learner.predict_samples(path[-1], tf.constant(x))
+      for y in np.asarray(drawn)[:10]:
+        axes.plot(x, y, color="C0", alpha=0.25, linewidth=0.8)
     for weights, style, name in ((path[0], ":", "before"), (path[-1], "-", "")):
       y = learner.predict_with(weights, tf.constant(x))
       axes.plot(x, y, style, color="C0", label=f"{name or 'after'} adapting")

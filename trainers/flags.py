@@ -4,6 +4,7 @@ from typing import Any
 
 from absl import flags
 
+from trainers import dataset_defaults
 from trainers import presets
 from trainers import settings
 
@@ -36,6 +37,31 @@ def define(trainer, *, flag_values=flags.FLAGS, **defaults) -> None:
     )
 
 
+def define_particles(flag_values) -> None:
+  """Defines the flags of learners that have particles."""
+  flags.DEFINE_integer(
+    "num_particles", 5, "Initial weights to learn.", flag_values=flag_values
+  )
+  flags.DEFINE_enum(
+    "particle_weights",
+    "all",
+    ["all", "head"],
+    "What each particle has of its own: all weights, or those of the head.",
+    flag_values=flag_values,
+  )
+  define_first_order(flag_values)
+
+
+def define_first_order(flag_values) -> None:
+  """Defines the flag of learners that can do without second derivatives."""
+  flags.DEFINE_bool(
+    "first_order",
+    False,
+    "Whether inner gradients are constants to the outer one.",
+    flag_values=flag_values,
+  )
+
+
 def read(
   trainer, algorithm, *, own=(), shared=(), flag_values=flags.FLAGS
 ) -> settings.Settings:
@@ -56,7 +82,7 @@ def read(
   if presets.PRESETS[trainer]:
     chosen = presets.PRESETS[trainer].get(str(flag_values["preset"].value), {})
   dataset = {**values, **chosen, **_given(flag_values, ["dataset"])}["dataset"]
-  for layer in (presets.DATASETS.get(dataset, {}), chosen):
+  for layer in (dataset_defaults.of_run(trainer, dataset), chosen):
     values.update({k: v for k, v in layer.items() if k in values})
   values.update(_given(flag_values, values))
   values["hidden"] = _whole_numbers("hidden", values["hidden"])

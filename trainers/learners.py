@@ -1,5 +1,7 @@
 """The learner of a run, built and compiled."""
 
+import pathlib
+
 import keras
 import tensorflow as tf
 
@@ -14,10 +16,19 @@ def build(settings, elements) -> tfmeta.MetaLearner:
     learner = _learner(settings, *elements)
     learner.compile(
       optimizer=_optimizer(settings),
-      metrics=None if settings.is_regression else ["accuracy"],
+      metrics=None if settings.is_regression else _metrics(),
       steps_per_execution=settings.steps_per_execution,
     )
   return learner
+
+
+def _metrics():
+  """What TensorBoard shows of classes, beside the loss."""
+  return [
+    "accuracy",
+    tfmeta.metrics.BrierScore(),
+    tfmeta.metrics.ExpectedCalibrationError(),
+  ]
 
 
 def _learner(settings, inputs, targets):
@@ -25,6 +36,10 @@ def _learner(settings, inputs, targets):
   if settings.is_regression:
     model = tfmeta.models.mlp(
       shape, outputs=targets.shape[-1], hidden=settings.hidden
+    )
+  elif settings.is_embeddings:
+    model = tfmeta.models.embedding_head(
+      shape[0], ways=settings.ways, use_bias=settings.algorithm != "LEO"
     )
   else:
     model = tfmeta.models.conv4(
@@ -47,8 +62,23 @@ def _learner(settings, inputs, targets):
     normalization=settings.normalization,
     task_map=settings.task_map,
     seed=settings.seed,
-    **settings.own,
+    **_own(settings),
   )
+
+
+def _own(settings):
+  """Arguments of this learner alone; a learner to begin from is loaded."""
+  own = dict(settings.own)
+  if path := own.get("initial_from"):
+    file = pathlib.Path(path).expanduser()
+    if not file.is_file():
+      raise ValueError(
+        "`initial_from` must be a learner that was saved, such as "
+        f"runs/maml/best.keras. Received: initial_from={path!r}, which is no "
+        "file"
+      )
+    own["initial_from"] = keras.models.load_model(file)
+  return own
 
 
 def _optimizer(settings):
@@ -66,6 +96,8 @@ def _learning_rate(settings):
     return schedules.PolynomialDecay(rate, updates, end_learning_rate=final)
   if settings.learning_rate_decay == "cosine":
     return schedules.CosineDecay(rate, updates, alpha=final / rate)
+  if settings.learning_rate_decay == "exponential":
+    return schedules.ExponentialDecay(rate, updates, final / rate)
   return rate
 
 

@@ -25,13 +25,6 @@ def read(flag_values=absl_flags.FLAGS) -> settings.Settings:
   return flags.read("maml", "MAML", flag_values=flag_values)
 
 
-def main(_) -> None:
-  """Runs what the flags say."""
-  from trainers import training  # TensorFlow loads here: --help stays quick.
-
-  training.run(read())
-
-
 if __name__ == "__main__":
   define()
-  command.run(main)
+  command.train(read)

@@ -16,12 +16,7 @@ from trainers import settings
 def define(flag_values=absl_flags.FLAGS) -> None:
   """Defines the flags."""
   flags.define("meta_sgd", flag_values=flag_values)
-  absl_flags.DEFINE_bool(
-    "first_order",
-    False,
-    "Whether inner gradients are constants to the outer one.",
-    flag_values=flag_values,
-  )
+  flags.define_first_order(flag_values)
 
 
 def read(flag_values=absl_flags.FLAGS) -> settings.Settings:
@@ -31,13 +26,6 @@ def read(flag_values=absl_flags.FLAGS) -> settings.Settings:
   )
 
 
-def main(_) -> None:
-  """Runs what the flags say."""
-  from trainers import training  # TensorFlow loads here: --help stays quick.
-
-  training.run(read())
-
-
 if __name__ == "__main__":
   define()
-  command.run(main)
+  command.train(read)

@@ -55,13 +55,6 @@ def read(flag_values=absl_flags.FLAGS) -> settings.Settings:
   )
 
 
-def main(_) -> None:
-  """Runs what the flags say."""
-  from trainers import training  # TensorFlow loads here: --help stays quick.
-
-  training.run(read())
-
-
 if __name__ == "__main__":
   define()
-  command.run(main)
+  command.train(read)

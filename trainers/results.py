@@ -1,6 +1,7 @@
 """The figures of a run, as they are written and printed."""
 
 import importlib.metadata
+import math
 import os
 import platform
 import sys
@@ -37,16 +38,19 @@ def measure(settings, learners, split, count) -> tuple[Any, dict[str, Any]]:
     A `tfmeta.evaluation.EvaluationResult`, and the same as a dict together with
     what is needed to get it again.
   """
+  noise = _noise(settings, learners)
   result = tfmeta.evaluate(
     learners,
     datasets.evaluation_tasks(settings, split, count),
-    nearest_neighbour=not settings.is_regression,
+    noise_stddev=noise,
+    nearest_neighbour=settings.is_images,
   )
   return result, {
     "trainer": settings.algorithm,
     "dataset": settings.dataset,
     "split": split,
     **result.to_dict(),
+    "noise_stddev": noise,
     "seed": settings.seed,
     "inner_steps": settings.inner_steps,
     **settings.own,
@@ -57,6 +61,19 @@ def measure(settings, learners, split, count) -> tuple[Any, dict[str, Any]]:
     "machine": _machine(),
     "command": " ".join(["python", *sys.orig_argv[1:]]),
   }
+
+
+def _noise(settings, learners):
+  """In regression, the root mean squared error on validation tasks.
+
+  Of targets around a prediction; a learner that has learned its own noise uses
+  that instead.
+  """
+  if not settings.is_regression:
+    return None
+  count = settings.validation_tasks
+  tasks = datasets.evaluation_tasks(settings, "validation", count)
+  return max(math.sqrt(tfmeta.evaluate(learners, tasks).mean), 1e-6)
 
 
 def _machine():

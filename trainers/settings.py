@@ -1,6 +1,7 @@
 """What a run is told, as plain values; the flags are made from it."""
 
 import dataclasses
+import pathlib
 import typing
 from typing import Any
 
@@ -28,8 +29,10 @@ class Settings:
 
   dataset: str = _option(
     "glyphs",
-    "glyphs, omniglot, sinusoid, or a directory with a folder of images for "
-    "each class.",
+    "glyphs, omniglot, glyph_pairs, omniglot_pairs, sinusoid, "
+    "varied_sinusoid (of other frequencies too, with noise), sinusoid_or_line, "
+    "or a directory with a folder of images for each class, or with "
+    "embeddings.",
   )
   data_dir: str | None = _option(
     None, "Where TFDS keeps its data sets; its own default if not given."
@@ -56,6 +59,10 @@ class Settings:
   )
   train_query_shots: int | None = _option(
     5, "Query examples per class in training; as --query_shots if 0."
+  )
+
+  num_tasks: int | None = _option(
+    None, "Different sinusoids in training; no two alike if not given."
   )
 
   filters: int = _option(32, "Filters of each convolution, for images.")
@@ -117,7 +124,7 @@ class Settings:
   learning_rate_decay: str = _option(
     "cosine",
     "How the learning rate falls over the whole run.",
-    ["none", "linear", "cosine"],
+    ["none", "linear", "cosine", "exponential"],
   )
   final_learning_rate: float = _option(0.0, "What it falls to.")
   clipvalue: float | None = _option(
@@ -155,17 +162,44 @@ class Settings:
         f"steps_per_epoch={self.steps_per_epoch}, "
         f"steps_per_execution={self.steps_per_execution}"
       )
+    if self.num_tasks and self.dataset not in _SINUSOIDS:
+      raise ValueError(
+        f"`num_tasks` is for {' and '.join(_SINUSOIDS)} alone. Received: "
+        f"num_tasks={self.num_tasks}, dataset={self.dataset!r}"
+      )
+    exponential = self.learning_rate_decay == "exponential"
+    if exponential and not self.final_learning_rate > 0:
+      raise ValueError(
+        "`final_learning_rate` must be above 0 for a rate that falls by a "
+        "factor. Received: "
+        f"final_learning_rate={self.final_learning_rate}"
+      )
     if not self.workdir:
       raise ValueError("`workdir` must be given: it is where all is written.")
 
   @property
+  def is_embeddings(self) -> bool:
+    """Whether the data set is a folder of embeddings."""
+    folder = pathlib.Path(self.dataset).expanduser()
+    return (folder / "train_embeddings.pkl").exists()
+
+  @property
+  def is_images(self) -> bool:
+    """Whether examples are images."""
+    return not (self.is_regression or self.is_embeddings)
+
+  @property
   def is_regression(self) -> bool:
     """Whether tasks have targets instead of classes."""
-    return self.dataset == "sinusoid"
+    return self.dataset in REGRESSION
 
+
+_SINUSOIDS = ("sinusoid", "varied_sinusoid")
+REGRESSION = (*_SINUSOIDS, "sinusoid_or_line")
 
 _LEAST = {
   "ways": 2,
+  "num_tasks": 1,
   "shots": 1,
   "query_shots": 1,
   "filters": 1,

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 import tfmeta
+from trainers import calibration
 from trainers import checkpoints
 from trainers import datasets
 from trainers import figures
@@ -96,6 +97,7 @@ def report(settings, folder, learner, checkpoint) -> dict[str, Any]:
   workdir.write_json(folder / workdir.RESULT, result)
   figures.draw_learning_curve(folder, checkpoint.history)
   figures.draw_tasks(folder, settings, learner)
+  calibration.draw(folder, measured)
   learned_rates.draw(folder, learner)
   _export(folder, learner)
   print(measured)
@@ -108,6 +110,7 @@ _WRITTEN = (
   workdir.RESULT,
   figures.LEARNING_CURVE,
   figures.TASKS,
+  calibration.PICTURE,
   learned_rates.PICTURE,
   workdir.LEARNER,
   workdir.SAVED_MODEL,

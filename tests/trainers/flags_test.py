@@ -7,10 +7,14 @@ from absl.testing import absltest
 from absl.testing import parameterized
 
 from trainers import anil
+from trainers import bmaml
+from trainers import emaml
 from trainers import fomaml
+from trainers import leo
 from trainers import maml
 from trainers import maml_plus_plus
 from trainers import meta_sgd
+from trainers import platipus
 from trainers import presets
 from trainers import reptile
 from trainers import settings
@@ -22,6 +26,10 @@ TRAINERS = {
   "meta_sgd": meta_sgd,
   "maml_plus_plus": maml_plus_plus,
   "reptile": reptile,
+  "platipus": platipus,
+  "emaml": emaml,
+  "bmaml": bmaml,
+  "leo": leo,
 }
 
 
@@ -36,7 +44,8 @@ class FlagsTest(parameterized.TestCase):
   @parameterized.parameters(*TRAINERS)
   def test_defaults_are_a_run_on_the_embedded_data(self, trainer):
     read = parse(trainer)
-    self.assertEqual(read.dataset, "glyphs")
+    embeddings = "runs/pretrain/embeddings"
+    self.assertEqual(read.dataset, embeddings if trainer == "leo" else "glyphs")
     self.assertEqual(read.workdir, f"runs/{trainer}")
 
   def test_maml_has_the_defaults_of_settings(self):
@@ -90,6 +99,36 @@ class FlagsTest(parameterized.TestCase):
     for key, value in preset.items():
       own = key in read.own
       self.assertEqual(read.own[key] if own else getattr(read, key), value)
+
+  def test_the_preset_of_leo_has_the_published_numbers(self):
+    # README of the released code, 5 ways, 1 shot.
+    read = parse("leo", "--preset=mini_imagenet_5way_1shot")
+    self.assertEqual((read.ways, read.shots, read.meta_batch_size), (5, 1, 12))
+    self.assertEqual(read.learning_rate, 2.739071e-4)
+    self.assertEqual(read.own["kl_weight"], 0.756143)
+    self.assertEqual(read.own["encoder_penalty"], 5.756821e-6)
+    self.assertEqual(read.own["orthogonality"], 0.188103)
+    self.assertEqual(read.own["l2"], 3.623413e-10)
+    self.assertEqual(read.own["dropout_rate"], 0.307651)
+    self.assertEqual(read.own["variant"], "release")
+
+  def test_presets_of_bmaml_have_the_published_numbers(self):
+    # Defaults of bmaml_main.py and emaml_main.py, and how they are called.
+    for trainer in ("bmaml", "emaml"):
+      read = parse(trainer, "--preset=sinusoid_100_tasks_5shot")
+      self.assertEqual((read.num_tasks, read.own["num_particles"]), (100, 10))
+      self.assertEqual((read.shots, read.train_query_shots), (5, 5))
+      self.assertEqual(read.hidden, [40, 40, 40])
+      self.assertEqual((read.inner_steps, read.inner_learning_rate), (1, 1e-3))
+      self.assertEqual(read.meta_batch_size, 10)
+      self.assertEqual(read.epochs * read.steps_per_epoch, 100_000)
+      self.assertAlmostEqual(read.final_learning_rate, 1.326e-4, places=7)
+    self.assertEqual(
+      parse("bmaml", "--preset=sinusoid_100_tasks_5shot").own[
+        "repulsion_scale"
+      ],
+      0.5,
+    )
 
   def test_own_flags_become_constructor_arguments(self):
     self.assertEqual(parse("anil").own, {"first_order": False})

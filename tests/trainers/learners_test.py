@@ -35,6 +35,18 @@ class LearningRateTest(parameterized.TestCase):
     found = rate_at(share, learning_rate_decay="linear")
     self.assertAlmostEqual(found, expected, places=9)
 
+  @parameterized.parameters(0.0, 0.25, 1.0)
+  def test_exponential(self, share):
+    expected = 1e-3 * (1e-5 / 1e-3) ** share
+    found = rate_at(share, learning_rate_decay="exponential")
+    self.assertAlmostEqual(found, expected, places=9)
+
+  def test_a_rate_that_falls_by_a_factor_falls_to_a_number_above_0(self):
+    with self.assertRaisesRegex(ValueError, "final_learning_rate=0.0"):
+      settings.Settings(
+        "MAML", workdir="run", learning_rate_decay="exponential"
+      )
+
   def test_constant(self):
     self.assertEqual(rate_at(0.5, learning_rate_decay="none"), 1e-3)
 

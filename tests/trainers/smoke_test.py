@@ -42,6 +42,8 @@ TINY = {
 
 MAML_PLUS_PLUS = {"first_order_epochs": 1, "steps_per_epoch": 2}
 
+PARTICLES = {"num_particles": 2}
+
 REPTILE = {
   "own": {"inner_optimizer": "adam", "support_batch_size": 2},
   "optimizer": "sgd",
@@ -76,6 +78,9 @@ class SmokeTest(parameterized.TestCase):
     ("MetaSGD", {"steps_per_execution": 2}),
     ("MAMLPlusPlus", {"inner_steps": 2, "own": MAML_PLUS_PLUS}),
     ("Reptile", REPTILE),
+    ("PLATIPUS", {"own": {"num_samples": 2}, "dataset": "sinusoid_or_line"}),
+    ("EMAML", {"own": PARTICLES}),
+    ("BMAML", {"own": PARTICLES, "inner_learning_rate": 0.001}),
   )
   def test_runs_to_the_end_and_writes_everything(self, algorithm, values):
     result, printed = run_quietly(self.make(algorithm, **values))
@@ -114,6 +119,10 @@ class SmokeTest(parameterized.TestCase):
     )
     self.assertEqual(result["ways"], 3)
     self.assert_is_picture("tasks.png")
+    self.assert_is_picture("calibration.png")
+    self.assertTrue(os.listdir(self.folder / "logs" / "test"))
+    for key in ("val_brier_score", "val_expected_calibration_error"):
+      self.assertIn(key, result["history"])
 
   def test_a_finished_run_is_evaluated_anew_and_not_trained(self):
     first, _ = run_quietly(self.make("MAML"))

@@ -1,0 +1,58 @@
+"""MAML's settings, those of its released code.
+
+Published inner learning rates belong to the reduction of the released code:
+there the classification loss that the inner gradient is taken of is the sum
+over the support set divided by the shots, here `sum_over_ways`.
+"""
+
+SOURCE = "github.com/cbfinn/maml (main.py), a7f45f1"
+
+_OMNIGLOT = {
+  "dataset": "omniglot",
+  "filters": 64,
+  "rotations": "per_task",
+  "pooling": "stride",
+  "scale": False,
+  "head_input": "mean",
+  "inner_loss_reduction": "sum_over_ways",
+  "learning_rate": 0.001,
+  "learning_rate_decay": "none",
+  "steps_per_epoch": 500,
+  "epochs": 120,
+}
+
+_5_WAYS = {
+  **_OMNIGLOT,
+  "ways": 5,
+  "meta_batch_size": 32,
+  "inner_steps": 1,
+  "eval_inner_steps": 3,
+  "inner_learning_rate": 0.4,
+}
+
+_20_WAYS = {
+  **_OMNIGLOT,
+  "ways": 20,
+  "meta_batch_size": 16,
+  "inner_steps": 5,
+  "eval_inner_steps": 5,
+  "inner_learning_rate": 0.1,
+}
+
+PRESETS = {
+  "omniglot_5way_1shot": {**_5_WAYS, "shots": 1, "train_query_shots": 1},
+  "omniglot_5way_5shot": {**_5_WAYS, "shots": 5, "train_query_shots": 5},
+  "omniglot_20way_1shot": {**_20_WAYS, "shots": 1, "train_query_shots": 1},
+  "omniglot_20way_5shot": {**_20_WAYS, "shots": 5, "train_query_shots": 5},
+  "sinusoid_10shot": {
+    "dataset": "sinusoid",
+    "shots": 10,
+    "query_shots": 10,
+    "hidden": [40, 40],
+    "inner_steps": 1,
+    "inner_learning_rate": 0.01,
+    "meta_batch_size": 25,
+    "learning_rate": 0.001,
+    "epochs": 70,
+  },
+}

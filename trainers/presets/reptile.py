@@ -1,0 +1,39 @@
+"""Reptile's settings, those of its released code."""
+
+SOURCE = "github.com/openai/supervised-reptile (README), 8f2b71c"
+
+_5_WAYS = {
+  "dataset": "omniglot",
+  "ways": 5,
+  "filters": 64,
+  "pooling": "stride",
+  "train_shots": 10,
+  "train_query_shots": 1,
+  "inner_optimizer": "adam",
+  "inner_learning_rate": 0.001,
+  "inner_steps": 5,
+  "support_batch_size": 10,
+  "eval_inner_steps": 50,
+  "meta_batch_size": 5,
+  "optimizer": "sgd",
+  "learning_rate": 1.0,
+  "learning_rate_decay": "linear",
+  "steps_per_epoch": 1000,
+  "epochs": 100,
+}
+
+_20_WAYS = {
+  **_5_WAYS,
+  "ways": 20,
+  "inner_learning_rate": 0.0005,
+  "inner_steps": 10,
+  "support_batch_size": 20,
+  "epochs": 200,
+}
+
+PRESETS = {
+  "omniglot_5way_1shot": {**_5_WAYS, "shots": 1},
+  "omniglot_5way_5shot": {**_5_WAYS, "shots": 5},
+  "omniglot_20way_1shot": {**_20_WAYS, "shots": 1},
+  "omniglot_20way_5shot": {**_20_WAYS, "shots": 5},
+}

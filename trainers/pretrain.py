@@ -1,0 +1,110 @@
+"""Trains a backbone to tell all training classes apart; writes its embeddings.
+
+  python -m trainers.pretrain --workdir=runs/pretrain
+  python -m trainers.pretrain --dataset=omniglot --filters=64
+  python -m trainers.leo --dataset=runs/pretrain/embeddings
+
+An ordinary Keras classifier, validated on drawings of the same classes that it
+was not trained on. What its last layer sees of an image is the embedding; those
+of all three splits go to the folder `embeddings`, in files like those of LEO's
+authors.
+"""
+
+import os
+import pathlib
+
+from absl import flags as absl_flags
+
+from trainers import command
+
+_FLAGS = absl_flags.FLAGS
+_HELD_OUT = 0.2  # Of the drawings of each class.
+
+
+def define() -> None:
+  """Defines the flags."""
+  absl_flags.DEFINE_enum(
+    "dataset", "glyphs", ["glyphs", "omniglot"], "Whose drawings to tell apart."
+  )
+  absl_flags.DEFINE_string(
+    "data_dir", None, "Where TFDS keeps its data sets; its own if not given."
+  )
+  absl_flags.DEFINE_string("workdir", "runs/pretrain", "Where all is written.")
+  absl_flags.DEFINE_integer(
+    "filters", 64, "Filters of each convolution.", lower_bound=1
+  )
+  absl_flags.DEFINE_integer(
+    "epochs", 10, "Times through all drawings.", lower_bound=1
+  )
+  absl_flags.DEFINE_integer(
+    "batch_size", 128, "Drawings in each update.", lower_bound=1
+  )
+  absl_flags.DEFINE_float("learning_rate", 1e-3, "Of Adam; falls by a cosine.")
+  absl_flags.DEFINE_integer("seed", 0, "Of the weights and the order.")
+
+
+def run(
+  dataset,
+  workdir,
+  *,
+  data_dir,
+  filters,
+  epochs,
+  batch_size,
+  learning_rate,
+  seed,
+) -> dict:
+  """Trains, and writes `backbone.keras`, `pretrain.json` and embeddings."""
+  import keras
+
+  from trainers import drawings
+  from trainers import workdir as folders
+
+  folder = pathlib.Path(workdir).expanduser()
+  folder.mkdir(parents=True, exist_ok=True)
+  images = drawings.of_split(dataset, "train", data_dir)
+  keras.utils.set_random_seed(seed)
+  classifier = drawings.classifier(images.shape, filters=filters)
+  training, validation = drawings.divided(images, _HELD_OUT)
+  updates = epochs * -(-len(training[0]) // batch_size)
+  rate = keras.optimizers.schedules.CosineDecay(learning_rate, updates)
+  classifier.compile(
+    keras.optimizers.Adam(rate),
+    keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    metrics=["accuracy"],
+  )
+  history = classifier.fit(
+    *training,
+    validation_data=validation,
+    epochs=epochs,
+    batch_size=batch_size,
+    verbose=2,
+    callbacks=[keras.callbacks.TensorBoard(folder / "logs", write_graph=False)],
+  ).history
+  backbone = drawings.backbone_of(classifier)
+  with folders.replacing(folder / "backbone.keras") as path:
+    backbone.save(path)
+  drawings.write_embeddings(backbone, folder / "embeddings", dataset, data_dir)
+  result = {"dataset": dataset, "classes": len(images), "history": history}
+  folders.write_json(folder / "pretrain.json", result)
+  print(f"Written to {os.fspath(folder)}: backbone.keras, embeddings.")
+  return result
+
+
+def main(_) -> None:
+  """Runs what the flags say."""
+  run(
+    _FLAGS.dataset,
+    _FLAGS.workdir,
+    data_dir=_FLAGS.data_dir,
+    filters=_FLAGS.filters,
+    epochs=_FLAGS.epochs,
+    batch_size=_FLAGS.batch_size,
+    learning_rate=_FLAGS.learning_rate,
+    seed=_FLAGS.seed,
+  )
+
+
+if __name__ == "__main__":
+  define()
+  command.run(main)
