@@ -1,0 +1,55 @@
+"""What the draws of a learner predict, for many tasks at once."""
+
+import numpy as np
+import tensorflow as tf
+
+import tfmeta
+
+
+def outputs_of(
+  learner: tfmeta.MetaLearner, *arrays: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """Outputs of all draws after adapting, in regression.
+
+  Args:
+    learner: Of M draws, or of a single prediction, which is then the draw.
+    *arrays: `support_x`, `support_y` and `x`, `[T, n, 1]` each.
+
+  Returns:
+    Outputs at `x`, `[T, M, n]`, and the standard deviations of the noise that
+    the learner takes for its own, `[T, M]`: NaN if it has none.
+  """
+
+  def one_task(support_x, support_y, x):
+    weights = learner.adapt(support_x, support_y)
+    if not isinstance(learner, tfmeta.ProbabilisticLearner):
+      outputs = learner.predict_with(weights, x)[tf.newaxis]
+      return outputs[..., 0], tf.constant([np.nan], tf.float32)
+    outputs = learner.predict_samples(weights, x)
+    return outputs[..., 0], learner.noise_stddevs(weights)
+
+  @tf.function(autograph=False)
+  def all_tasks(*tensors):
+    return learner.for_each_task(one_task, tensors)
+
+  found = all_tasks(*(tf.constant(array) for array in arrays))
+  return tuple(t.numpy() for t in found)
+
+
+def mixture_loss(
+  targets: np.ndarray, outputs: np.ndarray, stddevs: float | np.ndarray
+) -> float:
+  """Mean negative log-likelihood of targets under the mixture of all draws.
+
+  Args:
+    targets: `[T, n]`.
+    outputs: `[T, M, n]`.
+    stddevs: Of the noise around each draw, a number or `[T, M]`.
+  """
+  stddevs = np.broadcast_to(stddevs, outputs.shape[:2])
+  tasks = (tf.cast(part, tf.float32) for part in (targets, outputs, stddevs))
+  losses = tf.vectorized_map(
+    lambda task: tfmeta.metrics.mixture_negative_log_likelihood(*task),
+    tuple(tasks),
+  )
+  return float(tf.reduce_mean(losses))
