@@ -47,6 +47,9 @@ _LARGE = (
 # Parts that a long test is run in, each for itself.
 _SHARDS = {"tests/algorithms/common_test.py": 5}
 
+# Folders whose files import each other by their names alone.
+_WITH_OWN_MODULES = ("tests/algorithms/", "tests/repository/")
+
 
 def target(path):
   """Name of the target that holds the file `path`."""
@@ -80,8 +83,10 @@ def rule(path):
     lines.append(f"shard_count = {_SHARDS[path]}")
   if path.startswith("tests/repository/"):
     lines.append('data = [":sources"]')
-    lines.append('imports = ["tests/repository"]')
-  elif path in _DATA:
+  if path.startswith(_WITH_OWN_MODULES):
+    folder = pathlib.PurePosixPath(path).parent
+    lines.append(f'imports = ["{folder}"]')
+  if path in _DATA:
     lines.append(f"data = {_DATA[path]}")
   depends = dependencies(path)
   if depends:

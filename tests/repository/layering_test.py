@@ -40,8 +40,11 @@ SPECIAL_CASES = {
 # What all algorithms share is not an algorithm itself.
 SHARED_BY_ALGORITHMS = {
   "base",
+  "choice",
   "one_task",
+  "particles",
   "passes",
+  "probabilistic",
   "settings",
   "task_batch",
 }
