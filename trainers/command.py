@@ -15,10 +15,10 @@ _IN_A_GRAPH = "in user code"
 INTERRUPTED = 130  # What a shell reports for Ctrl-C.
 
 
-def run(main) -> None:
+def run(main, *, takes_arguments=False) -> None:
   """Parses the flags, runs `main` and exits."""
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-  app.run(functools.partial(attempt, main))
+  app.run(functools.partial(attempt, main, takes_arguments=takes_arguments))
 
 
 def train(read) -> None:
@@ -32,7 +32,7 @@ def train(read) -> None:
   run(main)
 
 
-def attempt(main, arguments) -> int | None:
+def attempt(main, arguments, *, takes_arguments=False) -> int | None:
   """Runs `main`; returns the exit code.
 
   What a user can put right (a wrong flag, missing data, a full disk, a loss
@@ -40,7 +40,7 @@ def attempt(main, arguments) -> int | None:
   --verbosity=1 the traceback comes too. Anything else is a fault of the program
   and keeps its traceback.
   """
-  if len(arguments) > 1:
+  if len(arguments) > 1 and not takes_arguments:
     return _fail(f"Flags begin with --. Received: {arguments[1]}")
   if not flags.FLAGS["verbosity"].present:
     logging.set_verbosity(logging.WARNING)

@@ -8,18 +8,24 @@ import tensorflow as tf
 import tfmeta
 
 
-def build(settings, elements) -> tfmeta.MetaLearner:
+def build(settings, elements, strategy=None) -> tfmeta.MetaLearner:
   """The compiled learner for tasks of the structure `elements`."""
-  strategy = _strategy(settings)
+  strategy = strategy or tf.distribute.get_strategy()
   keras.utils.set_random_seed(settings.seed)
   with strategy.scope():
     learner = _learner(settings, *elements)
     learner.compile(
       optimizer=_optimizer(settings),
       metrics=None if settings.is_regression else _metrics(),
-      steps_per_execution=settings.steps_per_execution,
+      steps_per_execution=_steps_per_execution(settings),
     )
   return learner
+
+
+def _steps_per_execution(settings):
+  # Keras 3.15 can not loop over steps in which workers meet.
+  several = settings.strategy == "multi_worker"
+  return 1 if several else settings.steps_per_execution
 
 
 def _metrics():
@@ -99,16 +105,3 @@ def _learning_rate(settings):
   if settings.learning_rate_decay == "exponential":
     return schedules.ExponentialDecay(rate, updates, final / rate)
   return rate
-
-
-def _strategy(settings):
-  if settings.strategy == "none":
-    return tf.distribute.get_strategy()
-  strategy = tf.distribute.MirroredStrategy()
-  replicas = strategy.num_replicas_in_sync
-  if settings.meta_batch_size % replicas:
-    raise ValueError(
-      f"`meta_batch_size` must be a multiple of the {replicas} devices. "
-      f"Received: meta_batch_size={settings.meta_batch_size}"
-    )
-  return strategy

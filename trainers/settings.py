@@ -141,7 +141,13 @@ class Settings:
   workdir: str = _option("", "Where all is written, and resumed from.")
   seed: int = _option(0, "Of the initial weights and the training tasks.")
   strategy: str = _option(
-    "none", "How devices share the work.", ["none", "mirrored"]
+    "none",
+    "How devices or machines share the work: see trainers/README.md.",
+    ["none", "mirrored", "multi_worker", "tpu", "parameter_server"],
+  )
+  tpu: str = _option("local", "Name or address of the TPU, for --strategy=tpu.")
+  startup_seconds: int = _option(
+    300, "How long to wait for all workers, for --strategy=multi_worker."
   )
 
   def __post_init__(self) -> None:
@@ -210,6 +216,7 @@ _LEAST = {
   "validation_tasks": 1,
   "keep_best": 1,
   "eval_tasks": 1,
+  "startup_seconds": 1,
 }
 
 

@@ -1,5 +1,6 @@
 """A run from its first task to the exported learner."""
 
+import pathlib
 import shutil
 import sys
 from typing import Any
@@ -16,6 +17,7 @@ from trainers import learned_rates
 from trainers import learners
 from trainers import progress
 from trainers import results
+from trainers import strategies
 from trainers import workdir
 
 
@@ -33,33 +35,66 @@ def run(settings) -> dict[str, Any]:
     OSError: If data are missing, or disk or memory are full.
     ArithmeticError: If the loss is no longer finite.
   """
-  with workdir.claim(settings) as folder:
-    try:
-      learner, checkpoint = train(settings, folder)
+  strategy = strategies.make(settings)
+  try:
+    if not strategies.is_chief(settings):
+      return _assist(settings, strategy)
+    with workdir.claim(settings) as folder:
+      learner, checkpoint = train(settings, folder, strategy)
+      if settings.strategy != "none":
+        learner = _alone(settings, learner, checkpoint)
       checkpoint.load_best(learner)
       return report(settings, folder, learner, checkpoint)
-    except tf.errors.ResourceExhaustedError as error:  # Of disk, or memory.
-      raise OSError(error.message.splitlines()[0]) from error
+  except tf.errors.ResourceExhaustedError as error:  # Of disk, or memory.
+    raise OSError(error.message.splitlines()[0]) from error
+  except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
+    raise ConnectionError(
+      "Another worker has ended or can not be reached. Start all of them "
+      "again: the run goes on after the last finished epoch. "
+      f"Received: {error.message.splitlines()[0]}"
+    ) from error
 
 
-def train(settings, folder) -> tuple[Any, tfmeta.callbacks.Checkpoint]:
+def _assist(settings, strategy) -> dict[str, Any]:
+  """A worker's part in training; the first worker writes all there is."""
+  train(settings, pathlib.Path(settings.workdir), strategy, writes=False)
+  return {}
+
+
+def _alone(settings, learner, checkpoint) -> tfmeta.MetaLearner:
+  """The learner as it was last saved, without a strategy."""
+  single = learners.build(settings, _validation_tasks(settings).element_spec)
+  if not checkpoint.restore(single):
+    single.set_weights(learner.get_weights())
+  return single
+
+
+def _validation_tasks(settings) -> tf.data.Dataset:
+  return datasets.evaluation_tasks(
+    settings, "validation", settings.validation_tasks
+  )
+
+
+def train(
+  settings, folder, strategy=None, *, writes=True
+) -> tuple[Any, tfmeta.callbacks.Checkpoint]:
   """Trains to the last epoch, from where the checkpoints in `folder` are.
 
   Returns:
     The learner with the weights of the last epoch, and its `Checkpoint`.
   """
-  validation = datasets.evaluation_tasks(
-    settings, "validation", settings.validation_tasks
-  )
-  learner = learners.build(settings, validation.element_spec)
+  validation = _validation_tasks(settings)
+  learner = learners.build(settings, validation.element_spec, strategy)
   checkpoint = checkpoints.of_run(settings, folder)
   done = checkpoint.restore(learner)
-  if done:
+  if done and writes:
     _say(f"Going on after {done} of {settings.epochs} epochs.")
   if done < settings.epochs:
     try:
-      _fit(settings, folder, learner, checkpoint, validation)
+      _fit(settings, folder, learner, checkpoint, validation, writes)
     except tfmeta.callbacks.DivergenceError as error:
+      if not writes:
+        raise
       with workdir.replacing(folder / workdir.LAST_GOOD) as path:
         learner.save(path)
       raise tfmeta.callbacks.DivergenceError(
@@ -68,8 +103,14 @@ def train(settings, folder) -> tuple[Any, tfmeta.callbacks.Checkpoint]:
   return learner, checkpoint
 
 
-def _fit(settings, folder, learner, checkpoint, validation):
+def _fit(settings, folder, learner, checkpoint, validation, writes):
   done = checkpoint.epoch
+  writers = [
+    keras.callbacks.TensorBoard(folder / "logs", write_graph=False),
+    learned_rates.LogLearnedRates(folder / "logs" / "learned_rates"),
+    checkpoint,
+    progress.Progress(),
+  ]
   learner.fit(
     datasets.training_tasks(settings, start=done * settings.steps_per_epoch),
     steps_per_epoch=settings.steps_per_epoch,
@@ -78,10 +119,7 @@ def _fit(settings, folder, learner, checkpoint, validation):
     validation_data=validation,
     callbacks=[
       tfmeta.callbacks.TerminateOnDivergence(),
-      keras.callbacks.TensorBoard(folder / "logs", write_graph=False),
-      learned_rates.LogLearnedRates(folder / "logs" / "learned_rates"),
-      checkpoint,
-      progress.Progress(),
+      *(writers if writes else []),
     ],
     shuffle=False,
     verbose=0,

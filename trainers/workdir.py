@@ -21,7 +21,7 @@ SAVED_MODEL = "saved_model"
 
 _LOCK = "lock"
 # What may change between two starts of one run: none touches the weights.
-_FREE = ("workdir", "data_dir", "eval_tasks")
+_FREE = ("workdir", "data_dir", "eval_tasks", "tpu", "startup_seconds")
 
 
 @contextlib.contextmanager

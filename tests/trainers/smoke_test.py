@@ -18,6 +18,7 @@ from trainers import datasets
 from trainers import evaluate
 from trainers import learners
 from trainers import settings
+from trainers import strategies
 from trainers import training
 from trainers import workdir
 
@@ -150,7 +151,9 @@ class SmokeTest(parameterized.TestCase):
     """Final weights and the checkpoint."""
     with contextlib.redirect_stderr(io.StringIO()):
       with workdir.claim(configuration) as folder:
-        learner, checkpoint = training.train(configuration, folder)
+        learner, checkpoint = training.train(
+          configuration, folder, strategies.make(configuration)
+        )
     return learner.get_weights(), checkpoint
 
   def test_a_stopped_run_goes_on_to_the_same_weights(self):

@@ -169,7 +169,7 @@ class TaskBatchModel(keras.Model):
           metric.update_state(loss, sample_weight=count)
         else:
           metric.update_state(y, y_pred)
-    return self.get_metrics_result()
+    return replicas.as_logs(self.get_metrics_result())
 
   def _unpacked(self, data: Any) -> tuple[Any, tf.Tensor]:
     """Inputs and query targets of a batch, once they have been checked."""
@@ -228,6 +228,7 @@ class TaskBatchModel(keras.Model):
     # Keras 3.15 would call the learner symbolically, which fails under a
     # strategy, or leave optimizer and metrics to make their variables in the
     # first step, which is then traced twice and fails under a strategy too.
+    replicas.check_fit(self.distribute_strategy, self.steps_per_execution)
     with self.distribute_strategy.scope():
       if self.optimizer is not None and not self.optimizer.built:
         self.optimizer.build(self.trainable_variables)

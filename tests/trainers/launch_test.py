@@ -1,0 +1,149 @@
+"""Runs of several processes: what they compute, and what a fault costs."""
+
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+from absl.testing import absltest
+import numpy as np
+
+ROOT = pathlib.Path(__file__).parents[2]
+EPOCHS = 6
+PATIENCE = 240.0  # Seconds, on a machine busy with other things.
+
+TRAINER = [
+  "trainers.maml",
+  "--dataset=sinusoid",
+  "--hidden=8",
+  "--shots=3",
+  "--query_shots=3",
+  "--meta_batch_size=4",
+  "--steps_per_epoch=20",
+  "--steps_per_execution=1",
+  f"--epochs={EPOCHS}",
+  "--validation_tasks=4",
+  "--eval_tasks=4",
+]
+WORKERS = [
+  "trainers.launch",
+  "--workers=2",
+  "--",
+  sys.executable,
+  "-m",
+  *TRAINER,
+  "--strategy=multi_worker",
+]
+
+
+def start(folder, module, **variables):
+  """A process that runs a module, in a session of its own."""
+  return subprocess.Popen(
+    [sys.executable, "-m", *module, f"--workdir={folder}"],
+    cwd=ROOT,
+    env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **variables},
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.PIPE,
+    text=True,
+    start_new_session=True,
+  )
+
+
+def variables(folder):
+  path = folder / "checkpoints" / f"epoch-{EPOCHS:05d}.npz"
+  with np.load(path) as arrays:
+    return {k: arrays[k] for k in arrays if k != "note"}
+
+
+class LaunchTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.parent = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+
+  def start(self, *arguments, **variables):
+    process = start(*arguments, **variables)
+    # Workers are of the session: none is left behind by a failed test.
+    self.addCleanup(self.end, process)
+    return process
+
+  def end(self, process):
+    try:
+      os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+      pass
+    process.communicate()
+
+  def finish(self, process):
+    _, said = process.communicate(timeout=PATIENCE)
+    self.assertEqual(process.returncode, 0, said)
+    return said
+
+  def kill_worker(self, process, number, folder, name):
+    """Kills a worker once a file is there; what was said until then."""
+    said = ""
+    while f"worker {number} is process" not in said:
+      line = process.stderr.readline()
+      self.assertTrue(line, said)
+      said += line
+    deadline = time.monotonic() + PATIENCE
+    while not (folder / "checkpoints" / name).exists():
+      self.assertIsNone(process.poll(), said)
+      self.assertLess(time.monotonic(), deadline)
+      time.sleep(0.001)
+    found = re.findall(rf"worker {number} is process (\d+)", said)
+    os.kill(int(found[-1]), signal.SIGKILL)
+
+  def test_killed_workers_cost_nothing_but_time(self):
+    killed, whole, single = (
+      self.parent / name for name in ("killed", "whole", "single")
+    )
+    process = self.start(killed, WORKERS)
+    self.kill_worker(process, 1, killed, "epoch-00001.npz.sha256")
+    self.kill_worker(process, 0, killed, "epoch-00003.npz.sha256")
+    said = self.finish(process)
+    self.assertIn("worker 0 was killed; 2 restarts are left", said)
+    self.assertRegex(said, "Going on after [345] of 6 epochs")
+    self.finish(self.start(whole, WORKERS))
+    self.finish(self.start(single, TRAINER))
+    expected = variables(whole)
+    for name, value in variables(killed).items():
+      np.testing.assert_array_equal(value, expected[name], err_msg=name)
+    # Two processes computed what one does.
+    for name, value in variables(single).items():
+      np.testing.assert_allclose(value, expected[name], rtol=1e-5, atol=1e-5)
+    results = [
+      json.loads((folder / "result.json").read_text())["per_task"]
+      for folder in (whole, single)
+    ]
+    np.testing.assert_allclose(*results, rtol=1e-4)
+
+  def test_a_worker_that_never_comes_is_reported(self):
+    addresses = ["127.0.0.1:29871", "127.0.0.1:29872"]
+    configuration = {
+      "cluster": {"worker": addresses},
+      "task": {"type": "worker", "index": 0},
+    }
+    module = [*TRAINER, "--strategy=multi_worker", "--startup_seconds=5"]
+    process = self.start(
+      self.parent / "alone", module, TF_CONFIG=json.dumps(configuration)
+    )
+    _, said = process.communicate(timeout=PATIENCE)
+    self.assertEqual(process.returncode, 1)
+    self.assertIn("error: Not all of the 2 workers have come within 5", said)
+    self.assertNotIn("Traceback", said)
+
+  def test_a_mistake_is_not_tried_again(self):
+    process = self.start(self.parent / "wrong", [*WORKERS, "--ways=1"])
+    _, said = process.communicate(timeout=PATIENCE)
+    self.assertEqual(process.returncode, 1)
+    self.assertEqual(said.count("worker 0 is process"), 1)
+    self.assertIn("error: `ways` must be at least 2", said)
+
+
+if __name__ == "__main__":
+  absltest.main()
