@@ -34,5 +34,5 @@ def pytest_runtest_teardown(item) -> None:
 
 def pytest_collection_modifyitems(items) -> None:
   """Puts the longest tests first, so that none is left alone at the end."""
-  long = ("common_test", "kill_test")
+  long = ("common_test", "kill_test", "launch_test")
   items.sort(key=lambda item: not any(name in item.nodeid for name in long))

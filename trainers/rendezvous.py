@@ -28,7 +28,7 @@ def wait(
   """
   addresses = [one for job in cluster.values() for one in job]
   try:
-    own = cluster[task["type"]][task["index"]]
+    own = cluster[task["type"]][int(task["index"])]
   except (KeyError, IndexError, TypeError):
     raise ValueError(
       "The task in TF_CONFIG must be one of its cluster. "

@@ -73,7 +73,7 @@ def _tpu(name: str) -> tf.distribute.Strategy:
     resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=name)
     tf.config.experimental_connect_to_cluster(resolver)
     tf.tpu.experimental.initialize_tpu_system(resolver)
-  except (ValueError, tf.errors.OpError) as error:
+  except (ValueError, OSError, tf.errors.OpError) as error:
     raise ValueError(
       f"There is no TPU to be had: {str(error).splitlines()[0]} "
       f"Received: --strategy=tpu --tpu={name!r}"

@@ -1,3 +1,5 @@
+from unittest import mock
+
 from absl.testing import absltest
 import numpy as np
 import tensorflow as tf
@@ -32,6 +34,23 @@ class ReplicasTest(absltest.TestCase):
       indices = strategy.run(replicas.task_indices, args=(parts,))
       found = [part.numpy().tolist() for part in indices.values]
       self.assertEqual(found, expected)
+
+  def test_one_worker_logs_scalars(self):
+    logs = {"loss": tf.constant(2.0)}
+    self.assertEqual(replicas.as_logs(logs)["loss"].shape, ())
+
+  def test_strategies_that_keras_cannot_train_under_are_refused(self):
+    refused = mock.Mock(spec=tf.distribute.experimental.ParameterServerStrategy)
+    with self.assertRaisesRegex(ValueError, "Use MultiWorkerMirrored"):
+      replicas.check_fit(refused, 1)
+    replicas.check_fit(tf.distribute.get_strategy(), 100)
+
+  def test_workers_take_one_step_at_a_time(self):
+    workers = mock.Mock(spec=tf.distribute.MultiWorkerMirroredStrategy)
+    workers.extended._in_multi_worker_mode.return_value = True
+    replicas.check_fit(workers, 1)
+    with self.assertRaisesRegex(ValueError, "steps_per_execution=2"):
+      replicas.check_fit(workers, 2)
 
 
 if __name__ == "__main__":

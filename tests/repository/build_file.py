@@ -41,6 +41,7 @@ _LARGE = (
   "tests/algorithms/common_test.py",
   "tests/repository/docs_test.py",
   "tests/trainers/kill_test.py",
+  "tests/trainers/launch_test.py",
   "tests/trainers/smoke_test.py",
 )
 

@@ -39,11 +39,17 @@ def task_dataset(
   check_index("start", start)
   root = tf.constant([seed, salt], tf.int64)
   indices = tf.data.Dataset.counter(start=start, dtype=tf.int64)
-  return indices.map(
+  tasks = indices.map(
     lambda index: draw(fold(root, index)),
     num_parallel_calls=tf.data.AUTOTUNE,
     deterministic=True,
   ).apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
+  # Each of several workers takes its share of every batch.
+  options = tf.data.Options()
+  options.experimental_distribute.auto_shard_policy = (
+    tf.data.experimental.AutoShardPolicy.DATA
+  )
+  return tasks.with_options(options)
 
 
 def fold(key: tf.Tensor, data: tf.Tensor) -> tf.Tensor:
