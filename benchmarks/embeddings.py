@@ -1,7 +1,7 @@
 """LEO on embeddings of Omniglot, beside what does without meta-learning.
 
   python -m trainers.pretrain --dataset=omniglot --workdir=runs/pretrained
-  python -m benchmarks.embeddings
+  python -m benchmarks.embeddings    # goes on if stopped
 
 20 ways, 1 shot, Vinyals' classes, the same test tasks for all: the nearest mean
 of a class, a linear probe (a head fitted to the support set from 0), MAML on
@@ -138,7 +138,11 @@ def main(_) -> None:
     "test_tasks": _TEST_TASKS.value,
     "runs": {},
   }
+  if output.exists():
+    report["runs"] = json.loads(output.read_text())["runs"]
   for name, run in CONTENDERS.items():
+    if name in report["runs"]:
+      continue
     found = report["runs"][name] = run()
     output.write_text(json.dumps(report, indent=1) + "\n")
     print(
