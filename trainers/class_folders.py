@@ -1,7 +1,11 @@
 """Divides a folder of class folders into training, validation and test."""
 
+import os
 import pathlib
 import random
+import tempfile
+
+from trainers import strategies
 
 SPLITS = ("train", "validation", "test")
 
@@ -18,7 +22,7 @@ def folder_of(settings, split) -> pathlib.Path:
   path = pathlib.Path(settings.dataset).expanduser()
   if all((path / name).is_dir() for name in SPLITS):
     return path / split
-  folder = pathlib.Path(settings.workdir) / "classes" / split
+  folder = _links(settings) / "classes" / split
   folder.mkdir(parents=True, exist_ok=True)
   wanted = {name: path / name for name in _divide(path, settings.ways)[split]}
   for link in folder.iterdir():  # From a start with other settings.
@@ -28,6 +32,13 @@ def folder_of(settings, split) -> pathlib.Path:
     if not (folder / name).is_symlink():
       (folder / name).symlink_to(target.resolve())
   return folder
+
+
+def _links(settings):
+  """Where links may be made: of several workers, one writes to the workdir."""
+  if strategies.is_chief(settings):
+    return pathlib.Path(settings.workdir)
+  return pathlib.Path(tempfile.gettempdir()) / f"tfmeta_{os.getpid()}"
 
 
 def _divide(path, ways):

@@ -6,10 +6,14 @@
 Each worker is a process of the command after `--`, with the addresses of all
 in TF_CONFIG. The first one reports; what the others say has their number before
 it. If a worker is killed the rest is stopped and all start anew, going on after
-the last finished epoch.
+the last finished epoch. It is for CPUs: the GPUs of one machine are shared by
+`--strategy=mirrored`, in one process.
 """
 
+from collections.abc import Iterator
+import contextlib
 import json
+import math
 import os
 import signal
 import socket
@@ -24,7 +28,8 @@ from trainers import command
 
 _FLAGS = flags.FLAGS
 _PAUSE = 0.1  # Seconds between two looks at the workers.
-_TERMINATED = 143  # What a shell reports for SIGTERM.
+# Exit codes of what something else has stopped, not a fault of its own.
+_KILLED = (128 + signal.SIGKILL, 128 + signal.SIGTERM)
 
 
 def define() -> None:
@@ -39,7 +44,8 @@ def define() -> None:
   flags.DEFINE_float(
     "grace_seconds",
     20.0,
-    "Time for the others to end by themselves once one has.",
+    "Time for the others to end by themselves, once one has failed or the "
+    "first has ended.",
     lower_bound=0.0,
   )
 
@@ -54,57 +60,76 @@ def run(arguments, *, workers, restarts, grace_seconds) -> int:
     grace_seconds: As in the flag.
 
   Returns:
-    The exit code: that of the first worker to fail, or 0.
+    The exit code: that of the worker that failed first, as a shell reports it,
+    or 0.
   """
-  signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
+  for number in (signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, lambda number, _: sys.exit(128 + number))
   for left in range(restarts, -1, -1):
     codes = _attempt(arguments, workers, grace_seconds)
-    killed = [index for index, code in enumerate(codes) if code < 0]
-    if not killed:
+    killed = [index for index, code in codes.items() if code in _KILLED]
+    if not killed or codes.get(0) == 0:
       break
     _say(f"worker {killed[0]} was killed; {left} restarts are left.")
-  return next((abs(code) for code in codes if code), 0)
+  return next((code for code in codes.values() if code), 0)
 
 
-def _attempt(arguments, workers, grace_seconds) -> list[int]:
-  processes = _start(arguments, workers)
+def _attempt(arguments, workers, grace_seconds) -> dict[int, int]:
+  """Exit codes by worker, in the order in which they ended."""
+  processes: list[subprocess.Popen] = []
   try:
+    for process in _start(arguments, workers):
+      processes.append(process)
     return _codes_of(processes, grace_seconds)
   finally:
     for process in processes:
-      process.kill()
+      # Its children too: a worker may be a script.
+      with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
       process.wait()
 
 
-def _start(arguments, workers) -> list[subprocess.Popen]:
+def _start(arguments, workers) -> Iterator[subprocess.Popen]:
   addresses = [f"127.0.0.1:{port}" for port in _free_ports(workers)]
-  processes = []
   for index in range(workers):
     task = {"type": "worker", "index": index}
     configuration = {"cluster": {"worker": addresses}, "task": task}
     environment = {**os.environ, "TF_CONFIG": json.dumps(configuration)}
     pipe = subprocess.PIPE if index else None
     process = subprocess.Popen(
-      arguments, env=environment, stdout=pipe, stderr=pipe and subprocess.STDOUT
+      arguments,
+      env=environment,
+      stdout=pipe,
+      stderr=pipe and subprocess.STDOUT,
+      start_new_session=True,
     )
+    yield process
     _say(f"worker {index} is process {process.pid}.")
     if index:
-      threading.Thread(target=_relay, args=(index, process.stdout)).start()
-    processes.append(process)
-  return processes
+      threading.Thread(
+        target=_relay, args=(index, process.stdout), daemon=True
+      ).start()
 
 
-def _codes_of(processes, grace_seconds) -> list[int]:
-  """Exit codes of all; 0 for one that goes on long after another failed."""
-  end = None
-  while any(process.poll() is None for process in processes):
-    now = time.monotonic()
-    if end is None and any(process.poll() for process in processes):
-      end = now + grace_seconds
-    if end is not None and now > end:
-      break
+def _codes_of(processes, grace_seconds) -> dict[int, int]:
+  """Exit codes by worker, in the order in which they ended.
+
+  A worker that goes on long after another has failed, or the first has ended,
+  is left out.
+  """
+  codes: dict[int, int] = {}
+  end = math.inf
+  while len(codes) < len(processes) and time.monotonic() < end:
+    for index, process in enumerate(processes):
+      code = process.poll()
+      if code is None or index in codes:
+        continue
+      # As a shell reports signals.
+      codes[index] = code if code >= 0 else 128 - code
+      if code or index == 0:
+        end = min(end, time.monotonic() + grace_seconds)
     time.sleep(_PAUSE)
-  return [process.poll() or 0 for process in processes]
+  return codes
 
 
 def _free_ports(count) -> list[int]:

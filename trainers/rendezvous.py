@@ -65,6 +65,7 @@ def _knock(missing: list[str], count: int, seconds: float) -> None:
 def _answers(address: str) -> bool:
   host, _, port = address.rpartition(":")
   try:
+    host = host.strip("[]")
     socket.create_connection((host, int(port)), timeout=1.0).close()
   except OSError:
     return False

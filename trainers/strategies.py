@@ -7,6 +7,8 @@ import tensorflow as tf
 
 from trainers import rendezvous
 
+_LINE = "\n"
+
 
 def make(settings) -> tf.distribute.Strategy:
   """The strategy of a run; before TensorFlow computes anything.
@@ -43,8 +45,36 @@ def is_chief(settings) -> bool:
   """Whether this process writes the results of the run."""
   if settings.strategy != "multi_worker":
     return True
-  task = _configuration().get("task", {})
-  return (task.get("type"), task.get("index")) in (("worker", 0), ("chief", 0))
+  found = _configuration()
+  first = "chief" if "chief" in found["cluster"] else "worker"
+  task = found["task"]
+  return task.get("type") == first and int(task.get("index", -1)) == 0
+
+
+def check_agreement(strategy: tf.distribute.Strategy, done: int) -> None:
+  """Checks that all workers go on after the same epoch.
+
+  Args:
+    strategy: That of the run.
+    done: Finished epochs, as this worker has found them.
+
+  Raises:
+    ValueError: If another worker has found other ones.
+  """
+
+  @tf.function
+  def summed() -> tf.Tensor:
+    own = tf.constant([done, done * done], tf.float32)
+    return strategy.reduce("SUM", strategy.run(lambda: own), axis=None)
+
+  count = strategy.num_replicas_in_sync
+  total, squares = summed().numpy()
+  if total != done * count or squares != done * done * count:
+    raise ValueError(
+      "All workers must see the same --workdir, and go on after the same "
+      f"epoch. Received: {done} finished epochs here, {total / count:g} on "
+      "average"
+    )
 
 
 def _multi_worker(seconds: int) -> tf.distribute.Strategy:
@@ -56,10 +86,11 @@ def _multi_worker(seconds: int) -> tf.distribute.Strategy:
 def _configuration() -> dict:
   text = os.environ.get("TF_CONFIG", "")
   try:
-    found = json.loads(text or "{}")
-  except json.JSONDecodeError:
+    found = dict(json.loads(text or "{}"))
+  except (TypeError, ValueError):
     found = {}
-  if not {"cluster", "task"} <= set(found):
+  parts = [found.get(name) for name in ("cluster", "task")]
+  if not all(isinstance(part, dict) for part in parts):
     raise ValueError(
       "--strategy=multi_worker takes the addresses of all workers from the "
       "environment variable TF_CONFIG, which `python -m trainers.launch "
@@ -75,7 +106,7 @@ def _tpu(name: str) -> tf.distribute.Strategy:
     tf.tpu.experimental.initialize_tpu_system(resolver)
   except (ValueError, OSError, tf.errors.OpError) as error:
     raise ValueError(
-      f"There is no TPU to be had: {str(error).splitlines()[0]} "
+      f"There is no TPU to be had: {str(error).partition(_LINE)[0]} "
       f"Received: --strategy=tpu --tpu={name!r}"
     ) from error
   return tf.distribute.TPUStrategy(resolver)

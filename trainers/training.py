@@ -47,11 +47,13 @@ def run(settings) -> dict[str, Any]:
       return report(settings, folder, learner, checkpoint)
   except tf.errors.ResourceExhaustedError as error:  # Of disk, or memory.
     raise OSError(error.message.splitlines()[0]) from error
-  except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
+  except _LOST as error:
+    if settings.strategy != "multi_worker":
+      raise
     raise ConnectionError(
       "Another worker has ended or can not be reached. Start all of them "
       "again: the run goes on after the last finished epoch. "
-      f"Received: {error.message.splitlines()[0]}"
+      f"Received: {type(error).__name__}"
     ) from error
 
 
@@ -87,6 +89,8 @@ def train(
   learner = learners.build(settings, validation.element_spec, strategy)
   checkpoint = checkpoints.of_run(settings, folder)
   done = checkpoint.restore(learner)
+  if settings.strategy == "multi_worker":
+    strategies.check_agreement(strategy, done)
   if done and writes:
     _say(f"Going on after {done} of {settings.epochs} epochs.")
   if done < settings.epochs:
@@ -143,6 +147,15 @@ def report(settings, folder, learner, checkpoint) -> dict[str, Any]:
   print(f"Written to {folder}: {', '.join(written)}.")
   return result
 
+
+# What workers are told of by TensorFlow when another one is gone.
+_LOST = (
+  tf.errors.AbortedError,
+  tf.errors.CancelledError,
+  tf.errors.DeadlineExceededError,
+  tf.errors.InternalError,
+  tf.errors.UnavailableError,
+)
 
 _WRITTEN = (
   workdir.RESULT,

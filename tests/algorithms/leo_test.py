@@ -42,9 +42,9 @@ def weights_of(network):
 
 
 class CodeTest(parameterized.TestCase):
-  @parameterized.parameters("paper", "release")
-  def test_examples_of_a_class_have_no_order(self, variant):
-    learner = make(variant=variant)
+  @parameterized.product(variant=("paper", "release"), num_samples=(1, 3))
+  def test_examples_of_a_class_have_no_order(self, variant, num_samples):
+    learner = make(variant=variant, num_samples=num_samples)
     support_x, support_y, *_ = task()
     order = [3, 1, 2, 0, 4, 5]  # Labels are 0, 1, 2, 0, 1, 2.
     one = learner.adapt(support_x, support_y)[0]

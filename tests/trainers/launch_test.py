@@ -13,6 +13,8 @@ import time
 from absl.testing import absltest
 import numpy as np
 
+from trainers import launch
+
 ROOT = pathlib.Path(__file__).parents[2]
 EPOCHS = 6
 PATIENCE = 240.0  # Seconds, on a machine busy with other things.
@@ -83,28 +85,34 @@ class LaunchTest(absltest.TestCase):
     self.assertEqual(process.returncode, 0, said)
     return said
 
-  def kill_worker(self, process, number, folder, name):
-    """Kills a worker once a file is there; what was said until then."""
+  def kill_worker(self, process, number, folder, epochs):
+    """Kills a worker once so many epochs are finished."""
     said = ""
     while f"worker {number} is process" not in said:
       line = process.stderr.readline()
       self.assertTrue(line, said)
       said += line
     deadline = time.monotonic() + PATIENCE
-    while not (folder / "checkpoints" / name).exists():
+    while self.finished(folder) < epochs:
       self.assertIsNone(process.poll(), said)
       self.assertLess(time.monotonic(), deadline)
       time.sleep(0.001)
     found = re.findall(rf"worker {number} is process (\d+)", said)
     os.kill(int(found[-1]), signal.SIGKILL)
 
+  def finished(self, folder):
+    marks = sorted((folder / "checkpoints").glob("epoch-*.npz.sha256"))
+    return int(marks[-1].name[6:11]) if marks else 0
+
   def test_killed_workers_cost_nothing_but_time(self):
     killed, whole, single = (
       self.parent / name for name in ("killed", "whole", "single")
     )
     process = self.start(killed, WORKERS)
-    self.kill_worker(process, 1, killed, "epoch-00001.npz.sha256")
-    self.kill_worker(process, 0, killed, "epoch-00003.npz.sha256")
+    self.kill_worker(process, 1, killed, 1)
+    # As if it had been writing: all workers find it, and one takes it away.
+    (killed / "checkpoints" / "epoch-00002.npz.tmp").touch()
+    self.kill_worker(process, 0, killed, 3)
     said = self.finish(process)
     self.assertIn("worker 0 was killed; 2 restarts are left", said)
     self.assertRegex(said, "Going on after [345] of 6 epochs")
@@ -123,7 +131,7 @@ class LaunchTest(absltest.TestCase):
     np.testing.assert_allclose(*results, rtol=1e-4)
 
   def test_a_worker_that_never_comes_is_reported(self):
-    addresses = ["127.0.0.1:29871", "127.0.0.1:29872"]
+    addresses = [f"127.0.0.1:{port}" for port in launch._free_ports(2)]
     configuration = {
       "cluster": {"worker": addresses},
       "task": {"type": "worker", "index": 0},

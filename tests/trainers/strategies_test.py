@@ -47,10 +47,15 @@ class StrategiesTest(parameterized.TestCase):
         make(strategy="multi_worker")
 
   @parameterized.parameters(
-    ("worker", 0, True), ("worker", 1, False), ("chief", 0, True)
+    ("worker", "worker", 0, True),
+    ("worker", "worker", "0", True),
+    ("worker", "worker", 1, False),
+    ("chief", "chief", 0, True),
+    ("chief", "worker", 0, False),
   )
-  def test_the_first_worker_writes(self, kind, index, expected):
-    found = {"cluster": {}, "task": {"type": kind, "index": index}}
+  def test_one_worker_writes(self, first, kind, index, expected):
+    task = {"type": kind, "index": index}
+    found = {"cluster": {first: ["a:1"], "worker": ["b:1"]}, "task": task}
     run = settings.Settings("MAML", workdir="run", strategy="multi_worker")
     with mock.patch.dict(os.environ, TF_CONFIG=json.dumps(found)):
       self.assertEqual(strategies.is_chief(run), expected)

@@ -55,9 +55,8 @@ class LEO(probabilistic.ProbabilisticLearner):
   `"paper"`. The query loss is a mean in both.
 
   Differences from the authors' code:
-    - Gradients are not clipped (theirs: each element to 0.1, then the norm of
-      each tensor; a Keras optimizer has one of the two), and not replaced where
-      they are NaN.
+    - Gradients are neither clipped (theirs: each element to 0.1, then each
+      norm; a Keras optimizer has one of the two) nor replaced where NaN.
     - With the `"softplus"` spread codes begin with one; see `core.latent`.
 
   Args:
@@ -230,13 +229,14 @@ class LEO(probabilistic.ProbabilisticLearner):
 
   def _noise(self, support_y: tf.Tensor, *count: int) -> latent.Noise:
     """Noise of a task, each tensor with the axes `count` before its own."""
-    release = self.variant == "release"
-    codes = tf.shape(support_y)[0] if release else self.generator.ways
+    labels = support_y if self.variant == "release" else None
+    codes = self.generator.ways if labels is None else tf.shape(labels)[0]
     return latent.noise_for(
       [*count, codes, self.num_latents],
       [*count, self.steps + 1, codes, self.generator.features],
       seed=streams.fold_in(self.task_seed, _NOISE_STREAM),
       dtype=self.generator.compute_dtype,
+      labels=labels,
     )
 
   def _penalty(self, codes: latent.Codes) -> tf.Tensor:

@@ -1,5 +1,6 @@
 """Saves a run after every epoch, so that it can be killed at any moment."""
 
+import contextlib
 import glob
 import json
 import os
@@ -90,7 +91,9 @@ class Checkpoint(keras.callbacks.Callback):
         newest whole one belongs to another model.
     """
     for name in glob.glob(self._path("*.tmp")):
-      os.remove(name)
+      # Another worker of the same run may have done so.
+      with contextlib.suppress(FileNotFoundError):
+        os.remove(name)
     paths = self._saved("epoch")
     for path in reversed(paths):
       data = whole_file.read(path)

@@ -91,14 +91,35 @@ def noise_for(
   *,
   seed: tf.Tensor,
   dtype: tf.dtypes.DType,
+  labels: tf.Tensor | None = None,
 ) -> Noise:
-  """Noise of these shapes, a function of `seed`, `[2]`."""
+  """Noise of these shapes, a function of `seed`, `[2]`.
+
+  Args:
+    codes: Shape `[..., C, n]`.
+    classifiers: Shape `[..., C, d]`.
+    seed: Integer `[2]`.
+    dtype: Of the numbers.
+    labels: `[C]`, classes of the codes. If given, the order of the codes does
+      not matter: the first of the first class has the first noise.
+  """
   shapes = (codes, classifiers)
   drawn = [
     streams.normal(shape, streams.fold_in(seed, place), dtype)
     for place, shape in enumerate(shapes)
   ]
+  if labels is not None:
+    drawn = [tf.gather(noise, _ranks(labels), axis=-2) for noise in drawn]
   return Noise(*drawn)
+
+
+def _ranks(labels: tf.Tensor) -> tf.Tensor:
+  """Place `[C]` of each of the labels once they are sorted."""
+  mine, other = labels[:, tf.newaxis], labels[tf.newaxis]
+  places = tf.range(tf.shape(labels)[0])
+  earlier = places[tf.newaxis] < places[:, tf.newaxis]
+  before = (other < mine) | ((other == mine) & earlier)
+  return tf.reduce_sum(tf.cast(before, tf.int32), axis=1)
 
 
 def dropped_out(
