@@ -16,11 +16,21 @@ from tfmeta.typing import Weights
 _LEAST_BANDWIDTH = 1e-12
 
 
-def squared_distances(particles: tf.Tensor) -> tf.Tensor:
+@tf.custom_gradient
+def squared_distances(particles: tf.Tensor) -> Any:
   """Squared distances `[M, M]` of the rows of `particles`, `[M, D]`."""
   # Not by the products of the rows, whose difference would lose all digits.
-  apart = particles[:, tf.newaxis] - particles[tf.newaxis]
-  return tf.reduce_sum(tf.square(apart), axis=-1)
+  apart = tf.math.squared_difference(
+    tf.expand_dims(particles, 1), tf.expand_dims(particles, 0)
+  )
+
+  # Products, where the gradient of the line above has several `[M, M, D]`.
+  def gradient(upstream: tf.Tensor) -> tf.Tensor:
+    both = upstream + tf.transpose(upstream)
+    mass = tf.reduce_sum(both, axis=1, keepdims=True)
+    return 2 * (mass * particles - _product(both, particles))
+
+  return tf.reduce_sum(apart, axis=-1), gradient
 
 
 def median_bandwidth(distances: tf.Tensor) -> tf.Tensor:
@@ -46,16 +56,13 @@ def rbf_kernel(
   """Kernel `exp(-|a - b|^2 / h)` of particles, with their own median for h.
 
   Args:
-    particles: `[M, D]`, with M known when traced.
+    particles: `[M, D]`, with M >= 2 known when traced.
     stop_bandwidth: Whether an outer tape takes h for a constant.
 
   Returns:
-    The kernel `[M, M]` and the bandwidth h, a scalar: of a single particle
-    both are 1.
+    The kernel `[M, M]` and the bandwidth h, a scalar.
   """
   distances = squared_distances(particles)
-  if particles.shape[0] == 1:
-    return tf.ones_like(distances), tf.ones([], particles.dtype)
   bandwidth = median_bandwidth(distances)
   if stop_bandwidth:
     bandwidth = tf.stop_gradient(bandwidth)
@@ -90,11 +97,15 @@ def svgd_direction(
         https://arxiv.org/abs/1608.04471
     [2] https://github.com/jsikyoon/bmaml
   """
+  if particles.shape[0] == 1:
+    return gradients
   kernel, bandwidth = rbf_kernel(particles, stop_bandwidth=stop_bandwidth)
   mass = tf.reduce_sum(kernel, axis=1, keepdims=True)
-  repulsion = (mass * particles - kernel @ particles) * (2 / bandwidth)
+  # Gradients of the kernel are (a - b) k(b, a) 2 / h. What the kernel weighs
+  # of both terms is one product, as nothing here is dearer.
+  away = particles * (repulsion_scale * 2 / bandwidth)
   count = tf.cast(particles.shape[0], particles.dtype)
-  return (kernel @ gradients + repulsion_scale * repulsion) / count
+  return (_product(kernel, gradients - away) + mass * away) / count
 
 
 def svgd_step(
@@ -137,6 +148,14 @@ def squared_distance(particles: Weights, others: Weights) -> tf.Tensor:
   return tf.add_n(
     [tf.reduce_sum(tf.math.squared_difference(a, b)) for a, b in pairs]
   )
+
+
+def _product(kernel: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+  """`kernel @ rows`."""
+  # As a batch of one: `tf.vectorized_map` makes tasks the batch then, where it
+  # would transpose all rows if the kernel is the same for all tasks.
+  batches = (tf.expand_dims(t, axis=0) for t in (kernel, rows))
+  return tf.squeeze(tf.matmul(*batches), axis=0)
 
 
 def _rows(tensors: Weights) -> tf.Tensor:
