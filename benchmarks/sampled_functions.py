@@ -23,24 +23,24 @@ import tensorflow as tf
 from benchmarks import draws
 import tfmeta
 
-_UPDATES = flags.DEFINE_integer("updates", 10_000, "Of each learner.")
+_UPDATES = flags.DEFINE_integer("updates", 3000, "Of each learner.")
 _TEST_TASKS = flags.DEFINE_integer("test_tasks", 300, "Tasks at the end.")
 _OUTPUT = flags.DEFINE_string(
   "output", "benchmarks/results/sampled_functions", "Written: .json and .png."
 )
 
-DRAWS = 10
+DRAWS = 5
 NOISE = 0.3
 META_BATCH = 25
 GRID = np.linspace(-5, 5, 101, dtype="float32")[:, np.newaxis]
 NEAR, FAR = 0.5, 2.0
 SHOWN = (0, 1, 2, 3)  # Of the test tasks.
 LEARNERS = {
-  "MAML": (tfmeta.MAML, {"inner_learning_rate": 0.01}),
+  "MAML": (tfmeta.MAML, {"inner_learning_rate": 0.001}),
   "PLATIPUS": (
     tfmeta.PLATIPUS,
     {
-      "inner_learning_rate": 0.01,
+      "inner_learning_rate": 0.001,
       "num_samples": DRAWS,
       "initial_scale": 0.1,
       "kl_weight": 0.01,
@@ -50,14 +50,14 @@ LEARNERS = {
   "EMAML": (
     tfmeta.EMAML,
     {
-      "inner_learning_rate": 0.01,
+      "inner_learning_rate": 0.001,
       "num_particles": DRAWS,
       "noise_stddev": NOISE,
     },
   ),
   "BMAML": (
     tfmeta.BMAML,
-    {"inner_learning_rate": 1e-3, "num_particles": DRAWS, "meta_loss": "nll"},
+    {"inner_learning_rate": 1e-5, "num_particles": DRAWS, "meta_loss": "nll"},
   ),
 }
 

@@ -1,5 +1,6 @@
 """MAML, EMAML, BMAML and PLATIPUS on the sinusoids of the BMAML paper."""
 
+import functools
 import math
 
 import keras
@@ -56,6 +57,16 @@ def held_out(split: str, shots: int, count: int) -> dict[str, np.ndarray]:
   }
 
 
+@functools.lru_cache(maxsize=1)
+def _training_tasks(
+  tasks: int, shots: int, seed: int, count: int
+) -> tf.data.Dataset:
+  """The first `count` tasks, drawn once for all learners."""
+  drawn = data("train", shots, seed=seed, num_tasks=tasks).take(count)
+  whole = next(iter(drawn.batch(count)))
+  return tf.data.Dataset.from_tensor_slices(whole).batch(META_BATCH)
+
+
 def train(
   name: str,
   tasks: int,
@@ -81,8 +92,7 @@ def train(
   )
   learner.compile(keras.optimizers.Adam(schedule), steps_per_execution=100)
   learner.fit(
-    data("train", shots, seed=seed, num_tasks=tasks).batch(META_BATCH),
-    steps_per_epoch=updates,
+    _training_tasks(tasks, shots, seed, updates * META_BATCH),
     verbose=0,
   )
   return learner

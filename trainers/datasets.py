@@ -7,8 +7,8 @@ import tensorflow as tf
 
 import tfmeta
 from trainers import class_folders
+from trainers import dataset_kinds
 from trainers import drawings
-from trainers.settings import REGRESSION
 
 # Tasks that figures are measured on are the same for every run and algorithm.
 EVALUATION_SEED = 0
@@ -20,11 +20,6 @@ _VARIED = {
   "noise_stddev": 0.01,
   "relative_noise": True,
 }
-
-# Data sets of single drawings, by those whose tasks are pairs of them.
-_PAIRS = {"glyph_pairs": "glyphs", "omniglot_pairs": "omniglot"}
-
-_NAMES = ("glyphs", "omniglot", *_PAIRS, *REGRESSION)
 
 
 def training_tasks(settings, *, start=0) -> tf.data.Dataset:
@@ -54,6 +49,15 @@ def evaluation_tasks(settings, split, count) -> tf.data.Dataset:
   return tasks.take(count).batch(min(count, 25)).prefetch(2)
 
 
+def check_end(settings) -> None:
+  """Refuses before training what could not be evaluated after it.
+
+  A directory is left out, as its images are read each time.
+  """
+  if settings.dataset in dataset_kinds.ALL:
+    evaluation_tasks(settings, settings.eval_split, 1)
+
+
 def _tasks(settings, split, spec, **kwargs):
   size = {} if settings.size is None else {"size": settings.size}
   match settings.dataset:
@@ -72,7 +76,18 @@ def _tasks(settings, split, spec, **kwargs):
         **size,
         **kwargs,
       )
-  if single := _PAIRS.get(settings.dataset):
+  if settings.dataset in dataset_kinds.IMAGENETS:
+    return getattr(tfmeta.data, settings.dataset)(
+      split,
+      spec,
+      data_dir=settings.data_dir,
+      manual_dir=settings.manual_dir,
+      **kwargs,
+    )
+  if settings.dataset in dataset_kinds.CIFARS:
+    draw = getattr(tfmeta.data, settings.dataset)
+    return draw(split, spec, data_dir=settings.data_dir, **kwargs)
+  if single := dataset_kinds.PAIRS.get(settings.dataset):
     images = drawings.of_split(single, split, settings.data_dir)
     return tfmeta.data.ambiguous_pairs(images, spec, **kwargs)
   if settings.is_embeddings:
@@ -80,8 +95,9 @@ def _tasks(settings, split, spec, **kwargs):
     return tfmeta.data.embeddings(split, spec, data_dir=folder, **kwargs)
   if not os.path.isdir(os.path.expanduser(settings.dataset)):
     raise ValueError(
-      f"`dataset` must be one of {', '.join(_NAMES)} or a directory with a "
-      f"folder of images for each class. Received: dataset={settings.dataset!r}"
+      f"`dataset` must be one of {', '.join(dataset_kinds.ALL)} or a directory "
+      "with a folder of images for each class. "
+      f"Received: dataset={settings.dataset!r}"
     )
   return tfmeta.data.tasks_from_directory(
     class_folders.folder_of(settings, split),

@@ -32,16 +32,16 @@ def draw_learning_curve(folder, history) -> None:
 
 
 def draw_tasks(folder, settings, learner) -> None:
-  """Draws the first test tasks, as the learner sees them before and after.
+  """Draws tasks of the end, as the learner sees them before and after.
 
   Of embeddings nothing is drawn.
   """
   if settings.is_embeddings:
     return
   count = 4 if settings.is_regression else 1
-  tasks = datasets.evaluation_tasks(settings, "test", count).unbatch()
+  tasks = datasets.evaluation_tasks(settings, settings.eval_split, count)
   draw = _draw_regressions if settings.is_regression else _draw_task
-  draw(learner, list(tasks)).savefig(folder / TASKS, dpi=120)
+  draw(learner, list(tasks.unbatch())).savefig(folder / TASKS, dpi=120)
 
 
 def _draw_task(learner, tasks):
@@ -62,7 +62,8 @@ def _draw_task(learner, tasks):
   parts = canvas.subfigures(1, 3, width_ratios=widths, squeeze=False)[0]
   support = (inputs["support_x"], inputs["support_y"].numpy())
   _draw_images(parts[0], support[0], shots, support[1], support[1], _SUPPORT)
-  parts[0].suptitle("support set")
+  second_line = "" if shares[0] is None else "\n"  # As the others have.
+  parts[0].suptitle(f"support set{second_line}")
   names = ("before adapting", "after adapting")
   for part, name, guess, share in zip(
     parts[1:], names, found, shares, strict=True
@@ -71,7 +72,7 @@ def _draw_task(learner, tasks):
     _draw_images(
       part, inputs["query_x"], order, guess, labels.numpy(), shares=share
     )
-    draws = "" if share is None else ", and how many draws agree"
+    draws = "" if share is None else "\npercent: draws that say so"
     part.suptitle(f"queries {name}: {right} of {len(guess)} right{draws}")
   return canvas
 

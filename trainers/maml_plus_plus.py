@@ -3,7 +3,7 @@
   python -m trainers.maml_plus_plus
   python -m trainers.maml_plus_plus --dataset=omniglot --ways=20
   python -m trainers.maml_plus_plus --preset=mini_imagenet_5way_1shot
-      --dataset=~/mini_imagenet
+      --manual_dir=~/mini_imagenet
   python -m trainers.evaluate --workdir=runs/maml_plus_plus --ensemble=5
 
 The last averages the logits of the five best epochs, as the released code does.

@@ -14,14 +14,16 @@ _PACKAGES = ("tensorflow", "keras", "numpy")
 
 
 def evaluate(settings, learner, checkpoint) -> tuple[Any, dict[str, Any]]:
-  """Figures on test tasks, and what `result.json` holds.
+  """Figures on the tasks at the end, and what `result.json` holds.
 
   Returns:
     As `measure`; the dict also has `seconds`: the time all finished epochs
     took, validation included, over all starts of the run. What a kill made a
     run do twice counts once.
   """
-  result, figures = measure(settings, [learner], "test", settings.eval_tasks)
+  result, figures = measure(
+    settings, [learner], settings.eval_split, settings.eval_tasks
+  )
   return result, {
     **figures,
     "epochs": checkpoint.epoch,

@@ -5,6 +5,8 @@ import pathlib
 import typing
 from typing import Any
 
+from trainers import dataset_kinds
+
 
 def _option(default, help, choices=None) -> Any:
   metadata = {"help": help, "choices": choices}
@@ -29,13 +31,18 @@ class Settings:
 
   dataset: str = _option(
     "glyphs",
-    "glyphs, omniglot, glyph_pairs, omniglot_pairs, sinusoid, "
-    "varied_sinusoid (of other frequencies too, with noise), sinusoid_or_line, "
-    "or a directory with a folder of images for each class, or with "
-    "embeddings.",
+    "glyphs, omniglot, mini_imagenet, tiered_imagenet, cifar_fs, fc100, "
+    "glyph_pairs, omniglot_pairs, sinusoid, varied_sinusoid (of other "
+    "frequencies too, with noise), sinusoid_or_line, or a directory with a "
+    "folder of images for each class, or with embeddings.",
   )
   data_dir: str | None = _option(
     None, "Where TFDS keeps its data sets; its own default if not given."
+  )
+  manual_dir: str | None = _option(
+    None,
+    "Files to prepare mini_imagenet or tiered_imagenet from, once; "
+    "downloads/manual in --data_dir if not given.",
   )
   rotations: str | None = _option(
     None,
@@ -137,6 +144,12 @@ class Settings:
     5, "Best epochs whose weights are kept, for `trainers.evaluate --ensemble`."
   )
   eval_tasks: int = _option(600, "Test tasks at the end.")
+  eval_split: str = _option(
+    "test",
+    "Whose classes those tasks have: validation is for data without a test "
+    "split, and flatters, as the best epoch was chosen by it.",
+    ["test", "validation"],
+  )
 
   workdir: str = _option("", "Where all is written, and resumed from.")
   seed: int = _option(0, "Of the initial weights and the training tasks.")
@@ -168,11 +181,9 @@ class Settings:
         f"steps_per_epoch={self.steps_per_epoch}, "
         f"steps_per_execution={self.steps_per_execution}"
       )
-    if self.num_tasks and self.dataset not in _SINUSOIDS:
-      raise ValueError(
-        f"`num_tasks` is for {' and '.join(_SINUSOIDS)} alone. Received: "
-        f"num_tasks={self.num_tasks}, dataset={self.dataset!r}"
-      )
+    dataset_kinds.check_options(
+      self.dataset, num_tasks=self.num_tasks, size=self.size
+    )
     exponential = self.learning_rate_decay == "exponential"
     if exponential and not self.final_learning_rate > 0:
       raise ValueError(
@@ -197,11 +208,8 @@ class Settings:
   @property
   def is_regression(self) -> bool:
     """Whether tasks have targets instead of classes."""
-    return self.dataset in REGRESSION
+    return self.dataset in dataset_kinds.REGRESSION
 
-
-_SINUSOIDS = ("sinusoid", "varied_sinusoid")
-REGRESSION = (*_SINUSOIDS, "sinusoid_or_line")
 
 _LEAST = {
   "ways": 2,

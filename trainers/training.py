@@ -39,6 +39,7 @@ def run(settings) -> dict[str, Any]:
   try:
     if not strategies.is_chief(settings):
       return _assist(settings, strategy)
+    datasets.check_end(settings)
     with workdir.claim(settings) as folder:
       learner, checkpoint = train(settings, folder, strategy)
       if settings.strategy != "none":
@@ -134,7 +135,7 @@ def report(settings, folder, learner, checkpoint) -> dict[str, Any]:
   """Saves, evaluates, draws and exports a trained learner."""
   with workdir.replacing(folder / workdir.LEARNER) as path:
     learner.save(path)
-  _say(f"Evaluating on {settings.eval_tasks} test tasks ...")
+  _say(f"Evaluating on {settings.eval_tasks} {settings.eval_split} tasks ...")
   measured, result = results.evaluate(settings, learner, checkpoint)
   workdir.write_json(folder / workdir.RESULT, result)
   figures.draw_learning_curve(folder, checkpoint.history)

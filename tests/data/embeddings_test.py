@@ -72,7 +72,7 @@ class EmbeddingsTest(parameterized.TestCase):
     self.folder.mkdir()
     path = self.folder / "train_embeddings.pkl"
     path.write_bytes(pickle.dumps({"embeddings": Harm(), "keys": []}))
-    with self.assertRaisesRegex(ValueError, "no file of embeddings"):
+    with self.assertRaisesRegex(ValueError, "no pickle of arrays"):
       tfmeta.data.embeddings("train", SPEC, data_dir=self.folder)
 
 

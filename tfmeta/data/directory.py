@@ -10,11 +10,10 @@ import tempfile
 import numpy as np
 import tensorflow as tf
 
+from tfmeta.data import pictures
 from tfmeta.data import rows
 from tfmeta.data import sampler
 from tfmeta.data import task
-
-ENDINGS = (".jpeg", ".jpg", ".png")
 
 
 def tasks_from_directory(
@@ -96,7 +95,9 @@ def _list_images(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
       f"path={str(folder)!r}"
     )
   classes = {
-    child.name: [file for file in sorted(child.iterdir()) if _is_image(file)]
+    child.name: [
+      file for file in sorted(child.iterdir()) if pictures.is_image(file)
+    ]
     for child in sorted(folder.iterdir())
     if child.is_dir() and not child.name.startswith(".")
   }
@@ -106,11 +107,6 @@ def _list_images(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
       f"class's images in it. Received: path={str(folder)!r}"
     )
   return classes
-
-
-def _is_image(file: pathlib.Path) -> bool:
-  hidden = file.name.startswith(".")
-  return file.suffix.lower() in ENDINGS and file.is_file() and not hidden
 
 
 def _room(shape: Sequence[int], memory_limit: int) -> np.ndarray:
@@ -123,25 +119,9 @@ def _room(shape: Sequence[int], memory_limit: int) -> np.ndarray:
 
 def _read_all(files: Sequence[pathlib.Path], images: np.ndarray) -> None:
   def read(number: int) -> None:
-    images[number] = _read_image(files[number], images.shape[1:])
+    file = files[number]
+    images[number] = pictures.decode(file.read_bytes(), images.shape[1:], file)
 
   with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
     for _ in pool.map(read, range(len(files))):
       pass
-
-
-def _read_image(file: pathlib.Path, shape: Sequence[int]) -> np.ndarray:
-  height, width, channels = shape
-  try:
-    image = tf.io.decode_image(
-      file.read_bytes(), channels=channels, expand_animations=False
-    )
-  except tf.errors.InvalidArgumentError as error:
-    raise ValueError(
-      f"{file} is no JPEG or PNG image that can be read; mend it or take it "
-      "away."
-    ) from error
-  if image.shape[:2] == (height, width):
-    return image.numpy()
-  image = tf.image.resize(image, [height, width], antialias=True)
-  return tf.cast(tf.round(image), tf.uint8).numpy()

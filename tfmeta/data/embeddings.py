@@ -15,13 +15,11 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tfmeta.data import arrays
+from tfmeta.data import pickles
 from tfmeta.data import sampler
 from tfmeta.data import task
 
 SPLITS = {"train": "train", "validation": "val", "test": "test"}
-
-_NUMPY = ("numpy", "numpy.core.multiarray", "numpy._core.multiarray")
-_NAMES = ("_reconstruct", "ndarray", "dtype", "scalar")
 
 
 def embeddings(
@@ -74,8 +72,7 @@ def read_embeddings(
       f"There are no embeddings of this split: expected the file {path}. "
       f"Received: data_dir={os.fspath(data_dir)!r}"
     )
-  with open(path, "rb") as file:
-    content = _load(file, path)
+  content = _load(path)
   keys = [
     k.decode() if isinstance(k, bytes) else str(k) for k in content["keys"]
   ]
@@ -127,25 +124,11 @@ def _path(split: str, data_dir: str | os.PathLike[str]) -> pathlib.Path:
   return folder / f"{SPLITS[split]}_embeddings.pkl"
 
 
-def _load(file: Any, path: pathlib.Path) -> dict[str, Any]:
-  try:
-    content = _ArraysOnly(file, encoding="latin1").load()
-  except (pickle.UnpicklingError, EOFError, AttributeError) as error:
-    raise ValueError(f"{path} is no file of embeddings: {error}") from error
+def _load(path: pathlib.Path) -> dict[str, Any]:
+  content = pickles.load(path)
   if not isinstance(content, dict) or not {"embeddings", "keys"} <= {*content}:
     raise ValueError(
       f"{path} must hold a dict with 'embeddings' and 'keys'. "
       f"Received: {type(content).__name__}"
     )
   return content
-
-
-class _ArraysOnly(pickle.Unpickler):
-  """Reads arrays, and refuses all else that a pickle might run."""
-
-  def find_class(self, module: str, name: str) -> Any:
-    if module in _NUMPY and name in _NAMES:
-      return super().find_class(module, name)
-    if (module, name) == ("_codecs", "encode"):  # Bytes of old pickles.
-      return super().find_class(module, name)
-    raise pickle.UnpicklingError(f"it holds {module}.{name}")

@@ -1,14 +1,13 @@
 """Omniglot: 1623 handwritten characters, each drawn by 20 people."""
 
 import functools
-import importlib.resources
-import json
 import os
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from tfmeta.data import class_lists
+from tfmeta.data import prepared
 from tfmeta.data import rows
 from tfmeta.data import sampler
 from tfmeta.data import task
@@ -96,14 +95,15 @@ def omniglot(
   variants = _TURNS if rotations == "per_task" else 1
   sizes = np.full([len(labels) * turns], _DRAWINGS)
   sampler.check_classes(sizes[::variants], list(range(len(sizes))), spec)
-  images = _images(_folder(data_dir), size, download)[labels]
+  folder = prepared.folder_of(data_dir)
+  images = _images(folder, size, download)[labels]
   table = sampler.ClassTable.from_labels(
     np.repeat(np.arange(len(sizes)), _DRAWINGS),
     classes=len(sizes),
     variants=variants,
   )
   read = rows.reader(_turned(images, turns), rows.MEMORY_LIMIT)
-  salt = ("train", "validation", "test").index(split)
+  salt = class_lists.SPLITS.index(split)
   return sampler.classification_tasks(
     read, table, spec, seed=seed, start=start, salt=salt
   )
@@ -132,7 +132,7 @@ def omniglot_drawings(
     uint8 `[characters, 20, size, size, 1]`, ink = 255; four times as many with
     `turns`.
   """
-  images = _images(_folder(data_dir), size, download)
+  images = _images(prepared.folder_of(data_dir), size, download)
   images = images[omniglot_classes(split, classes=classes)]
   rows_of = _turned(images, _TURNS if turns else 1)
   return rows_of.reshape(-1, *images.shape[1:])
@@ -146,8 +146,7 @@ def omniglot_classes(split: str, *, classes: str = "vinyals") -> list[int]:
     classes: "vinyals" or "lake", as in `omniglot`.
   """
   sampler.check_choice("classes", classes, CLASSES)
-  files = importlib.resources.files("tfmeta.data") / "splits"
-  lists = json.loads((files / "omniglot.json").read_text("utf-8"))[classes]
+  lists = class_lists.read("omniglot")[classes]
   sampler.check_choice("split", split, tuple(lists))
   return lists[split]
 
@@ -161,14 +160,10 @@ def _turned(images: np.ndarray, turns: int) -> np.ndarray:
   return np.stack(turned, axis=1).reshape(-1, *images.shape[2:])
 
 
-def _folder(data_dir: str | os.PathLike[str] | None) -> str | None:
-  return None if data_dir is None else os.path.expanduser(os.fspath(data_dir))
-
-
 @functools.lru_cache(maxsize=2)
 def _images(data_dir: str | None, size: int, download: bool) -> np.ndarray:
   """Returns uint8 `[characters, drawings, size, size, 1]`, ink = 255."""
-  builder = _builder(data_dir, download)
+  builder = prepared.builder_of("omniglot:3.*.*", data_dir, download=download)
   images = np.zeros([_CHARACTERS, _DRAWINGS, size, size, 1], np.uint8)
   seen = np.zeros([_CHARACTERS], np.int64)
   splits = builder.as_dataset()
@@ -184,33 +179,6 @@ def _images(data_dir: str | None, size: int, download: bool) -> np.ndarray:
         seen[label] += 1
   images.flags.writeable = False
   return images
-
-
-def _builder(data_dir: str | None, download: bool) -> Any:
-  # Slow to import, and of no use to those who bring their own data.
-  import tensorflow_datasets as tfds
-
-  builder = tfds.builder("omniglot:3.*.*", data_dir=data_dir)
-  if builder.is_prepared():
-    return builder
-  if not download:
-    raise FileNotFoundError(_missing(builder.data_path, "`download` is False"))
-  try:
-    builder.download_and_prepare()
-  except Exception as error:
-    reason = f"{type(error).__name__}: {error}"
-    raise FileNotFoundError(
-      _missing(builder.data_path, f"TFDS failed to download it ({reason})")
-    ) from error
-  return builder
-
-
-def _missing(folder: os.PathLike[str], reason: str) -> str:
-  return (
-    f"Omniglot is not in {os.fspath(folder)}, and {reason}; run "
-    "`tfds build omniglot` where there is a network, and give the folder it "
-    "wrote to as `data_dir` or in the environment variable TFDS_DATA_DIR."
-  )
 
 
 def _shrink(image: tf.Tensor, size: int) -> tf.Tensor:

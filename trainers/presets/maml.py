@@ -39,11 +39,32 @@ _20_WAYS = {
   "inner_learning_rate": 0.1,
 }
 
+_MINI_IMAGENET = {
+  "dataset": "mini_imagenet",
+  "ways": 5,
+  "train_query_shots": 15,
+  "filters": 32,
+  "pooling": "max",
+  "scale": False,
+  "inner_steps": 5,
+  "eval_inner_steps": 10,
+  "inner_learning_rate": 0.01,
+  "inner_loss_reduction": "sum_over_ways",
+  "meta_batch_size": 4,
+  "learning_rate": 0.001,
+  "learning_rate_decay": "none",
+  "clipvalue": 10.0,
+  "steps_per_epoch": 500,
+  "epochs": 120,
+}
+
 PRESETS = {
   "omniglot_5way_1shot": {**_5_WAYS, "shots": 1, "train_query_shots": 1},
   "omniglot_5way_5shot": {**_5_WAYS, "shots": 5, "train_query_shots": 5},
   "omniglot_20way_1shot": {**_20_WAYS, "shots": 1, "train_query_shots": 1},
   "omniglot_20way_5shot": {**_20_WAYS, "shots": 5, "train_query_shots": 5},
+  "mini_imagenet_5way_1shot": {**_MINI_IMAGENET, "shots": 1},
+  "mini_imagenet_5way_5shot": {**_MINI_IMAGENET, "shots": 5},
   "sinusoid_10shot": {
     "dataset": "sinusoid",
     "shots": 10,

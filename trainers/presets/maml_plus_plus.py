@@ -30,8 +30,6 @@ _OMNIGLOT = {
 _MINI_IMAGENET = {
   **_SHARED,
   "dataset": "mini_imagenet",
-  "size": 84,
-  "channels": 3,
   "filters": 48,
   "ways": 5,
   "query_shots": 15,

@@ -31,9 +31,20 @@ _20_WAYS = {
   "epochs": 200,
 }
 
+_MINI_IMAGENET = {
+  **_5_WAYS,
+  "dataset": "mini_imagenet",
+  "filters": 32,
+  "pooling": "max",
+  "train_shots": 15,
+  "inner_steps": 8,
+}
+
 PRESETS = {
   "omniglot_5way_1shot": {**_5_WAYS, "shots": 1},
   "omniglot_5way_5shot": {**_5_WAYS, "shots": 5},
   "omniglot_20way_1shot": {**_20_WAYS, "shots": 1},
   "omniglot_20way_5shot": {**_20_WAYS, "shots": 5},
+  "mini_imagenet_5way_1shot": {**_MINI_IMAGENET, "shots": 1},
+  "mini_imagenet_5way_5shot": {**_MINI_IMAGENET, "shots": 5},
 }

@@ -1,0 +1,93 @@
+import tempfile
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from tfmeta import data
+from tfmeta.data import class_lists
+
+SPEC = data.TaskSpec(ways=5, shots=1, query_shots=1)
+SIZES = {"cifar_fs": (64, 16, 20), "fc100": (60, 20, 20)}
+NAMES = sorted(set().union(*class_lists.read("cifar_fs").values()))
+
+
+def _prepare(folder):
+  """CIFAR-100 as TFDS keeps it, of two images a class that tell their class."""
+  features = tfds.features.FeaturesDict(
+    {
+      "id": tfds.features.Text(),
+      "image": tfds.features.Image(shape=(32, 32, 3)),
+      "label": tfds.features.ClassLabel(names=NAMES),
+      "coarse_label": tfds.features.ClassLabel(num_classes=20),
+    }
+  )
+
+  def examples(blue):
+    for label in range(100):
+      image = np.full([32, 32, 3], label, np.uint8)
+      image[..., 2] = blue
+      yield {"id": "", "image": image, "label": label, "coarse_label": 0}
+
+  spec = {
+    "id": tf.TensorSpec([], tf.string),
+    "image": tf.TensorSpec([32, 32, 3], tf.uint8),
+    "label": tf.TensorSpec([], tf.int64),
+    "coarse_label": tf.TensorSpec([], tf.int64),
+  }
+  splits = {
+    name: tf.data.Dataset.from_generator(
+      lambda blue=blue: examples(blue), output_signature=spec
+    )
+    for name, blue in (("train", 100), ("test", 200))
+  }
+  tfds.dataset_builders.store_as_tfds_dataset(
+    name="cifar100",
+    version="3.0.2",
+    features=features,
+    split_datasets=splits,
+    data_dir=folder,
+  )
+
+
+class CifarTest(parameterized.TestCase):
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    tfds.disable_progress_bar()
+    cls.folder = cls.enterClassContext(tempfile.TemporaryDirectory())
+    _prepare(cls.folder)
+
+  @parameterized.product(name=sorted(SIZES), split=class_lists.SPLITS)
+  def test_tasks_are_of_the_classes_of_the_split(self, name, split):
+    draw = getattr(data, name)
+    seen = set()
+    for inputs, labels in draw(split, SPEC, data_dir=self.folder).take(80):
+      x = np.round(tf.concat([*inputs.values()][::2], 0).numpy() * 255)
+      y = np.concatenate([inputs["support_y"], labels])
+      classes, blue = x[:, 0, 0, 0].astype(int), x[:, 0, 0, 2]
+      for way in range(5):  # One image from either part of TFDS's.
+        self.assertLen({*classes[y == way]}, 1)
+        self.assertEqual({*blue[y == way]}, {100, 200})
+      seen |= {NAMES[number] for number in classes}
+    self.assertEqual(seen, {*class_lists.read(name)[split]})
+
+  @parameterized.parameters(*SIZES.items())
+  def test_splits_are_of_the_published_sizes_and_share_no_class(
+    self, name, sizes
+  ):
+    lists = [class_lists.read(name)[split] for split in class_lists.SPLITS]
+    self.assertEqual(tuple(map(len, lists)), sizes)
+    self.assertEqual(sorted(set().union(*lists)), NAMES)
+    self.assertLen(NAMES, 100)
+
+  def test_missing_data_are_named(self):
+    with tempfile.TemporaryDirectory() as empty:
+      with self.assertRaisesRegex(FileNotFoundError, "cifar100 is not in"):
+        data.cifar_fs("train", SPEC, data_dir=empty, download=False)
+
+
+if __name__ == "__main__":
+  absltest.main()

@@ -1,0 +1,180 @@
+"""The files in which people keep miniImageNet and tieredImageNet.
+
+Every reader yields an image at a time with the name of its class: the content
+of a JPEG or PNG file, or the image itself, uint8 `[h, w, 3]`.
+"""
+
+from collections.abc import Callable
+from collections.abc import Iterator
+import csv
+import pathlib
+import tarfile
+from typing import Any
+import zipfile
+
+import numpy as np
+
+from tfmeta.data import pickles
+from tfmeta.data import pictures
+
+Examples = Iterator[tuple[str, bytes | np.ndarray]]
+
+# What a split may be called in names of files.
+_NAMES = {
+  "train": ("train",),
+  "validation": ("val", "validation"),
+  "test": ("test",),
+}
+
+LAYOUTS = """\
+  train/CLASS/IMAGE.jpg      a folder for each split, with one for each class
+  train.tar                  the same as an archive (not compressed)
+  train.csv, images/         filename,label for each image, of Ravi & Larochelle
+  mini-imagenet-cache-train.pkl
+                             a pickle of `image_data` and `class_dict`
+  miniImageNet_category_split_train.pickle
+                             a pickle of `data` and `labels` (that of training
+                             is called train_phase_train)
+  train_images.npz or train_images_png.pkl, train_labels.pkl
+                             those of the authors of tieredImageNet
+and in the same way val (or validation) and test."""
+
+
+def find(
+  folder: pathlib.Path, split: str
+) -> tuple[pathlib.Path, Callable[[], Examples]] | None:
+  """What a folder holds of a split.
+
+  Args:
+    folder: Where files lie as in `LAYOUTS`.
+    split: "train", "validation" or "test".
+
+  Returns:
+    The file or folder that was found, and what reads it; `None` if there is
+    none.
+  """
+  for name in _NAMES[split]:
+    for pattern, reader in _READERS.items():
+      path = folder / pattern.format(name)
+      if path.exists():
+        return path, lambda path=path, reader=reader: reader(path)
+  return None
+
+
+def _read_folders(path: pathlib.Path) -> Examples:
+  for folder in sorted(path.iterdir()):
+    if folder.is_dir() and not folder.name.startswith("."):
+      for file in sorted(folder.iterdir()):
+        if pictures.is_image(file):
+          yield folder.name, file.read_bytes()
+
+
+def _read_tar(path: pathlib.Path) -> Examples:
+  """Of members `.../CLASS/IMAGE`."""
+  with tarfile.open(path, "r:") as archive:
+    members = sorted(archive.getmembers(), key=lambda member: member.name)
+    for member in members:
+      name = pathlib.PurePosixPath(member.name)
+      file = archive.extractfile(member)
+      if file and pictures.has_image_name(name):
+        yield name.parent.name, file.read()
+
+
+def _read_csv(path: pathlib.Path) -> Examples:
+  """Of a row `filename,label` for each image in the folder `images`."""
+  with open(path, newline="") as file:
+    rows = list(csv.DictReader(file))
+  if not rows or not {"filename", "label"} <= {*rows[0]}:
+    raise ValueError(
+      f"{path} must have the columns filename and label. "
+      f"Received: {list(rows[0]) if rows else 'no rows'}"
+    )
+  for row in rows:
+    yield row["label"], (path.parent / "images" / row["filename"]).read_bytes()
+
+
+def _read_class_dict(path: pathlib.Path) -> Examples:
+  """Of `image_data [n, h, w, 3]` and a list of rows for each class."""
+  content = _load(path, "image_data", "class_dict")
+  for name, rows in sorted(content["class_dict"].items()):
+    for row in rows:
+      yield str(name), content["image_data"][row]
+
+
+def _read_data_and_labels(path: pathlib.Path) -> Examples:
+  content = _load(path, "data", "labels")
+  for image, label in zip(content["data"], content["labels"], strict=True):
+    yield _number(label), image
+
+
+def _read_npz(path: pathlib.Path) -> Examples:
+  """One row after the other, as all of them may be more than memory holds."""
+  labels = _labels_beside(path)
+  with zipfile.ZipFile(path) as archive, archive.open("images.npy") as file:
+    version = np.lib.format.read_magic(file)
+    read_header = {
+      (1, 0): np.lib.format.read_array_header_1_0,
+      (2, 0): np.lib.format.read_array_header_2_0,
+    }[version]
+    shape, _, dtype = read_header(file)
+    _check_count(path, shape[0], len(labels))
+    for label in labels:
+      content = file.read(int(np.prod(shape[1:])) * dtype.itemsize)
+      yield label, np.frombuffer(content, dtype).reshape(shape[1:])
+
+
+def _read_encoded(path: pathlib.Path) -> Examples:
+  """Of a list of PNG files, each an array of bytes."""
+  images, labels = pickles.load(path), _labels_beside(path)
+  _check_count(path, len(images), len(labels))
+  for image, label in zip(images, labels, strict=True):
+    yield label, bytes(image)
+
+
+def _labels_beside(path: pathlib.Path) -> list[str]:
+  file = path.with_name(path.name.split("_images")[0] + "_labels.pkl")
+  if not file.exists():
+    raise FileNotFoundError(f"{path} must have its labels beside it, in {file}")
+  content = pickles.load(file)
+  for key in ("label_specific", "labels"):
+    if isinstance(content, dict) and key in content:
+      return [_number(label) for label in content[key]]
+  raise ValueError(
+    f"{file} must hold a dict with 'label_specific' or 'labels'. "
+    f"Received: {type(content).__name__}"
+  )
+
+
+def _number(label: Any) -> str:
+  """The name of a class that is a number; sorted names are sorted numbers."""
+  return f"{int(label):04d}"
+
+
+def _load(path: pathlib.Path, *keys: str) -> dict[str, Any]:
+  content = pickles.load(path)
+  if not isinstance(content, dict) or not {*keys} <= {*content}:
+    raise ValueError(
+      f"{path} must hold a dict with {' and '.join(map(repr, keys))}. "
+      f"Received: {type(content).__name__}"
+    )
+  return content
+
+
+def _check_count(path: pathlib.Path, images: int, labels: int) -> None:
+  if images != labels:
+    raise ValueError(
+      f"{path} must hold an image for each label beside it. "
+      f"Received: {images} images, {labels} labels"
+    )
+
+
+_READERS: dict[str, Callable[[pathlib.Path], Examples]] = {
+  "{0}.csv": _read_csv,
+  "{0}.tar": _read_tar,
+  "mini-imagenet-cache-{0}.pkl": _read_class_dict,
+  "miniImageNet_category_split_{0}.pickle": _read_data_and_labels,
+  "miniImageNet_category_split_{0}_phase_{0}.pickle": _read_data_and_labels,
+  "{0}_images.npz": _read_npz,
+  "{0}_images_png.pkl": _read_encoded,
+  "{0}": _read_folders,
+}
