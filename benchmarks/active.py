@@ -22,7 +22,7 @@ from benchmarks import draws
 from benchmarks import sinusoid_learners
 import tfmeta
 
-_UPDATES = flags.DEFINE_integer("updates", 10_000, "Of each learner.")
+_UPDATES = flags.DEFINE_integer("updates", 5000, "Of each learner.")
 _TEST_TASKS = flags.DEFINE_integer("functions", 300, "Test functions.")
 _OUTPUT = flags.DEFINE_string(
   "output", "benchmarks/results/active", "Written: this .json and .png."

@@ -21,10 +21,6 @@ LEARNERS = {
   "MAML": (tfmeta.MAML, {}),
   "EMAML": (tfmeta.EMAML, {"num_particles": PARTICLES}),
   "BMAML": (tfmeta.BMAML, {"num_particles": PARTICLES}),
-  "BMAML, likelihood": (
-    tfmeta.BMAML,
-    {"num_particles": PARTICLES, "meta_loss": "nll"},
-  ),
   "PLATIPUS": (tfmeta.PLATIPUS, {"num_samples": PARTICLES}),
 }
 # Of the inner loop: of the mean squared error, and for BMAML of the
@@ -33,7 +29,6 @@ RATES = {
   "MAML": 0.03,
   "EMAML": 0.03,
   "BMAML": 3e-4,
-  "BMAML, likelihood": 3e-4,
   "PLATIPUS": 0.01,
 }
 

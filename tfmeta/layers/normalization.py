@@ -26,8 +26,8 @@ def exact_moments(
   the first one lacks. It costs nothing, being of the size of the mean, whereas
   differentiating through `x - mean` adds a sum over `x` that is always 0.
 
-  The gradients of the two means are written out, because those of TensorFlow
-  copy each of them to the size of `x` before anything is done with it.
+  The gradient of both means is written out as one line in `x`: those of
+  TensorFlow are copied to the size of `x`, each for itself, and added up.
 
   Args:
     x: Float tensor of any rank.
@@ -39,22 +39,21 @@ def exact_moments(
   """
 
   @tf.custom_gradient
-  def mean_of(x):
-    shape = tf.shape(x)
-    return tf.reduce_mean(x, axes, keepdims=True), (
-      lambda g: tf.broadcast_to(g / _count(x, axes), shape)
-    )
-
-  @tf.custom_gradient
-  def mean_square(x, centre):
+  def means(x):
+    mean = tf.reduce_mean(x, axes, keepdims=True)
+    centre = tf.stop_gradient(mean)
     squares = tf.math.squared_difference(x, centre)
-    return tf.reduce_mean(squares, axes, keepdims=True), (
-      lambda g: ((x - centre) * (2.0 * g / _count(x, axes)), None)
-    )
 
-  mean = mean_of(x)
-  centre = tf.stop_gradient(mean)
-  variance = mean_square(x, centre) - tf.square(mean - centre)
+    def gradient(of_mean, of_square):
+      count = _count(x, axes)
+      slope = 2.0 * of_square / count
+      return x * slope + (of_mean / count - centre * slope)
+
+    mean_square = tf.reduce_mean(squares, axes, keepdims=True)
+    return (mean, mean_square), gradient
+
+  mean, mean_square = means(x)
+  variance = mean_square - tf.square(mean - tf.stop_gradient(mean))
   if keepdims:
     return mean, variance
   return tf.squeeze(mean, axes), tf.squeeze(variance, axes)
