@@ -40,7 +40,7 @@ setuptools.setup(
     "tensorboard",  # ... and write logs.
   ],
   extras_require={
-    "benchmarks": ["torch"],
+    "benchmarks": ["jax", "torch"],
     "dev": ["pre-commit", "pyright[nodejs]", "pytest", "pytest-xdist", "ruff"],
   },
   classifiers=[

@@ -47,7 +47,7 @@ def write_images(path: pathlib.Path, gib: float) -> int:
 
 def main(_) -> None:
   """Writes, reads and reports."""
-  runner = processes.Runner([], torch_python=sys.executable)
+  runner = processes.Runner([], peers_python=sys.executable)
   with tempfile.TemporaryDirectory() as folder:
     path = pathlib.Path(folder) / "images.npy"
     count = write_images(path, _GIB.value)

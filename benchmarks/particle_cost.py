@@ -47,7 +47,7 @@ def make(case: str, name: str) -> tfmeta.MetaLearner:
   if settings.ways is None:
     model = tfmeta.models.mlp((1,), outputs=1)
   else:
-    model = tfmeta.models.conv4(workload.IMAGE, ways=settings.ways)
+    model = tfmeta.models.conv4(settings.image, ways=settings.ways)
   learner_class, options = LEARNERS[name]
   learner = learner_class(
     model,

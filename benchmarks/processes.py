@@ -7,6 +7,9 @@ import pathlib
 import subprocess
 import sys
 
+# Libraries that other contenders need, and tfmeta does not.
+PEERS = ("torch", "jax")
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
@@ -15,18 +18,19 @@ class Runner:
 
   Args:
     contenders: Names of modules of `benchmarks.contenders`. Those that begin
-      with "torch" are left out where torch is missing.
-    torch_python: Interpreter for those.
+      with the name of a library of `PEERS` are left out where it is missing.
+    peers_python: Interpreter for those.
   """
 
-  def __init__(self, contenders: Sequence[str], *, torch_python: str):
-    self._torch_python = torch_python
-    self._has_torch = self._version("torch") is not None
-    if not self._has_torch:
-      print("No torch: pip install -e .[benchmarks], or give --torch_python.")
-    self.contenders = [
-      name for name in contenders if self._has_torch or not _is_torch(name)
-    ]
+  def __init__(self, contenders: Sequence[str], *, peers_python: str):
+    self._peers_python = peers_python
+    self._found = {name: self._version(name) for name in PEERS}
+    for name, version in self._found.items():
+      if version is None:
+        print(
+          f"No {name}: pip install -e .[benchmarks], or give --peers_python."
+        )
+    self.contenders = [name for name in contenders if self._can_run(name)]
 
   def run(self, contender: str, **options: object) -> dict:
     """What the contender found.
@@ -47,12 +51,15 @@ class Runner:
 
   def versions(self) -> dict[str, str | None]:
     """Versions of what is compared."""
-    return {
-      name: self._version(name) for name in ("tensorflow", "keras", "torch")
-    }
+    own = {name: self._version(name) for name in ("tensorflow", "keras")}
+    return {**own, **self._found}
+
+  def _can_run(self, contender: str) -> bool:
+    peer = _peer_of(contender)
+    return peer is None or self._found[peer] is not None
 
   def _python(self, name: str) -> str:
-    return self._torch_python if _is_torch(name) else sys.executable
+    return self._peers_python if _peer_of(name) else sys.executable
 
   def _version(self, package: str) -> str | None:
     code = f"import {package}; print({package}.__version__)"
@@ -60,8 +67,8 @@ class Runner:
     return None if done.returncode else done.stdout.strip()
 
 
-def _is_torch(name: str) -> bool:
-  return name.startswith("torch")
+def _peer_of(name: str) -> str | None:
+  return next((peer for peer in PEERS if name.startswith(peer)), None)
 
 
 def _run(command: list[str]) -> subprocess.CompletedProcess:

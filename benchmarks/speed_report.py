@@ -2,64 +2,87 @@
 
 import statistics
 
-OURS = "tfmeta_fit"
+from benchmarks import speed_parts
+
+OURS = speed_parts.OURS
 LARGEST_DISAGREEMENT = 1e-4
 
+_FIGURES = (
+  "tasks_per_second",
+  "cpu_seconds_per_task",
+  "first_call_seconds",
+  "peak_mib",
+)
 
-def summarize(report: dict) -> dict:
-  """Medians over rounds, ratios to tfmeta, memory growth and disagreements."""
-  summary = {"cases": {}, "disagreements": _disagreements(report["losses"])}
-  for case, contenders in report["runs"].items():
-    medians = {name: _median_run(runs) for name, runs in contenders.items()}
-    ours = medians[OURS]["tasks_per_second"]
-    for figures in medians.values():
-      figures["tfmeta_is_faster_by"] = ours / figures["tasks_per_second"]
-    summary["cases"][case] = medians
-  first, last = report["memory_mib"].values()
-  summary["memory_growth"] = last / first - 1
-  if "conv4" in summary["cases"]:
-    eats = summary["cases"]["conv4"][OURS]["tasks_per_second"]
-    summary["data_over_learner"] = {
-      name: speed / eats
-      for name, speed in report["data_tasks_per_second"].items()
+
+def summarize(parts: dict) -> dict:
+  """Medians over rounds, ratios to tfmeta, shares of the floor, and others."""
+  summary: dict = {"disagreements": []}
+  if "contenders" in parts:
+    losses, runs = (parts["contenders"][key] for key in ("losses", "runs"))
+    summary["disagreements"] = _disagreements(losses)
+    summary["cases"] = {case: _compared(found) for case, found in runs.items()}
+  if "floor" in parts:
+    summary["share_of_floor"] = {
+      case: statistics.median(map(_share, rounds))
+      for case, rounds in parts["floor"]["runs"].items()
     }
+  if "memory" in parts:
+    first, last = parts["memory"]["peak_mib"].values()
+    summary["memory_growth"] = last / first - 1
+  if "data" in parts and "conv4" in summary.get("cases", {}):
+    eats = summary["cases"]["conv4"][OURS]["tasks_per_second"]
+    delivered = parts["data"]["tasks_per_second"]
+    summary["data_over_learner"] = {k: v / eats for k, v in delivered.items()}
   return summary
 
 
 def as_text(report: dict) -> str:
-  """A table of `summarize`."""
-  summary = report["summary"]
+  """Tables of `summarize` and of the learners."""
+  parts, summary = report["parts"], report["summary"]
   lines = [
-    f"{'case':18} {'contender':11} {'tasks/s':>9} {'tfmeta is':>10} "
-    f"{'first call':>11} {'peak memory':>12}"
+    f"{'case':18} {'contender':12} {'tasks/s':>9} {'tfmeta is':>10} "
+    f"{'CPU ms/task':>12} {'first call':>11} {'peak memory':>12}"
   ]
-  for case, medians in summary["cases"].items():
-    for name, figures in medians.items():
-      lines.append(
-        f"{case:18} {name:11} {figures['tasks_per_second']:9.2f} "
-        f"{figures['tfmeta_is_faster_by']:9.2f}x "
-        f"{figures['first_call_seconds']:9.1f} s "
-        f"{figures['peak_mib']:8.0f} MiB"
-      )
-  sizes = ", ".join(
-    f"{tasks} tasks {mib:.0f} MiB"
-    for tasks, mib in report["memory_mib"].items()
-  )
-  lines.append(f"tfmeta's memory: {sizes} ({summary['memory_growth']:+.1%})")
+  for case, medians in summary.get("cases", {}).items():
+    for name, found in medians.items():
+      lines.append(_line(case, name, found, found["tfmeta_is_faster_by"]))
+  for case, runs in parts.get("learners", {}).get("runs", {}).items():
+    lines += [_line(case, name, found) for name, found in runs.items()]
+  for field, runs in parts.get("growth", {}).get("runs", {}).items():
+    lines += [_line(field, value, found) for value, found in runs.items()]
+  for case, share in summary.get("share_of_floor", {}).items():
+    lines.append(f"{case}: {share:.0%} of the CPU time is the floor's")
+  if "memory_growth" in summary:
+    lines.append(f"memory, 8 to 64 tasks: {summary['memory_growth']:+.1%}")
   for name, ratio in summary.get("data_over_learner", {}).items():
-    speed = report["data_tasks_per_second"][name]
-    lines.append(
-      f"{name}: {speed:.0f} tasks/s, {ratio:.0f} times what conv4 consumes"
-    )
-  lines += summary["disagreements"] or [
-    "all contenders compute the same losses"
-  ]
-  return "\n".join(lines)
+    lines.append(f"{name}: {ratio:.0f} times what conv4 consumes")
+  return "\n".join([*lines, *summary["disagreements"]])
 
 
-def _median_run(runs: list[dict]) -> dict[str, float]:
-  keys = ("tasks_per_second", "first_call_seconds", "peak_mib")
-  return {key: statistics.median(run[key] for run in runs) for key in keys}
+def _line(case, name, found, ratio=None):
+  faster = "" if ratio is None else f"{ratio:9.2f}x"
+  return (
+    f"{case:18} {name:12} {found['tasks_per_second']:9.2f} {faster:>10} "
+    f"{1000 * found['cpu_seconds_per_task']:12.2f} "
+    f"{found['first_call_seconds']:9.1f} s {found['peak_mib']:8.0f} MiB"
+  )
+
+
+def _compared(contenders):
+  medians = {
+    name: {key: statistics.median(run[key] for run in runs) for key in _FIGURES}
+    for name, runs in contenders.items()
+  }
+  ours = medians[OURS]["tasks_per_second"]
+  for figures in medians.values():
+    figures["tfmeta_is_faster_by"] = ours / figures["tasks_per_second"]
+  return medians
+
+
+def _share(found):
+  alone, whole = (found[key]["cpu_seconds_per_task"] for key in found)
+  return alone / whole
 
 
 def _disagreements(losses: dict) -> list[str]:

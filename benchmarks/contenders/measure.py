@@ -16,6 +16,9 @@ CHECKED_UPDATES = 3
 # Where more updates than this are made, as many may run in one call of a graph.
 SHORT_UPDATES = 100
 
+# Fields of a case that the command line may change.
+OVERRIDES = ("tasks", "inner_steps", "shots", "filters", "replicas")
+
 Tick = Callable[[], object]
 Update = Callable[[int, Tick], float]
 
@@ -32,12 +35,15 @@ def run(make_update: Callable[[workload.Case], Update]) -> None:
   parser = argparse.ArgumentParser()
   parser.add_argument("--case", choices=sorted(workload.CASES), required=True)
   parser.add_argument("--seconds", type=float, default=8.0)
-  parser.add_argument("--tasks", type=int, help="instead of the case's")
+  for name in OVERRIDES:
+    parser.add_argument(f"--{name}", type=int, help="instead of the case's")
+  parser.add_argument("--learner", default="MAML", help="of tfmeta")
   parser.add_argument("--check", action="store_true", help="losses, no timing")
   args = parser.parse_args()
-  case = workload.CASES[args.case]
-  if args.tasks:
-    case = dataclasses.replace(case, tasks=args.tasks)
+  given = {k: v for k in OVERRIDES if (v := getattr(args, k)) is not None}
+  case = dataclasses.replace(
+    workload.CASES[args.case], learner=args.learner, **given
+  )
   if args.check:
     case = dataclasses.replace(
       case, tasks=CHECKED_TASKS, adam=False, dtype="float64"
@@ -63,10 +69,13 @@ def measure(update: Update, tasks: int, seconds: float) -> dict[str, float]:
   first_call = _time(update, 1)
   count = _updates_in(update, seconds)
   ticks = []
+  cpu = time.process_time()
   update(count, lambda: ticks.append(time.perf_counter()))
+  cpu = time.process_time() - cpu
   each = [(b - a) * len(ticks) / count for a, b in itertools.pairwise(ticks)]
   return {
     "tasks_per_second": tasks / statistics.median(each),
+    "cpu_seconds_per_task": cpu / count / tasks,
     "updates": count,
     "first_call_seconds": first_call,
     "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,

@@ -1,4 +1,6 @@
-"""tfmeta: `tfmeta.MAML` under Keras's `fit`."""
+"""tfmeta: `tfmeta.MAML`, or another learner, under Keras's `fit`."""
+
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -7,10 +9,20 @@ from benchmarks.contenders import measure
 from benchmarks.contenders import workload
 import tfmeta
 
+# What learners need beside what they share.
+OPTIONS: dict[str, dict[str, Any]] = {
+  "MAMLPlusPlus": {"multi_step_epochs": 1, "steps_per_epoch": 10**6},
+  "PLATIPUS": {"num_samples": 5},
+  "EMAML": {"num_particles": 5},
+  "BMAML": {"num_particles": 5},
+}
+
 
 def make_update(case: workload.Case) -> measure.Update:
   """Returns a function that trains for so many updates."""
-  learner = _make_learner(case)
+  with _strategy(case.replicas).scope():
+    learner = _make_learner(case)
+    learner.compile(_make_optimizer(case))
   inputs = workload.make_tasks(case)
   targets = inputs.pop("query_y")
   tasks = tf.data.Dataset.from_tensors((inputs, targets)).repeat()
@@ -31,31 +43,52 @@ def make_update(case: workload.Case) -> measure.Update:
   return update
 
 
-def _make_learner(case: workload.Case) -> tfmeta.MAML:
-  if case.ways is None:
-    hidden = (workload.HIDDEN, workload.HIDDEN)
-    model = tfmeta.models.mlp((1,), outputs=1, hidden=hidden, dtype=case.dtype)
-  else:
-    model = tfmeta.models.conv4(
-      workload.IMAGE,
-      ways=case.ways,
-      filters=workload.FILTERS,
-      dtype=case.dtype,
-    )
-  pairs = zip(
-    model.trainable_variables, workload.make_weights(case), strict=True
+def _strategy(replicas: int) -> tf.distribute.Strategy:
+  if replicas == 1:
+    return tf.distribute.get_strategy()
+  cpu = tf.config.list_physical_devices("CPU")[0]
+  tf.config.set_logical_device_configuration(
+    cpu, [tf.config.LogicalDeviceConfiguration()] * replicas
   )
-  for variable, value in pairs:
-    variable.assign(value)
-  learner = tfmeta.MAML(
+  return tf.distribute.MirroredStrategy(
+    [f"CPU:{index}" for index in range(replicas)],
+    cross_device_ops=tf.distribute.ReductionToOneDevice(),
+  )
+
+
+def _make_learner(case: workload.Case) -> tfmeta.MetaLearner:
+  model = _make_model(case)
+  if len(case.image) == 3:
+    pairs = zip(
+      model.trainable_variables, workload.make_weights(case), strict=True
+    )
+    for variable, value in pairs:
+      variable.assign(value)
+  options = {"inner_learning_rate": case.inner_learning_rate}
+  if case.first_order:
+    options["first_order"] = True
+  if case.learner == "LEO":
+    options = {}
+  return getattr(tfmeta, case.learner)(
     model,
     inner_steps=case.inner_steps,
-    inner_learning_rate=case.inner_learning_rate,
     inner_loss="mse" if case.ways is None else None,
-    first_order=case.first_order,
+    **options,
+    **OPTIONS.get(case.learner, {}),
   )
-  learner.compile(_make_optimizer(case))
-  return learner
+
+
+def _make_model(case: workload.Case) -> keras.Model:
+  if case.ways is None:
+    hidden = (workload.HIDDEN, workload.HIDDEN)
+    return tfmeta.models.mlp((1,), outputs=1, hidden=hidden, dtype=case.dtype)
+  if len(case.image) == 1:
+    return tfmeta.models.embedding_head(
+      case.image[0], ways=case.ways, use_bias=False
+    )
+  return tfmeta.models.conv4(
+    case.image, ways=case.ways, filters=case.filters, dtype=case.dtype
+  )
 
 
 def _make_optimizer(case: workload.Case) -> keras.Optimizer:

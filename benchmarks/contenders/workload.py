@@ -5,8 +5,6 @@ import itertools
 
 import numpy as np
 
-IMAGE = (28, 28, 1)
-FILTERS = 64
 HIDDEN = 40
 ADAM_LEARNING_RATE = 1e-3
 ADAM_EPSILON = 1e-7  # Keras's default.
@@ -29,6 +27,10 @@ class Case:
     adam: Whether the outer optimizer is Adam; SGD otherwise, which unlike Adam
       does not blow up the rounding errors of small gradients.
     dtype: Of inputs and weights.
+    image: Height, width and channels of images.
+    filters: Of each convolution.
+    learner: Of tfmeta; the other contenders have MAML alone.
+    replicas: Logical CPUs that share the tasks, of tfmeta.
   """
 
   tasks: int
@@ -40,6 +42,10 @@ class Case:
   first_order: bool = False
   adam: bool = True
   dtype: str = "float32"
+  image: tuple[int, int, int] = (28, 28, 1)
+  filters: int = 64
+  learner: str = "MAML"
+  replicas: int = 1
 
 
 _CONV4 = Case(
@@ -61,6 +67,11 @@ CASES = {
   ),
   "conv4": _CONV4,
   "conv4_first_order": dataclasses.replace(_CONV4, first_order=True),
+  "conv4_84": dataclasses.replace(
+    _CONV4, tasks=4, image=(84, 84, 3), filters=32
+  ),
+  # Of the size of those that LEO's authors published.
+  "embeddings": dataclasses.replace(_CONV4, tasks=12, image=(640,)),
 }
 
 
@@ -89,14 +100,17 @@ def _weights(case, random):
     layers = [_dense(random, *pair) for pair in itertools.pairwise(sizes)]
     return [w for layer in layers for w in layer]
   weights = []
-  for channels in (IMAGE[-1], FILTERS, FILTERS, FILTERS):
+  height, width, channels = case.image
+  filters = case.filters
+  for inputs in (channels, filters, filters, filters):
     weights += [
-      _glorot(random, (3, 3, channels, FILTERS), 9 * channels, 9 * FILTERS),
-      np.zeros(FILTERS),
-      np.ones(FILTERS),
-      np.zeros(FILTERS),
+      _glorot(random, (3, 3, inputs, filters), 9 * inputs, 9 * filters),
+      np.zeros(filters),
+      np.ones(filters),
+      np.zeros(filters),
     ]
-  return [*weights, *_dense(random, FILTERS, case.ways)]
+  features = (height // 16) * (width // 16) * filters
+  return [*weights, *_dense(random, features, case.ways)]
 
 
 def _sinusoids(case, random):
@@ -111,12 +125,12 @@ def _sinusoids(case, random):
 def _images(case, random):
   """A random picture per class, and noisy copies of it."""
   examples = case.shots + case.query_shots
-  classes = random.uniform(size=(case.tasks, 1, case.ways, *IMAGE))
-  shape = (case.tasks, examples, case.ways, *IMAGE)
+  classes = random.uniform(size=(case.tasks, 1, case.ways, *case.image))
+  shape = (case.tasks, examples, case.ways, *case.image)
   x = classes + 0.5 * random.normal(size=shape)
   y = np.broadcast_to(np.arange(case.ways), shape[:3])
   count = examples * case.ways
-  x = x.reshape(case.tasks, count, *IMAGE).astype(case.dtype)
+  x = x.reshape(case.tasks, count, *case.image).astype(case.dtype)
   return x, y.reshape(case.tasks, count).astype("int32")
 
 

@@ -52,7 +52,15 @@ SHARED_BY_ALGORITHMS = {
 OUTSIDE = {
   "tfmeta": {"absl", "keras", "numpy", "tensorflow"},
   "trainers": {"absl", "keras", "matplotlib", "numpy", "tensorflow"},
-  "benchmarks": {"absl", "keras", "matplotlib", "numpy", "tensorflow", "torch"},
+  "benchmarks": {
+    "absl",
+    "jax",
+    "keras",
+    "matplotlib",
+    "numpy",
+    "tensorflow",
+    "torch",
+  },
   "examples": {"matplotlib", "numpy", "tensorflow"},
 }
 ONLY_IN = {

@@ -1,0 +1,112 @@
+"""The time of a task's convolutions and matrix products alone.
+
+Those that are in the graph of one task of `tfmeta.MAML` are run one after the
+other, as plain operations on tensors of the same shapes: what no library could
+go below that computes the same with TensorFlow's kernels.
+"""
+
+import argparse
+import collections
+import json
+import time
+
+import numpy as np
+import tensorflow as tf
+
+from benchmarks.contenders import workload
+import tfmeta
+
+KINDS = ("Conv2D", "Conv2DBackpropFilter", "Conv2DBackpropInput", "MatMul")
+REPEATS = 20
+
+
+def main() -> None:
+  """Prints CPU seconds for each kind of operation as a JSON line."""
+  parser = argparse.ArgumentParser()
+  parser.add_argument("--case", required=True)
+  case = workload.CASES[parser.parse_args().case]
+  seconds, counts = collections.Counter(), collections.Counter()
+  for operation, count in _operations(case).items():
+    seconds[operation[0]] += count * _seconds(*operation)
+    counts[operation[0]] += count
+  report = {
+    "cpu_seconds_per_task": sum(seconds.values()),
+    "by_kind": seconds,
+    "counts": counts,
+  }
+  print(json.dumps(report))
+
+
+def _operations(case) -> collections.Counter:
+  """How often a task has each operation: kind, attributes, shapes."""
+  model = tfmeta.models.conv4(case.image, ways=case.ways, filters=case.filters)
+  learner = tfmeta.MAML(
+    model,
+    inner_steps=case.inner_steps,
+    inner_learning_rate=case.inner_learning_rate,
+    first_order=case.first_order,
+  )
+  task = {k: tf.constant(v[0]) for k, v in workload.make_tasks(case).items()}
+  weights = model.trainable_variables
+
+  @tf.function(autograph=False)
+  def one_task(support_x, support_y, query_x, query_y):
+    with tf.GradientTape() as tape:
+      loss, _ = learner.task_loss(support_x, support_y, query_x, query_y)
+    return tape.gradient(loss, [v.value for v in weights])
+
+  order = ("support_x", "support_y", "query_x", "query_y")
+  graph = one_task.get_concrete_function(*[task[k] for k in order]).graph
+  return collections.Counter(
+    _described(node) for node in graph.get_operations() if node.type in KINDS
+  )
+
+
+def _described(node):
+  attributes = {"padding", "transpose_a", "transpose_b"}
+  kept = {
+    name: node.get_attr(name) for name in attributes & {*node.node_def.attr}
+  }
+  shapes = tuple(_shape(node, number) for number in range(len(node.inputs)))
+  return node.type, tuple(sorted(kept.items())), shapes
+
+
+def _shape(node, number):
+  """Of an input; where it is itself a shape, that of the output."""
+  sizes = {"Conv2DBackpropFilter": 1, "Conv2DBackpropInput": 0}
+  if sizes.get(node.type) == number:
+    return "sizes", tuple(node.outputs[0].shape)
+  return "tensor", tuple(node.inputs[number].shape)
+
+
+def _seconds(kind, attributes, shapes) -> float:
+  """CPU seconds of one operation."""
+  random = np.random.default_rng(0)
+  arguments = [
+    tf.constant(shape, tf.int32)
+    if what == "sizes"
+    else tf.constant(random.normal(size=shape), tf.float32)
+    for what, shape in shapes
+  ]
+  options = {
+    k: v.decode() if isinstance(v, bytes) else v for k, v in attributes
+  }
+  run = getattr(tf.raw_ops, kind)
+  names = {
+    "Conv2D": ("input", "filter"),
+    "Conv2DBackpropFilter": ("input", "filter_sizes", "out_backprop"),
+    "Conv2DBackpropInput": ("input_sizes", "filter", "out_backprop"),
+    "MatMul": ("a", "b"),
+  }[kind]
+  options.update(zip(names, arguments, strict=True))
+  if kind.startswith("Conv"):
+    options["strides"] = [1, 1, 1, 1]
+  run(**options)
+  begin = time.process_time()
+  for _ in range(REPEATS):
+    run(**options)
+  return (time.process_time() - begin) / REPEATS
+
+
+if __name__ == "__main__":
+  main()
