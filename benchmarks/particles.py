@@ -41,8 +41,10 @@ SHOTS = (5, 10)
 VALIDATION_TASKS = 200
 # Shares of the root mean squared error of the mean prediction.
 NOISES = np.geomspace(0.1, 1.0, 11)
+# Of a report, that all its runs share.
+SETTINGS = ("updates", "test_tasks", "inner_rates")
 KINDS = ("mse", "mse_of_draws", "nll")
-# Of the error 0.003 to 0.3; of the log-posterior 1e-4 to 1e-2.
+# Inner rates: of the log-posterior, and of the squared error.
 TRIED = {"BMAML": (1e-4, 3e-4, 1e-3, 3e-3), "": (0.003, 0.01, 0.03, 0.1)}
 TRIED_UPDATES = 2000
 
@@ -128,7 +130,13 @@ def compare() -> None:
     "runs": {},
   }
   if output.exists():
-    report["runs"] = json.loads(output.read_text())["runs"]
+    before = json.loads(output.read_text())
+    if any(before[key] != report[key] for key in SETTINGS):
+      raise ValueError(
+        f"{output} holds runs of other settings; remove it, or give another "
+        "--output."
+      )
+    report["runs"] = before["runs"]
   for seed, tasks, shots, name in itertools.product(
     range(_SEEDS.value), TASKS, SHOTS, sinusoid_learners.LEARNERS
   ):

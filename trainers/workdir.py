@@ -21,7 +21,15 @@ SAVED_MODEL = "saved_model"
 
 _LOCK = "lock"
 # What may change between two starts of one run: none touches the weights.
-_FREE = ("workdir", "data_dir", "eval_tasks", "tpu", "startup_seconds")
+_FREE = (
+  "workdir",
+  "data_dir",
+  "manual_dir",
+  "eval_tasks",
+  "eval_split",
+  "tpu",
+  "startup_seconds",
+)
 
 
 @contextlib.contextmanager
@@ -127,7 +135,7 @@ def _check_same(folder, settings):
         f"Received: workdir={os.fspath(folder)!r}"
       )
     return
-  there = _flat(read_settings(folder))
+  there = _flat({**_defaults(settings), **read_settings(folder)})
   here = _flat(json.loads(json.dumps(dataclasses.asdict(settings))))
   differing = [
     f"{name} is {there.get(name)!r} there and {here.get(name)!r} here"
@@ -140,6 +148,16 @@ def _check_same(folder, settings):
       "another --workdir, or remove this one. "
       f"Received: workdir={os.fspath(folder)!r}"
     )
+
+
+def _defaults(settings):
+  """Of options that the run may be older than."""
+  fields = dataclasses.fields(settings)
+  return {
+    field.name: field.default
+    for field in fields
+    if field.default is not dataclasses.MISSING
+  }
 
 
 def _has_work(folder):

@@ -96,10 +96,29 @@ class KernelTest(parameterized.TestCase):
     found = svgd.svgd_direction(draw(1, 3), gradients)
     np.testing.assert_array_equal(found, gradients)
 
-  def test_identical_particles_stay_so_and_give_numbers(self):
-    x = tf.ones([3, 2], tf.float64)
-    gradients = tf.ones([3, 2], tf.float64) * [1.0, 2.0]
-    np.testing.assert_allclose(svgd.svgd_direction(x, gradients), gradients)
+  def test_identical_particles_follow_the_mean_of_their_gradients(self):
+    x = tf.repeat(tf.cast(draw(1, 50), tf.float32), 4, axis=0)
+    gradients = tf.cast(draw(4, 50, seed=1), tf.float32)
+    mean = tf.repeat(tf.reduce_mean(gradients, axis=0, keepdims=True), 4, 0)
+    found = svgd.svgd_direction(x, gradients)
+    np.testing.assert_allclose(found, mean, atol=1e-6)
+
+  def test_particles_close_together_keep_their_digits(self):
+    centre, apart, gradients = (draw(4, 200, seed=seed) for seed in range(3))
+    x = tf.cast(centre[:1] + 1e-4 * apart, tf.float32)
+
+    def outcome(x, gradients):
+      with tf.GradientTape() as tape:
+        tape.watch(x)
+        distances = svgd.squared_distances(x)
+        total = tf.reduce_sum(distances * tf.range(4, dtype=x.dtype))
+      return svgd.svgd_direction(x, gradients), tape.gradient(total, x)
+
+    expected = outcome(tf.cast(x, tf.float64), gradients)
+    found = outcome(x, tf.cast(gradients, tf.float32))
+    for one, other in zip(found, expected, strict=True):
+      error = np.linalg.norm(one - tf.cast(other, tf.float32))
+      self.assertLess(error / np.linalg.norm(other), 1e-5)
 
   def test_order_of_the_particles_does_not_matter(self):
     x, gradients = draw(5, 3), draw(5, 3, seed=1)

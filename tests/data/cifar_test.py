@@ -11,7 +11,31 @@ from tfmeta.data import class_lists
 
 SPEC = data.TaskSpec(ways=5, shots=1, query_shots=1)
 SIZES = {"cifar_fs": (64, 16, 20), "fc100": (60, 20, 20)}
-NAMES = sorted(set().union(*class_lists.read("cifar_fs").values()))
+# Superclasses of CIFAR-100 and their classes.
+# https://www.cs.toronto.edu/~kriz/cifar.html
+SUPERCLASSES = """
+beaver dolphin otter seal whale
+aquarium_fish flatfish ray shark trout
+orchid poppy rose sunflower tulip
+bottle bowl can cup plate
+apple mushroom orange pear sweet_pepper
+clock keyboard lamp telephone television
+bed chair couch table wardrobe
+bee beetle butterfly caterpillar cockroach
+bear leopard lion tiger wolf
+bridge castle house road skyscraper
+cloud forest mountain plain sea
+camel cattle chimpanzee elephant kangaroo
+fox porcupine possum raccoon skunk
+crab lobster snail spider worm
+baby boy girl man woman
+crocodile dinosaur lizard snake turtle
+hamster mouse rabbit shrew squirrel
+maple_tree oak_tree palm_tree pine_tree willow_tree
+bicycle bus motorcycle pickup_truck train
+lawn_mower rocket streetcar tank tractor
+""".strip().splitlines()
+NAMES = sorted(" ".join(SUPERCLASSES).split())
 
 
 def _prepare(folder):
@@ -82,6 +106,14 @@ class CifarTest(parameterized.TestCase):
     self.assertEqual(tuple(map(len, lists)), sizes)
     self.assertEqual(sorted(set().union(*lists)), NAMES)
     self.assertLen(NAMES, 100)
+
+  def test_no_superclass_is_in_two_splits_of_fc100(self):
+    for members in SUPERCLASSES:
+      shares = [
+        len({*members.split()} & {*class_lists.read("fc100")[split]})
+        for split in class_lists.SPLITS
+      ]
+      self.assertCountEqual(shares, [5, 0, 0])
 
   def test_missing_data_are_named(self):
     with tempfile.TemporaryDirectory() as empty:

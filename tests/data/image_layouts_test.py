@@ -69,13 +69,17 @@ def _data_and_labels(root, name):
 
 
 def _npz(root, name):
-  np.savez(root / f"{name}_images.npz", images=IMAGES.reshape(6, 5, 4, 3))
+  blue_first = IMAGES.reshape(6, 5, 4, 3)[..., ::-1]  # As OpenCV reads them.
+  images = np.ascontiguousarray(blue_first)
+  np.savez(root / f"{name}_images.npz", images=images)
   labels = {"label_specific": np.array([7] * 3 + [11] * 3), "other": [0]}
   _dump(root / f"{name}_labels.pkl", labels)
 
 
 def _png_pickle(root, name):
-  images = [np.frombuffer(_encoded(i), np.uint8) for c in IMAGES for i in c]
+  files = [_encoded(image) for images in IMAGES for image in images]
+  # Some of OpenCV's releases give a column.
+  images = [np.frombuffer(file, np.uint8).reshape(-1, 1) for file in files]
   _dump(root / f"{name}_images_png.pkl", images)
   _dump(root / f"{name}_labels.pkl", {"labels": [7] * 3 + [11] * 3})
 
@@ -118,12 +122,20 @@ class LayoutsTest(parameterized.TestCase):
     self.assertLen(examples, 6)
     named = layout in ("folders", "tar", "csv", "class_dict")
     classes = CLASSES if named else ("0007", "0011")
-    for number, (label, image) in enumerate(examples):
+    for number, (label, place, image) in enumerate(examples):
       self.assertEqual(label, classes[number // 3])
+      self.assertStartsWith(place, str(self.root))
       expected = IMAGES[number // 3, number % 3]
       np.testing.assert_array_equal(_as_array(image), expected)
     for other in {"train", "validation", "test"} - {split}:
       self.assertIsNone(image_layouts.find(self.root, other))
+
+  def test_images_that_were_moved_into_folders_are_found_there(self):
+    _csv(self.root, "train")  # As MAML's script leaves it.
+    for file in (self.root / "images").iterdir():
+      file.unlink()
+    _folders(self.root, "train")
+    self.assertLen(self.read("train"), 6)
 
   def test_images_of_other_phases_are_not_those_of_the_split(self):
     # Images of training classes on which some validate.
@@ -145,6 +157,25 @@ class LayoutsTest(parameterized.TestCase):
   def test_images_without_labels_are_named(self):
     np.savez(self.root / "train_images.npz", images=np.zeros([2, 4, 4, 3]))
     with self.assertRaisesRegex(FileNotFoundError, "train_labels.pkl"):
+      self.read("train")
+
+  @parameterized.parameters(
+    ("pixels", lambda x: x, "no npz file of `images`"),
+    ("images", np.asfortranarray, "Fortran's order"),
+    ("images", lambda x: x / 255, "float64"),
+    ("images", lambda x: x[..., 0], r"shape \(2, 4, 4\)"),
+  )
+  def test_arrays_of_another_kind_are_refused(self, name, change, message):
+    images = change(np.zeros([2, 4, 4, 3], np.uint8))
+    np.savez(self.root / "train_images.npz", **{name: images})
+    _dump(self.root / "train_labels.pkl", {"labels": [0, 1]})
+    with self.assertRaisesRegex(ValueError, message):
+      self.read("train")
+
+  def test_a_file_that_is_no_archive_is_refused(self):
+    (self.root / "train_images.npz").write_bytes(b"nothing")
+    _dump(self.root / "train_labels.pkl", {"labels": [0, 1]})
+    with self.assertRaisesRegex(ValueError, "no npz file of `images`"):
       self.read("train")
 
   @parameterized.parameters(_npz, _png_pickle)

@@ -86,6 +86,7 @@ class ImageNetTest(absltest.TestCase):
     other = {"manual_dir": None, "memory_limit": 0}
     mapped = [greys.tolist() for greys, _ in self.greys("train", **other)]
     self.assertEqual(first, mapped)
+    row_files.mapped.cache_clear()  # As in another process.
     with mock.patch.object(row_files, "_write") as write:
       self.tasks("train")
     write.assert_not_called()
@@ -114,6 +115,40 @@ class ImageNetTest(absltest.TestCase):
       self.tasks("train")
     self.assertFalse((self.data / "mini_imagenet" / "1.0.0").exists())
 
+  def test_what_is_no_image_is_named(self):
+    self.fill()
+    broken = self.manual / "train" / self.classes["train"][1] / "1.png"
+    broken.write_bytes(b"nothing")
+    with self.assertRaisesRegex(ValueError, str(broken)):
+      self.tasks("train")
+
+  def test_folders_without_images_are_named(self):
+    self.fill()
+    for file in self.manual.glob("val/*/*"):
+      file.unlink()
+    with self.assertRaisesRegex(ValueError, "val must hold.*no images"):
+      self.tasks("train")
+
+  def test_of_two_that_prepare_at_once_both_go_on(self):
+    self.fill()
+    self.tasks("train")  # The other one's.
+    answers = mock.Mock(side_effect=[False, True])
+    builder = tfds.builder("mini_imagenet", data_dir=self.data)
+    with mock.patch.object(type(builder), "is_prepared", answers):
+      with mock.patch.object(
+        type(builder), "download_and_prepare", side_effect=FileExistsError
+      ):
+        self.assertLen(self.tasks("train").element_spec, 2)
+
+  def test_what_is_written_in_part_does_not_stay(self):
+    self.fill()
+    with mock.patch.object(np, "save", side_effect=OSError("disk full")):
+      with self.assertRaisesRegex(OSError, "disk full"):
+        self.tasks("train")
+    rows = self.data / "mini_imagenet" / "1.0.0" / "rows"
+    self.assertEqual([f.name for f in rows.iterdir()], ["train_images.npy"])
+    self.assertLen(list(self.greys("train")), 10)
+
   def test_without_files_the_layouts_are_listed(self):
     with self.assertRaisesRegex(FileNotFoundError, "mini-imagenet-cache-train"):
       self.tasks("train")
@@ -133,6 +168,7 @@ class ImageNetTest(absltest.TestCase):
     rows = self.data / "mini_imagenet" / "1.0.0" / "rows"
     for file in rows.iterdir():
       file.unlink()
+    row_files.mapped.cache_clear()
     with mock.patch.object(os, "access", return_value=False):
       found = [greys.tolist() for greys, _ in self.greys("train")]
     self.assertEqual(found, expected)

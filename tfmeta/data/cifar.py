@@ -121,4 +121,5 @@ def _cifar100(
     for example in splits[split].batch(1000).as_numpy_iterator()
   ]
   images, labels = map(np.concatenate, zip(*parts, strict=True))
+  images.flags.writeable = False
   return images, labels, builder.info.features["label"].names

@@ -14,6 +14,7 @@ import pathlib
 import re
 from typing import Any
 
+import numpy as np
 import tensorflow_datasets as tfds
 
 from tfmeta.data import class_lists
@@ -69,13 +70,19 @@ class _ImageNetSplits(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     self, split: str, path: pathlib.Path, read: Any
   ) -> Iterator[tuple[int, dict[str, Any]]]:
     own = {*class_lists.read(self.name)[split]}
-    for number, (name, image) in enumerate(read()):
+    number = -1
+    for number, (name, place, image) in enumerate(read()):
       if re.fullmatch(r"n\d{8}", name) and name not in own:
         raise ValueError(
           f"{path} must hold classes of {self.name}'s split {split!r} alone. "
           f"Received: class {name!r}"
         )
-      yield number, {"image": _at_one_size(image, path), "class": name}
+      yield number, {"image": _at_one_size(image, place), "class": name}
+    if number < 0:
+      raise ValueError(
+        f"{path} must hold a folder of JPEG or PNG images for each class. "
+        "Received: no images"
+      )
 
 
 class MiniImagenet(_ImageNetSplits):
@@ -96,7 +103,12 @@ class TieredImagenet(_ImageNetSplits):
   """
 
 
-def _at_one_size(image: Any, path: pathlib.Path) -> Any:
+def _at_one_size(image: bytes | np.ndarray, place: str) -> np.ndarray:
   if isinstance(image, bytes):
-    return pictures.decode(image, SHAPE, path)
+    return pictures.decode(image, SHAPE, place)
+  if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
+    raise ValueError(
+      f"{place} must be an image [height, width, 3] of uint8. "
+      f"Received: shape {image.shape}, {image.dtype}"
+    )
   return pictures.scale(image, SHAPE[:2])

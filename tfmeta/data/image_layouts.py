@@ -1,12 +1,14 @@
 """The files in which people keep miniImageNet and tieredImageNet.
 
-Every reader yields an image at a time with the name of its class: the content
-of a JPEG or PNG file, or the image itself, uint8 `[h, w, 3]`.
+Every reader yields, image by image, the name of its class, where it comes from,
+and the content of a JPEG or PNG file or the image itself, uint8 `[h, w, 3]`.
+Pickles are read into memory as a whole, the others piece by piece.
 """
 
 from collections.abc import Callable
 from collections.abc import Iterator
 import csv
+import math
 import pathlib
 import tarfile
 from typing import Any
@@ -17,7 +19,7 @@ import numpy as np
 from tfmeta.data import pickles
 from tfmeta.data import pictures
 
-Examples = Iterator[tuple[str, bytes | np.ndarray]]
+Examples = Iterator[tuple[str, str, bytes | np.ndarray]]
 
 # What a split may be called in names of files.
 _NAMES = {
@@ -56,7 +58,7 @@ def find(
   for name in _NAMES[split]:
     for pattern, reader in _READERS.items():
       path = folder / pattern.format(name)
-      if path.exists():
+      if path.exists() and path.is_dir() == (pattern == _FOLDER):
         return path, lambda path=path, reader=reader: reader(path)
   return None
 
@@ -66,7 +68,7 @@ def _read_folders(path: pathlib.Path) -> Examples:
     if folder.is_dir() and not folder.name.startswith("."):
       for file in sorted(folder.iterdir()):
         if pictures.is_image(file):
-          yield folder.name, file.read_bytes()
+          yield folder.name, str(file), file.read_bytes()
 
 
 def _read_tar(path: pathlib.Path) -> Examples:
@@ -77,7 +79,7 @@ def _read_tar(path: pathlib.Path) -> Examples:
       name = pathlib.PurePosixPath(member.name)
       file = archive.extractfile(member)
       if file and pictures.has_image_name(name):
-        yield name.parent.name, file.read()
+        yield name.parent.name, f"{path}:{name}", file.read()
 
 
 def _read_csv(path: pathlib.Path) -> Examples:
@@ -90,7 +92,8 @@ def _read_csv(path: pathlib.Path) -> Examples:
       f"Received: {list(rows[0]) if rows else 'no rows'}"
     )
   for row in rows:
-    yield row["label"], (path.parent / "images" / row["filename"]).read_bytes()
+    file = path.parent / "images" / row["filename"]
+    yield row["label"], str(file), file.read_bytes()
 
 
 def _read_class_dict(path: pathlib.Path) -> Examples:
@@ -98,37 +101,58 @@ def _read_class_dict(path: pathlib.Path) -> Examples:
   content = _load(path, "image_data", "class_dict")
   for name, rows in sorted(content["class_dict"].items()):
     for row in rows:
-      yield str(name), content["image_data"][row]
+      yield str(name), f"{path}[{row}]", content["image_data"][row]
 
 
 def _read_data_and_labels(path: pathlib.Path) -> Examples:
   content = _load(path, "data", "labels")
-  for image, label in zip(content["data"], content["labels"], strict=True):
-    yield _number(label), image
+  images, labels = content["data"], content["labels"]
+  _check_count(path, len(images), len(labels))
+  for row, (image, label) in enumerate(zip(images, labels, strict=True)):
+    yield _number(label), f"{path}[{row}]", image
 
 
 def _read_npz(path: pathlib.Path) -> Examples:
-  """One row after the other, as all of them may be more than memory holds."""
+  """One row after the other, as all of them may be more than memory holds.
+
+  The authors of tieredImageNet read the images by OpenCV, whose channels are in
+  the order blue, green, red. Those of their PNG files are not.
+  """
   labels = _labels_beside(path)
-  with zipfile.ZipFile(path) as archive, archive.open("images.npy") as file:
-    version = np.lib.format.read_magic(file)
-    read_header = {
-      (1, 0): np.lib.format.read_array_header_1_0,
-      (2, 0): np.lib.format.read_array_header_2_0,
-    }[version]
-    shape, _, dtype = read_header(file)
-    _check_count(path, shape[0], len(labels))
-    for label in labels:
-      content = file.read(int(np.prod(shape[1:])) * dtype.itemsize)
-      yield label, np.frombuffer(content, dtype).reshape(shape[1:])
+  try:
+    with zipfile.ZipFile(path) as archive, archive.open("images.npy") as file:
+      shape = _image_shape(path, file, len(labels))
+      for row, label in enumerate(labels):
+        content = file.read(math.prod(shape))
+        image = np.frombuffer(content, np.uint8).reshape(shape)
+        yield label, f"{path}[{row}]", image[..., ::-1]
+  except (zipfile.BadZipFile, KeyError) as error:
+    raise ValueError(f"{path} is no npz file of `images`: {error}") from error
+
+
+def _image_shape(path: pathlib.Path, file: Any, count: int) -> tuple[int, ...]:
+  """Reads the header of an array; returns the shape of one image."""
+  headers = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+  }
+  shape, fortran, dtype = headers[np.lib.format.read_magic(file)](file)
+  if fortran or dtype != np.uint8 or len(shape) != 4 or shape[-1] != 3:
+    order = "Fortran's order" if fortran else "C's order"
+    raise ValueError(
+      f"{path} must hold `images` [n, height, width, 3] of uint8 in C's order. "
+      f"Received: shape {shape}, {dtype}, {order}"
+    )
+  _check_count(path, shape[0], count)
+  return shape[1:]
 
 
 def _read_encoded(path: pathlib.Path) -> Examples:
   """Of a list of PNG files, each an array of bytes."""
   images, labels = pickles.load(path), _labels_beside(path)
   _check_count(path, len(images), len(labels))
-  for image, label in zip(images, labels, strict=True):
-    yield label, bytes(image)
+  for row, (image, label) in enumerate(zip(images, labels, strict=True)):
+    yield label, f"{path}[{row}]", np.asarray(image).tobytes()
 
 
 def _labels_beside(path: pathlib.Path) -> list[str]:
@@ -168,7 +192,11 @@ def _check_count(path: pathlib.Path, images: int, labels: int) -> None:
     )
 
 
+_FOLDER = "{0}"
+
+# Folders first: MAML's script moves images out of that of a csv file into them.
 _READERS: dict[str, Callable[[pathlib.Path], Examples]] = {
+  _FOLDER: _read_folders,
   "{0}.csv": _read_csv,
   "{0}.tar": _read_tar,
   "mini-imagenet-cache-{0}.pkl": _read_class_dict,
@@ -176,5 +204,4 @@ _READERS: dict[str, Callable[[pathlib.Path], Examples]] = {
   "miniImageNet_category_split_{0}_phase_{0}.pickle": _read_data_and_labels,
   "{0}_images.npz": _read_npz,
   "{0}_images_png.pkl": _read_encoded,
-  "{0}": _read_folders,
 }

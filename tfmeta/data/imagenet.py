@@ -130,7 +130,8 @@ def _split(name, split, spec, data_dir, manual_dir):
       "give a folder that has all splits as `manual_dir`. "
       f"Received: splits {', '.join(builder.info.splits)}"
     )
-  return row_files.mapped(builder, split, image_builders.SHAPE)
+  path = os.fspath(builder.data_path)
+  return row_files.mapped(path, split, image_builders.SHAPE)
 
 
 def _prepared(name, data_dir, manual_dir) -> Any:
@@ -139,14 +140,20 @@ def _prepared(name, data_dir, manual_dir) -> Any:
   builder = tfds.builder(name, data_dir=prepared.folder_of(data_dir))
   if builder.is_prepared():
     return builder
-  default = pathlib.Path(builder._data_dir_root) / "downloads" / "manual"
-  folder = pathlib.Path(manual_dir or default).expanduser()
+  root = builder.data_path.parent.parent
+  folder = pathlib.Path(manual_dir or root / "downloads" / "manual")
+  folder = folder.expanduser()
   if not folder.is_dir():
     raise FileNotFoundError(
       f"{name} is not in {builder.data_path}, and there is no folder {folder} "
       f"to prepare it from. {builder.MANUAL_DOWNLOAD_INSTRUCTIONS}"
     )
-  builder.download_and_prepare(
-    download_config=tfds.download.DownloadConfig(manual_dir=folder)
-  )
+  config = tfds.download.DownloadConfig(manual_dir=folder)
+  try:
+    builder.download_and_prepare(download_config=config)
+  except OSError:
+    # Another process, as of several workers, may have been first.
+    builder = tfds.builder(name, data_dir=prepared.folder_of(data_dir))
+    if not builder.is_prepared():
+      raise
   return builder

@@ -4,18 +4,29 @@ import os
 import pickle
 from typing import Any
 
-_MODULES = ("", ".core.multiarray", "._core.multiarray")
-_NAMES = ("_reconstruct", "ndarray", "dtype", "scalar")
+_MODULES = ("numpy.core", "numpy._core")
 _ALLOWED = {
-  *((f"numpy{module}", name) for module in _MODULES for name in _NAMES),
-  ("numpy.core.numeric", "_frombuffer"),
-  ("numpy._core.numeric", "_frombuffer"),
+  ("numpy", "ndarray"),
+  ("numpy", "dtype"),
+  *((f"{module}.multiarray", "_reconstruct") for module in _MODULES),
+  *((f"{module}.multiarray", "scalar") for module in _MODULES),
+  *((f"{module}.numeric", "_frombuffer") for module in _MODULES),
+  ("collections", "OrderedDict"),
   ("_codecs", "encode"),  # Bytes of old pickles.
 }
+_BROKEN = (
+  pickle.UnpicklingError,
+  AttributeError,
+  EOFError,
+  ImportError,
+  IndexError,
+  KeyError,
+  TypeError,
+)
 
 
 def load(path: str | os.PathLike[str]) -> Any:
-  """Returns what a pickle of arrays, numbers, strings and containers holds.
+  """Returns what a pickle of arrays, numbers, strings, lists and dicts holds.
 
   Those of Python 2 may be read too.
 
@@ -25,7 +36,7 @@ def load(path: str | os.PathLike[str]) -> Any:
   with open(path, "rb") as file:
     try:
       return _ArraysOnly(file, encoding="latin1").load()
-    except (pickle.UnpicklingError, EOFError, AttributeError) as error:
+    except _BROKEN as error:
       raise ValueError(
         f"{os.fspath(path)} is no pickle of arrays: {error}"
       ) from error

@@ -4,6 +4,9 @@ The file is written once, beside what TFDS prepared, and any later start maps it
 without reading or decoding anything.
 """
 
+from collections.abc import Iterator
+import contextlib
+import functools
 import os
 import pathlib
 import tempfile
@@ -14,19 +17,31 @@ import numpy as np
 _BATCH = 256
 
 
+@functools.lru_cache(maxsize=8)
 def mapped(
-  builder: Any, split: str, shape: tuple[int, ...]
+  data_path: str, split: str, shape: tuple[int, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Returns images uint8 `[n, *shape]` and their classes `[n]`, of a split."""
-  folder = pathlib.Path(builder.data_path) / "rows"
+  """Returns images and their classes, of a split.
+
+  Args:
+    data_path: Of the data set, where TFDS prepared it.
+    split: Its name.
+    shape: Of an image.
+
+  Returns:
+    Images uint8 `[n, *shape]` and names of classes `[n]`. Where nothing can be
+    written beside the data, they are in a nameless temporary file, which is
+    written anew by every process.
+  """
+  folder = pathlib.Path(data_path) / "rows"
   if _path(folder, split, "classes").exists():
     return _load(folder, split)
   if _can_write(folder):
-    _write(builder, split, shape, folder)
+    _write(data_path, split, shape, folder)
     return _load(folder, split)
   # What is mapped stays so when the file has no name any more.
   with tempfile.TemporaryDirectory(prefix="tfmeta") as temporary:
-    _write(builder, split, shape, pathlib.Path(temporary))
+    _write(data_path, split, shape, pathlib.Path(temporary))
     return _load(pathlib.Path(temporary), split)
 
 
@@ -44,26 +59,41 @@ def _can_write(folder: pathlib.Path) -> bool:
 
 
 def _write(
-  builder: Any, split: str, shape: tuple[int, ...], folder: pathlib.Path
+  data_path: str, split: str, shape: tuple[int, ...], folder: pathlib.Path
 ) -> None:
+  """Writes both files; that of classes last, as it stands for both."""
+  import tensorflow_datasets as tfds  # Slow to import.
+
+  builder = tfds.builder_from_directory(data_path)
   count = builder.info.splits[split].num_examples
-  unfinished = folder / f"{split}_images.{os.getpid()}"
-  images = np.lib.format.open_memmap(
-    unfinished, "w+", np.uint8, shape=(count, *shape)
-  )
-  classes, done = [], 0
   examples = builder.as_dataset(split).batch(_BATCH).prefetch(2)
-  for batch in examples.as_numpy_iterator():
-    images[done : done + len(batch["image"])] = batch["image"]
-    done += len(batch["image"])
-    classes += [name.decode() for name in batch["class"]]
-  images.flush()
-  os.replace(unfinished, _path(folder, split, "images"))
-  # That of classes last, as it stands for both.
-  unfinished = folder / f"{split}_classes.{os.getpid()}"
-  with open(unfinished, "wb") as file:
+  classes = []
+  with _replacing(_path(folder, split, "images")) as file:
+    header = {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)}
+    np.lib.format.write_array_header_1_0(file, header)
+    for batch in examples.as_numpy_iterator():
+      file.write(batch["image"].tobytes())
+      classes += [name.decode() for name in batch["class"]]
+    if len(classes) != count:
+      raise OSError(
+        f"{data_path} must hold {count} images of the split {split!r}. "
+        f"Received: {len(classes)}"
+      )
+  with _replacing(_path(folder, split, "classes")) as file:
     np.save(file, np.array(classes))
-  os.replace(unfinished, _path(folder, split, "classes"))
+
+
+@contextlib.contextmanager
+def _replacing(path: pathlib.Path) -> Iterator[Any]:
+  """A file that has its name only once it is whole, and vanishes otherwise."""
+  number, unfinished = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+  try:
+    with os.fdopen(number, "wb") as file:
+      yield file
+    os.chmod(unfinished, 0o644)
+    os.replace(unfinished, path)
+  finally:
+    pathlib.Path(unfinished).unlink(missing_ok=True)
 
 
 def _path(folder: pathlib.Path, split: str, kind: str) -> pathlib.Path:

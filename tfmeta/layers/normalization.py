@@ -61,7 +61,8 @@ def exact_moments(
 
 def _count(x, axes):
   """Entries of `x` behind each of its means over `axes`."""
-  return tf.cast(tf.reduce_prod(tf.gather(tf.shape(x), axes)), x.dtype)
+  sizes = tf.gather(tf.shape(x), [axis % x.shape.rank for axis in axes])
+  return tf.cast(tf.reduce_prod(sizes), x.dtype)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
