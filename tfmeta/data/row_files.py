@@ -64,7 +64,8 @@ def _write(
   """Writes both files; that of classes last, as it stands for both."""
   import tensorflow_datasets as tfds  # Slow to import.
 
-  builder = tfds.builder_from_directory(data_path)
+  open_builder: Any = tfds.builder_from_directory  # Its decorator hides types.
+  builder = open_builder(data_path)
   count = builder.info.splits[split].num_examples
   examples = builder.as_dataset(split).batch(_BATCH).prefetch(2)
   classes = []
