@@ -78,7 +78,8 @@ def main(_) -> None:
   output = pathlib.Path(_OUTPUT.value)
   report = {"parts": {}}
   if output.exists():
-    report = json.loads(output.read_text(encoding="utf-8"))
+    before = json.loads(output.read_text(encoding="utf-8"))
+    report["parts"] = before.get("parts", {})  # Older reports had none.
   measure(report)
   report["summary"] = speed_report.summarize(report["parts"])
   print(speed_report.as_text(report))

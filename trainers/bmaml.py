@@ -44,7 +44,8 @@ def define(flag_values=absl_flags.FLAGS) -> None:
     None,
     ["hierarchical", "flat"],
     "Of the weights; hierarchical for regression, flat for classes if not "
-    "given.",
+    "given. Hierarchical gradients are large: give classes a smaller "
+    "--inner_learning_rate with it, such as 0.01.",
     flag_values=flag_values,
   )
   absl_flags.DEFINE_float(

@@ -42,6 +42,12 @@ def _links(settings):
 
 
 def _divide(path, ways):
+  if any((path / name).is_dir() for name in SPLITS):
+    raise ValueError(
+      "`dataset` must have all of the folders train, validation and test, or "
+      f"none of them. Received: dataset={str(path)!r}, which has "
+      f"{', '.join(n for n in SPLITS if (path / n).is_dir())}"
+    )
   names = sorted(
     p.name for p in path.iterdir() if p.is_dir() and p.name[0] != "."
   )

@@ -62,10 +62,12 @@ def _fail(sentence):
 
 
 def _sentence(error):
-  """The message of `error`, on one line."""
+  """The message of `error`, on one line; lists after a blank line stay."""
   if isinstance(error, OSError) and error.strerror:
     where = f": {error.filename}" if error.filename else ""
     full = error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
     advice = ". Make room and start the run again." if full else ""
     return f"{error.strerror}{where}{advice}"
-  return " ".join(str(error).split()) or type(error).__name__
+  first, *lists = str(error).split("\n\n")
+  sentence = " ".join(first.split()) or type(error).__name__
+  return "\n\n".join([sentence, *lists])

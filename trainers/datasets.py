@@ -54,6 +54,12 @@ def check_end(settings) -> None:
 
   A directory is left out, as its images are read each time.
   """
+  if settings.algorithm == "LEO" and not settings.is_embeddings:
+    raise ValueError(
+      "LEO takes embeddings: `dataset` must be a folder with "
+      "train_embeddings.pkl, such as `python -m trainers.pretrain` writes: "
+      f"runs/pretrain/embeddings. Received: dataset={settings.dataset!r}"
+    )
   if settings.dataset in dataset_kinds.ALL:
     evaluation_tasks(settings, settings.eval_split, 1)
 

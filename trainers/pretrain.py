@@ -10,6 +10,8 @@ of all three splits go to the folder `embeddings`, in files like those of LEO's
 authors.
 """
 
+import json
+import math
 import os
 import pathlib
 
@@ -18,6 +20,7 @@ from absl import flags as absl_flags
 from trainers import command
 
 _FLAGS = absl_flags.FLAGS
+_RESULT = "pretrain.json"
 _HELD_OUT = 0.2  # Of the drawings of each class.
 
 
@@ -60,8 +63,18 @@ def run(
   from trainers import drawings
   from trainers import workdir as folders
 
+  settings = {
+    "dataset": dataset,
+    "filters": filters,
+    "epochs": epochs,
+    "batch_size": batch_size,
+    "learning_rate": learning_rate,
+    "seed": seed,
+  }
+  _check(settings)
   folder = pathlib.Path(workdir).expanduser()
   folder.mkdir(parents=True, exist_ok=True)
+  _check_same(folder / _RESULT, settings)
   images = drawings.of_split(dataset, "train", data_dir)
   keras.utils.set_random_seed(seed)
   classifier = drawings.classifier(images.shape, filters=filters)
@@ -81,14 +94,40 @@ def run(
     verbose=2,
     callbacks=[keras.callbacks.TensorBoard(folder / "logs", write_graph=False)],
   ).history
+  if not math.isfinite(history["loss"][-1]):
+    raise ArithmeticError(
+      "The loss became NaN or inf, and nothing was written; try a smaller "
+      f"learning rate. Received: learning_rate={learning_rate}"
+    )
   backbone = drawings.backbone_of(classifier)
   with folders.replacing(folder / "backbone.keras") as path:
     backbone.save(path)
   drawings.write_embeddings(backbone, folder / "embeddings", dataset, data_dir)
-  result = {"dataset": dataset, "classes": len(images), "history": history}
-  folders.write_json(folder / "pretrain.json", result)
+  result = {"settings": settings, "classes": len(images), "history": history}
+  folders.write_json(folder / _RESULT, result)
   print(f"Written to {os.fspath(folder)}: backbone.keras, embeddings.")
   return result
+
+
+def _check(settings):
+  if not settings["learning_rate"] > 0:
+    raise ValueError(
+      "`learning_rate` must be above 0. "
+      f"Received: learning_rate={settings['learning_rate']}"
+    )
+
+
+def _check_same(path, settings):
+  """Refuses to overwrite embeddings that other settings made."""
+  if not path.exists():
+    return
+  there = json.loads(path.read_text()).get("settings")
+  if there != settings:
+    raise ValueError(
+      "This workdir belongs to another run; choose another --workdir, or "
+      f"remove this one. Received: workdir={os.fspath(path.parent)!r}, made "
+      f"with {there}"
+    )
 
 
 def main(_) -> None:

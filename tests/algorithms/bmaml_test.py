@@ -232,6 +232,13 @@ class PredictionTest(absltest.TestCase):
       found.prob(query_y)[:, None], densities.mean(axis=0), rtol=1e-9
     )
 
+  def test_a_support_set_that_does_not_fit_is_named(self):
+    x, y = np.zeros([6, 4]), np.zeros([5], int)
+    for learner_class in (tfmeta.BMAML, tfmeta.EMAML, tfmeta.PLATIPUS):
+      learner = learner_class(make_mlp(), dtype="float64", **STEPS)
+      with self.assertRaisesRegex(ValueError, "one target for each example"):
+        learner.adapt(x, y)
+
   def test_draws_share_all_outputs_of_a_target(self):
     keras.utils.set_random_seed(0)
     learner = tfmeta.EMAML(

@@ -144,6 +144,23 @@ class LayoutsTest(parameterized.TestCase):
     for split in ("train", "validation", "test"):
       self.assertIsNone(image_layouts.find(self.root, split))
 
+  def test_rows_that_there_are_not_are_named(self):
+    content = {"image_data": IMAGES[0], "class_dict": {"ant": [0, 3]}}
+    _dump(self.root / "mini-imagenet-cache-val.pkl", content)
+    with self.assertRaisesRegex(ValueError, "3 images. Received: row 3"):
+      self.read("validation")
+
+  def test_a_compressed_archive_is_refused(self):
+    with tarfile.open(self.root / "test.tar", "w:gz") as archive:
+      archive.add(__file__)
+    with self.assertRaisesRegex(ValueError, "test.tar must .* not compressed"):
+      self.read("test")
+
+  def test_a_missing_image_of_a_csv_file_is_named(self):
+    (self.root / "train.csv").write_text("filename,label\na.jpg,b\n")
+    with self.assertRaisesRegex(FileNotFoundError, "train.csv names .*a.jpg"):
+      self.read("train")
+
   def test_columns_of_a_csv_file_are_checked(self):
     (self.root / "train.csv").write_text("file,class\na.jpg,b\n")
     with self.assertRaisesRegex(ValueError, r"filename and label\. Received"):

@@ -111,7 +111,7 @@ class ImageNetTest(absltest.TestCase):
   def test_a_class_of_another_split_is_refused(self):
     self.fill()
     _write(self.manual, "train", self.classes["test"][0])
-    with self.assertRaisesRegex(ValueError, "'train' alone. Received: class"):
+    with self.assertRaisesRegex(ValueError, "'train' alone, such as n0153"):
       self.tasks("train")
     self.assertFalse((self.data / "mini_imagenet" / "1.0.0").exists())
 
@@ -153,6 +153,8 @@ class ImageNetTest(absltest.TestCase):
     with self.assertRaisesRegex(FileNotFoundError, "mini-imagenet-cache-train"):
       self.tasks("train")
     self.manual.mkdir()
+    with self.assertRaisesRegex(FileNotFoundError, "there is nothing in"):
+      self.tasks("train")
     (self.manual / "notes.txt").write_text("nothing")
     with self.assertRaisesRegex(FileNotFoundError, "mini-imagenet-cache-train"):
       self.tasks("train")

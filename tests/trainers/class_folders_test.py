@@ -44,6 +44,11 @@ class ClassFoldersTest(absltest.TestCase):
     self.assertLen(self.names("test", ways=7), 7)
     self.assertLen(self.names("train", ways=7), 7)
 
+  def test_a_division_in_part_is_refused(self):
+    self.make("train/a", "val/b", "test/c")
+    with self.assertRaisesRegex(ValueError, "which has train, test"):
+      self.names("train")
+
   def test_a_division_that_is_there_is_taken(self):
     self.make("train/a", "train/b", "validation/c", "test/d")
     self.assertEqual(self.names("train"), ["a", "b"])

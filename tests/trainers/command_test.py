@@ -24,6 +24,7 @@ class CommandTest(parameterized.TestCase):
 
   @parameterized.parameters(
     (ValueError("`ways` is\n  wrong."), "`ways` is wrong."),
+    (ValueError("It\nmay be\n\n  a\n  b"), "It may be\n\n  a\n  b"),
     (callbacks.DivergenceError("NaN at update 3."), "NaN at update 3."),
     (callbacks.CheckpointError("No room."), "No room."),
     (FileNotFoundError("No data in /x."), "No data in /x."),

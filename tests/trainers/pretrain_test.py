@@ -73,6 +73,30 @@ class PretrainTest(absltest.TestCase):
       self.assertLess(gaps.min(), 1e-4)
     self.train_leo(folder)
 
+  def test_a_rate_that_is_none_is_refused(self):
+    for rate in (0.0, -1.0, float("nan")):
+      with self.assertRaisesRegex(ValueError, "Received: learning_rate="):
+        pretrain.run(
+          "glyphs", self.folder, **{**OPTIONS, "learning_rate": rate}
+        )
+
+  def test_a_loss_gone_nan_leaves_no_embeddings(self):
+    with self.assertRaisesRegex(ArithmeticError, "learning_rate=1e[+]30"):
+      pretrain.run("glyphs", self.folder, **{**OPTIONS, "learning_rate": 1e30})
+    self.assertFalse((self.folder / "embeddings").exists())
+
+  def test_embeddings_of_other_settings_are_not_overwritten(self):
+    self.folder.mkdir()
+    made = {"settings": {"dataset": "glyphs", "filters": 8}}
+    (self.folder / "pretrain.json").write_text(json.dumps(made))
+    with self.assertRaisesRegex(ValueError, "belongs to another run.*: 8"):
+      pretrain.run("glyphs", self.folder, **OPTIONS)
+
+  def test_leo_says_that_it_takes_embeddings(self):
+    run = settings.Settings("LEO", workdir=str(self.folder), **LEO)
+    with self.assertRaisesRegex(ValueError, "trainers.pretrain.*'glyphs'"):
+      training.run(run)
+
   def train_leo(self, folder):
     workdir = self.folder.with_name("leo")
     own = {"num_latents": 4, "finetuning_steps": 1}

@@ -29,7 +29,8 @@ class ProbabilisticLearner(base.MetaLearner):
     model: A built `keras.Model`, `[n, ...] -> [n, ...]`.
     num_samples: Integer >= 1, M.
     noise_stddev: Float > 0. In regression, the standard deviation of targets
-      around the outputs of one draw, for `predict_distribution`.
+      around the outputs of one draw, for `predict_distribution`;
+      default 1.0.
     **kwargs: Those of `MetaLearner`.
   """
 
@@ -62,6 +63,7 @@ class ProbabilisticLearner(base.MetaLearner):
     """
     if self.task_pass.training:
       return self.drawn_path(support_x, support_y)
+    self.checked_support(support_x, support_y)  # Before anything reads it.
     key = streams.fingerprint(support_x, support_y)
     with self._in_pass(dataclasses.replace(self.task_pass, index=key)):
       return self.drawn_path(support_x, support_y)

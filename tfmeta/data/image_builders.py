@@ -74,8 +74,8 @@ class _ImageNetSplits(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     for number, (name, place, image) in enumerate(read()):
       if re.fullmatch(r"n\d{8}", name) and name not in own:
         raise ValueError(
-          f"{path} must hold classes of {self.name}'s split {split!r} alone. "
-          f"Received: class {name!r}"
+          f"{path} must hold classes of {self.name}'s split {split!r} alone, "
+          f"such as {min(own)}. Received: class {name!r}"
         )
       yield number, {"image": _at_one_size(image, place), "class": name}
     if number < 0:

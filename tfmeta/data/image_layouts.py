@@ -73,13 +73,22 @@ def _read_folders(path: pathlib.Path) -> Examples:
 
 def _read_tar(path: pathlib.Path) -> Examples:
   """Of members `.../CLASS/IMAGE`."""
-  with tarfile.open(path, "r:") as archive:
+  with _open_tar(path) as archive:
     members = sorted(archive.getmembers(), key=lambda member: member.name)
     for member in members:
       name = pathlib.PurePosixPath(member.name)
       file = archive.extractfile(member)
       if file and pictures.has_image_name(name):
         yield name.parent.name, f"{path}:{name}", file.read()
+
+
+def _open_tar(path: pathlib.Path) -> tarfile.TarFile:
+  try:
+    return tarfile.open(path, "r:")
+  except tarfile.ReadError as error:
+    raise ValueError(
+      f"{path} must be a tar archive that is not compressed. Received: {error}"
+    ) from error
 
 
 def _read_csv(path: pathlib.Path) -> Examples:
@@ -93,15 +102,23 @@ def _read_csv(path: pathlib.Path) -> Examples:
     )
   for row in rows:
     file = path.parent / "images" / row["filename"]
+    if not file.exists():
+      raise FileNotFoundError(f"{path} names {file}, which is not there")
     yield row["label"], str(file), file.read_bytes()
 
 
 def _read_class_dict(path: pathlib.Path) -> Examples:
   """Of `image_data [n, h, w, 3]` and a list of rows for each class."""
   content = _load(path, "image_data", "class_dict")
+  images = content["image_data"]
   for name, rows in sorted(content["class_dict"].items()):
+    if max(rows, default=0) >= len(images):
+      raise ValueError(
+        f"{path} must name rows of its {len(images)} images. "
+        f"Received: row {max(rows)} in class {name!r}"
+      )
     for row in rows:
-      yield str(name), f"{path}[{row}]", content["image_data"][row]
+      yield str(name), f"{path}[{row}]", images[row]
 
 
 def _read_data_and_labels(path: pathlib.Path) -> Examples:

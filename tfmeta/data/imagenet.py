@@ -43,9 +43,10 @@ def mini_imagenet(
       environment variable TFDS_DATA_DIR, else `~/tensorflow_datasets`.
     manual_dir: Folder with the files that people have: for each split a folder
       or an archive (.tar) with a folder for each class; or a csv file of Ravi
-      and Larochelle beside the folder `images`; or one of the pickles in use.
-      `tfmeta.data.image_builders` lists them. `None` (default): TFDS's own
-      choice, `downloads/manual` in `data_dir`.
+      and Larochelle beside the folder `images`; or one of the pickles in use,
+      which the error lists that an empty folder brings. Classes that are named
+      by WordNet (n01532829) must be those of their split. `None` (default):
+      TFDS's own choice, `downloads/manual` in `data_dir`.
     memory_limit: Bytes; default 2**30. A split that needs more (38,400 training
       images need 0.8 GB) is read where it is mapped, example by example.
 
@@ -143,9 +144,9 @@ def _prepared(name, data_dir, manual_dir) -> Any:
   root = builder.data_path.parent.parent
   folder = pathlib.Path(manual_dir or root / "downloads" / "manual")
   folder = folder.expanduser()
-  if not folder.is_dir():
+  if not folder.is_dir() or not any(folder.iterdir()):
     raise FileNotFoundError(
-      f"{name} is not in {builder.data_path}, and there is no folder {folder} "
+      f"{name} is not in {builder.data_path}, and there is nothing in {folder} "
       f"to prepare it from. {builder.MANUAL_DOWNLOAD_INSTRUCTIONS}"
     )
   config = tfds.download.DownloadConfig(manual_dir=folder)
