@@ -61,12 +61,12 @@ class _ImageNetSplits(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       raise FileNotFoundError(
         f"{folder} has no images of {self.name}. {_INSTRUCTIONS}"
       )
-    return {split: self._examples(split, *found[split]) for split in found}
+    return {
+      split: self._generate_examples(split, *source)
+      for split, source in found.items()
+    }
 
-  def _generate_examples(self, *args: Any) -> Any:
-    return self._examples(*args)
-
-  def _examples(
+  def _generate_examples(
     self, split: str, path: pathlib.Path, read: Any
   ) -> Iterator[tuple[int, dict[str, Any]]]:
     own = {*class_lists.read(self.name)[split]}
