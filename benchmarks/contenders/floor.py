@@ -58,8 +58,19 @@ def _operations(case) -> collections.Counter:
   order = ("support_x", "support_y", "query_x", "query_y")
   graph = one_task.get_concrete_function(*[task[k] for k in order]).graph
   return collections.Counter(
-    _described(node) for node in graph.get_operations() if node.type in KINDS
+    _described(node) for node in _needed(graph) if node.type in KINDS
   )
+
+
+def _needed(graph):
+  """The operations that the outputs depend on; TensorFlow drops the others."""
+  needed, waiting = set(), [tensor.op for tensor in graph.outputs]
+  while waiting:
+    node = waiting.pop()
+    if node not in needed:
+      needed.add(node)
+      waiting += [*(tensor.op for tensor in node.inputs), *node.control_inputs]
+  return needed
 
 
 def _described(node):
