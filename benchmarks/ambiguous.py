@@ -21,6 +21,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from benchmarks import draws
 import tfmeta
 
 _UPDATES = flags.DEFINE_integer("updates", 1000, "Of each learner.")
@@ -33,7 +34,7 @@ DRAWS = 5
 META_BATCH = 8
 RIGHT, HALF_RIGHT = 0.9, 0.6
 SPEC = tfmeta.TaskSpec(ways=2, shots=1, query_shots=12)
-CHARACTERS = {"train": 400, "validation": 100, "test": 100}
+CHARACTERS = {"train": 400, "test": 100}
 LEARNERS = {
   "MAML": (tfmeta.MAML, {}),
   "PLATIPUS": (
@@ -73,10 +74,7 @@ def accuracies(learner: tfmeta.MetaLearner, test: tf.data.Dataset):
   @tf.function(autograph=False)
   def one_task(support_x, support_y, query_x, query_y):
     weights = learner.adapt(support_x, support_y)
-    if isinstance(learner, tfmeta.ProbabilisticLearner):
-      outputs = learner.predict_samples(weights, query_x)
-    else:
-      outputs = learner.predict_with(weights, query_x)[tf.newaxis]
+    outputs = draws.samples_of(learner, weights, query_x)
     right = tf.equal(tf.argmax(outputs, axis=-1, output_type=tf.int32), query_y)
     return tf.reduce_mean(tf.cast(right, tf.float32), axis=-1)
 

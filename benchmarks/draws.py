@@ -1,9 +1,20 @@
 """What the draws of a learner predict, for many tasks at once."""
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
 import tfmeta
+
+
+def samples_of(
+  learner: tfmeta.MetaLearner, weights: Any, x: tf.Tensor
+) -> tf.Tensor:
+  """Outputs `[M, n, ...]` of all draws; a single prediction is the draw."""
+  if isinstance(learner, tfmeta.ProbabilisticLearner):
+    return learner.predict_samples(weights, x)
+  return learner.predict_with(weights, x)[tf.newaxis]
 
 
 def outputs_of(
@@ -22,11 +33,10 @@ def outputs_of(
 
   def one_task(support_x, support_y, x):
     weights = learner.adapt(support_x, support_y)
-    if not isinstance(learner, tfmeta.ProbabilisticLearner):
-      outputs = learner.predict_with(weights, x)[tf.newaxis]
-      return outputs[..., 0], tf.constant([np.nan], tf.float32)
-    outputs = learner.predict_samples(weights, x)
-    return outputs[..., 0], learner.noise_stddevs(weights)
+    outputs = samples_of(learner, weights, x)[..., 0]
+    if isinstance(learner, tfmeta.ProbabilisticLearner):
+      return outputs, learner.noise_stddevs(weights)
+    return outputs, tf.constant([np.nan], tf.float32)
 
   @tf.function(autograph=False)
   def all_tasks(*tensors):

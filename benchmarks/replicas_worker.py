@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from benchmarks import logical_cpus
 import tfmeta
 
 _DEVICES = flags.DEFINE_integer(
@@ -43,16 +44,7 @@ def strategy_of(devices: int) -> tf.distribute.Strategy:
   """A strategy, before TensorFlow is used."""
   if devices == 0:
     return tf.distribute.MultiWorkerMirroredStrategy()
-  if devices == 1:
-    return tf.distribute.get_strategy()
-  cpu = tf.config.list_physical_devices("CPU")[0]
-  tf.config.set_logical_device_configuration(
-    cpu, [tf.config.LogicalDeviceConfiguration()] * devices
-  )
-  return tf.distribute.MirroredStrategy(
-    [f"CPU:{index}" for index in range(devices)],
-    cross_device_ops=tf.distribute.ReductionToOneDevice(),
-  )
+  return logical_cpus.strategy_of(devices)
 
 
 def tasks() -> tf.data.Dataset:

@@ -56,10 +56,9 @@ def measure(report: dict) -> None:
   runner = processes.Runner(
     speed_parts.CONTENDERS, peers_python=_PEERS_PYTHON.value
   )
-  short = {"rounds": 1, "seconds": 2.0}
   options = {
-    **({"rounds": _ROUNDS.value, "seconds": _SECONDS.value}),
-    **(short if _QUICK.value else {}),
+    "rounds": 1 if _QUICK.value else _ROUNDS.value,
+    "seconds": 2.0 if _QUICK.value else _SECONDS.value,
     "cases": _CASES.value,
     "data_dir": _DATA_DIR.value,
   }

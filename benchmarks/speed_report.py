@@ -81,8 +81,8 @@ def _compared(contenders):
 
 
 def _share(found):
-  alone, whole = (found[key]["cpu_seconds_per_task"] for key in found)
-  return alone / whole
+  key = "cpu_seconds_per_task"
+  return found["alone"][key] / found["whole"][key]
 
 
 def _disagreements(losses: dict) -> list[str]:

@@ -7,8 +7,6 @@ import tensorflow as tf
 
 from trainers import rendezvous
 
-_LINE = "\n"
-
 
 def make(settings) -> tf.distribute.Strategy:
   """The strategy of a run; before TensorFlow computes anything.
@@ -105,8 +103,9 @@ def _tpu(name: str) -> tf.distribute.Strategy:
     tf.config.experimental_connect_to_cluster(resolver)
     tf.tpu.experimental.initialize_tpu_system(resolver)
   except (ValueError, OSError, tf.errors.OpError) as error:
+    reason, *_ = str(error).split("\n")
     raise ValueError(
-      f"There is no TPU to be had: {str(error).partition(_LINE)[0]} "
+      f"There is no TPU to be had: {reason} "
       f"Received: --strategy=tpu --tpu={name!r}"
     ) from error
   return tf.distribute.TPUStrategy(resolver)

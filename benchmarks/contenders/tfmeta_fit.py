@@ -5,6 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from benchmarks import logical_cpus
 from benchmarks.contenders import measure
 from benchmarks.contenders import workload
 import tfmeta
@@ -20,7 +21,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 def make_update(case: workload.Case) -> measure.Update:
   """Returns a function that trains for so many updates."""
-  with _strategy(case.replicas).scope():
+  with logical_cpus.strategy_of(case.replicas).scope():
     learner = _make_learner(case)
     learner.compile(_make_optimizer(case))
   inputs = workload.make_tasks(case)
@@ -41,19 +42,6 @@ def make_update(case: workload.Case) -> measure.Update:
     return history.history["loss"][0]
 
   return update
-
-
-def _strategy(replicas: int) -> tf.distribute.Strategy:
-  if replicas == 1:
-    return tf.distribute.get_strategy()
-  cpu = tf.config.list_physical_devices("CPU")[0]
-  tf.config.set_logical_device_configuration(
-    cpu, [tf.config.LogicalDeviceConfiguration()] * replicas
-  )
-  return tf.distribute.MirroredStrategy(
-    [f"CPU:{index}" for index in range(replicas)],
-    cross_device_ops=tf.distribute.ReductionToOneDevice(),
-  )
 
 
 def _make_learner(case: workload.Case) -> tfmeta.MetaLearner:

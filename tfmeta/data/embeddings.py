@@ -8,7 +8,6 @@ and `keys [n]`, strings `<anything>-<class>-<class>_<image>`.
 import os
 import pathlib
 import pickle
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -72,7 +71,7 @@ def read_embeddings(
       f"There are no embeddings of this split: expected the file {path}. "
       f"Received: data_dir={os.fspath(data_dir)!r}"
     )
-  content = _load(path)
+  content = pickles.load_dict(path, "embeddings", "keys")
   keys = [
     k.decode() if isinstance(k, bytes) else str(k) for k in content["keys"]
   ]
@@ -122,13 +121,3 @@ def write_embeddings(
 def _path(split: str, data_dir: str | os.PathLike[str]) -> pathlib.Path:
   folder = pathlib.Path(data_dir).expanduser()
   return folder / f"{SPLITS[split]}_embeddings.pkl"
-
-
-def _load(path: pathlib.Path) -> dict[str, Any]:
-  content = pickles.load(path)
-  if not isinstance(content, dict) or not {"embeddings", "keys"} <= {*content}:
-    raise ValueError(
-      f"{path} must hold a dict with 'embeddings' and 'keys'. "
-      f"Received: {type(content).__name__}"
-    )
-  return content

@@ -109,7 +109,7 @@ def _read_csv(path: pathlib.Path) -> Examples:
 
 def _read_class_dict(path: pathlib.Path) -> Examples:
   """Of `image_data [n, h, w, 3]` and a list of rows for each class."""
-  content = _load(path, "image_data", "class_dict")
+  content = pickles.load_dict(path, "image_data", "class_dict")
   images = content["image_data"]
   for name, rows in sorted(content["class_dict"].items()):
     if max(rows, default=0) >= len(images):
@@ -122,7 +122,7 @@ def _read_class_dict(path: pathlib.Path) -> Examples:
 
 
 def _read_data_and_labels(path: pathlib.Path) -> Examples:
-  content = _load(path, "data", "labels")
+  content = pickles.load_dict(path, "data", "labels")
   images, labels = content["data"], content["labels"]
   _check_count(path, len(images), len(labels))
   for row, (image, label) in enumerate(zip(images, labels, strict=True)):
@@ -189,16 +189,6 @@ def _labels_beside(path: pathlib.Path) -> list[str]:
 def _number(label: Any) -> str:
   """The name of a class that is a number; sorted names are sorted numbers."""
   return f"{int(label):04d}"
-
-
-def _load(path: pathlib.Path, *keys: str) -> dict[str, Any]:
-  content = pickles.load(path)
-  if not isinstance(content, dict) or not {*keys} <= {*content}:
-    raise ValueError(
-      f"{path} must hold a dict with {' and '.join(map(repr, keys))}. "
-      f"Received: {type(content).__name__}"
-    )
-  return content
 
 
 def _check_count(path: pathlib.Path, images: int, labels: int) -> None:

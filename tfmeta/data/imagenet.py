@@ -138,7 +138,7 @@ def _split(name, split, spec, data_dir, manual_dir):
 def _prepared(name, data_dir, manual_dir) -> Any:
   import tensorflow_datasets as tfds
 
-  builder = tfds.builder(name, data_dir=prepared.folder_of(data_dir))
+  builder = prepared.opened(name, data_dir)
   if builder.is_prepared():
     return builder
   root = builder.data_path.parent.parent
@@ -150,11 +150,4 @@ def _prepared(name, data_dir, manual_dir) -> Any:
       f"to prepare it from. {builder.MANUAL_DOWNLOAD_INSTRUCTIONS}"
     )
   config = tfds.download.DownloadConfig(manual_dir=folder)
-  try:
-    builder.download_and_prepare(download_config=config)
-  except OSError:
-    # Another process, as of several workers, may have been first.
-    builder = tfds.builder(name, data_dir=prepared.folder_of(data_dir))
-    if not builder.is_prepared():
-      raise
-  return builder
+  return prepared.prepare(builder, name, data_dir, download_config=config)

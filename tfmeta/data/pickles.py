@@ -42,6 +42,21 @@ def load(path: str | os.PathLike[str]) -> Any:
       ) from error
 
 
+def load_dict(path: str | os.PathLike[str], *keys: str) -> dict[str, Any]:
+  """As `load`, of a dict that has these keys.
+
+  Raises:
+    ValueError: If it is something else.
+  """
+  content = load(path)
+  if not isinstance(content, dict) or not {*keys} <= {*content}:
+    raise ValueError(
+      f"{os.fspath(path)} must hold a dict with "
+      f"{' and '.join(map(repr, keys))}. Received: {type(content).__name__}"
+    )
+  return content
+
+
 class _ArraysOnly(pickle.Unpickler):
   """Reads arrays, and refuses all else that a pickle might run."""
 

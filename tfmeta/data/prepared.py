@@ -20,20 +20,49 @@ def builder_of(
   Raises:
     FileNotFoundError: If the data are not there and cannot be had.
   """
-  # Slow to import, and of no use to those who bring their own data.
-  import tensorflow_datasets as tfds
-
-  builder = tfds.builder(name, data_dir=folder_of(data_dir))
+  builder = opened(name, data_dir)
   if builder.is_prepared():
     return builder
   if not download:
     raise FileNotFoundError(_missing(builder, "`download` is False"))
   try:
-    builder.download_and_prepare()
+    return prepare(builder, name, data_dir)
   except Exception as error:
     reason = f"TFDS failed to download it ({type(error).__name__}: {error})"
     raise FileNotFoundError(_missing(builder, reason)) from error
-  return builder
+
+
+def opened(name: str, data_dir: str | os.PathLike[str] | None) -> Any:
+  """Returns the TFDS builder of a data set, which may not be prepared."""
+  # Slow to import, and of no use to those who bring their own data.
+  import tensorflow_datasets as tfds
+
+  return tfds.builder(name, data_dir=folder_of(data_dir))
+
+
+def prepare(
+  builder: Any,
+  name: str,
+  data_dir: str | os.PathLike[str] | None,
+  **options: Any,
+) -> Any:
+  """Prepares a data set; returns its builder, or that of who was first.
+
+  Args:
+    builder: What `opened` gave for `name` and `data_dir`.
+    name: As in `builder_of`.
+    data_dir: As there.
+    **options: Those of `download_and_prepare`.
+  """
+  try:
+    builder.download_and_prepare(**options)
+    return builder
+  except OSError:
+    # Another process, as of several workers, may have been first.
+    other = opened(name, data_dir)
+    if not other.is_prepared():
+      raise
+    return other
 
 
 def folder_of(data_dir: str | os.PathLike[str] | None) -> str | None:
