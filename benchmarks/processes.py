@@ -10,7 +10,15 @@ import sys
 # Libraries that other contenders need, and tfmeta does not.
 PEERS = ("torch", "jax")
 
+# TensorFlow leaves oneDNN's kernels out on some processors, where they are the
+# faster ones; PyTorch uses them everywhere.
+ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "1"}
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+class TooSlow(Exception):
+  """A contender was not through in time."""
 
 
 class Runner:
@@ -20,10 +28,18 @@ class Runner:
     contenders: Names of modules of `benchmarks.contenders`. Those that begin
       with the name of a library of `PEERS` are left out where it is missing.
     peers_python: Interpreter for those.
+    limit: Seconds after which a contender is given up; None: never.
   """
 
-  def __init__(self, contenders: Sequence[str], *, peers_python: str):
+  def __init__(
+    self,
+    contenders: Sequence[str],
+    *,
+    peers_python: str,
+    limit: float | None = None,
+  ):
     self._peers_python = peers_python
+    self._limit = limit
     self._found = {name: self._version(name) for name in PEERS}
     for name, version in self._found.items():
       if version is None:
@@ -37,6 +53,7 @@ class Runner:
 
     Raises:
       RuntimeError: If it failed; with the end of what it said.
+      TooSlow: If it was not through in time.
     """
     arguments = [
       f"--{name}" if value is True else f"--{name}={value}"
@@ -44,7 +61,11 @@ class Runner:
     ]
     module = f"benchmarks.contenders.{contender}"
     command = [self._python(contender), "-m", module, *arguments]
-    done = _run(command)
+    try:
+      done = _run(command, self._limit)
+    except subprocess.TimeoutExpired as error:
+      given_up = f"{contender} not through in {self._limit} s: {options}"
+      raise TooSlow(given_up) from error
     if done.returncode:
       raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.strip().splitlines()[-1])
@@ -71,8 +92,14 @@ def _peer_of(name: str) -> str | None:
   return next((peer for peer in PEERS if name.startswith(peer)), None)
 
 
-def _run(command: list[str]) -> subprocess.CompletedProcess:
-  environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+def _run(
+  command: list[str], limit: float | None = None
+) -> subprocess.CompletedProcess:
   return subprocess.run(
-    command, cwd=ROOT, env=environment, capture_output=True, text=True
+    command,
+    cwd=ROOT,
+    env={**ENVIRONMENT, **os.environ},
+    capture_output=True,
+    text=True,
+    timeout=limit,
   )

@@ -26,6 +26,9 @@ from benchmarks import speed_report
 _QUICK = flags.DEFINE_bool("quick", False, "One round of short runs.")
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "Runs of each contender.")
 _SECONDS = flags.DEFINE_float("seconds", 12.0, "About how long a run trains.")
+_LIMIT = flags.DEFINE_float(
+  "limit", 240.0, "Seconds after which a run is given up."
+)
 _PARTS = flags.DEFINE_list(
   "parts", list(speed_parts.PARTS), "Which of these to measure."
 )
@@ -54,7 +57,9 @@ def _options() -> list[str]:
 def measure(report: dict) -> None:
   """Puts the figures of all parts that are asked for into the report."""
   runner = processes.Runner(
-    speed_parts.CONTENDERS, peers_python=_PEERS_PYTHON.value
+    speed_parts.CONTENDERS,
+    peers_python=_PEERS_PYTHON.value,
+    limit=_LIMIT.value,
   )
   options = {
     "rounds": 1 if _QUICK.value else _ROUNDS.value,

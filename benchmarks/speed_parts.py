@@ -42,19 +42,32 @@ def contenders(
   **_,
 ) -> dict[str, Any]:
   """Losses of the first updates, and runs, by case and contender."""
-  losses, runs = {}, {case: {} for case in cases}
-  for case in cases:
-    losses[case] = {
-      name: runner.run(name, case=case, check=True)["losses"]
-      for name in runner.contenders
-    }
+  losses, runs, given_up = {c: {} for c in cases}, {c: {} for c in cases}, {}
+  plan = [(case, name) for case in cases for name in runner.contenders]
+  for case, name in plan:
+    options = {"case": case, "check": True}
+    if found := _attempt(runner, given_up, name, options):
+      losses[case][name] = found["losses"]
   for number in range(rounds):
-    for case in cases:
-      for name in runner.contenders:
-        found = runner.run(name, case=case, seconds=seconds)
+    for case, name in plan:
+      options = {"case": case, "seconds": seconds}
+      if found := _attempt(runner, given_up, name, options):
         runs[case].setdefault(name, []).append(found)
         _say(f"round {number} {case} {name}", found)
-  return {"losses": losses, "runs": runs}
+  return {"losses": losses, "runs": runs, "given_up": [*given_up.values()]}
+
+
+def _attempt(runner, given_up, name, options) -> dict | None:
+  """What was found; None of a contender that was once too slow for a case."""
+  key = name, options["case"]
+  if key in given_up:
+    return None
+  try:
+    return runner.run(name, **options)
+  except processes.TooSlow as error:
+    given_up[key] = str(error)
+    print(error, flush=True)
+    return None
 
 
 def learners(

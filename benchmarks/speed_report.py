@@ -47,6 +47,7 @@ def as_text(report: dict) -> str:
   for case, medians in summary.get("cases", {}).items():
     for name, found in medians.items():
       lines.append(_line(case, name, found, found["tfmeta_is_faster_by"]))
+  lines += parts.get("contenders", {}).get("given_up", [])
   for case, runs in parts.get("learners", {}).get("runs", {}).items():
     lines += [_line(case, name, found) for name, found in runs.items()]
   for field, runs in parts.get("growth", {}).get("runs", {}).items():
