@@ -11,8 +11,9 @@ import sys
 PEERS = ("torch", "jax")
 
 # TensorFlow leaves oneDNN's kernels out on some processors, where they are the
-# faster ones; PyTorch uses them everywhere.
-ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "1"}
+# faster ones for convolutions (and the slower ones for products of small
+# matrices). PyTorch has them everywhere.
+WITHOUT_ONEDNN = ("sinusoid",)
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -62,7 +63,7 @@ class Runner:
     module = f"benchmarks.contenders.{contender}"
     command = [self._python(contender), "-m", module, *arguments]
     try:
-      done = _run(command, self._limit)
+      done = _run(command, self._limit, _kernels_for(options.get("case")))
     except subprocess.TimeoutExpired as error:
       given_up = f"{contender} not through in {self._limit} s: {options}"
       raise TooSlow(given_up) from error
@@ -92,13 +93,20 @@ def _peer_of(name: str) -> str | None:
   return next((peer for peer in PEERS if name.startswith(peer)), None)
 
 
+def _kernels_for(case: object) -> dict[str, str]:
+  return {"TF_ENABLE_ONEDNN_OPTS": "0" if case in WITHOUT_ONEDNN else "1"}
+
+
 def _run(
-  command: list[str], limit: float | None = None
+  command: list[str],
+  limit: float | None = None,
+  environment: dict[str, str] | None = None,
 ) -> subprocess.CompletedProcess:
+  quiet = {"TF_CPP_MIN_LOG_LEVEL": "3"}
   return subprocess.run(
     command,
     cwd=ROOT,
-    env={**ENVIRONMENT, **os.environ},
+    env={**os.environ, **quiet, **(environment or {})},
     capture_output=True,
     text=True,
     timeout=limit,
