@@ -1,11 +1,15 @@
 """What the draws of a learner predict, for many tasks at once."""
 
+import math
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 import tfmeta
+
+# Shares of the root mean squared error of the mean prediction.
+NOISES = np.geomspace(0.1, 1.0, 11)
 
 
 def samples_of(
@@ -63,3 +67,14 @@ def mixture_loss(
     tuple(tasks),
   )
   return float(tf.reduce_mean(losses))
+
+
+def chosen_noise(targets: np.ndarray, outputs: np.ndarray) -> float:
+  """Noise around draws, of those tried, under which targets are likeliest."""
+  candidates = NOISES * math.sqrt(squared_error(targets, outputs))
+  return float(min(candidates, key=lambda s: mixture_loss(targets, outputs, s)))
+
+
+def squared_error(targets: np.ndarray, outputs: np.ndarray) -> float:
+  """Of the mean prediction."""
+  return float(np.mean((targets - outputs.mean(axis=1)) ** 2))

@@ -39,8 +39,6 @@ _OUTPUT = flags.DEFINE_string(
 TASKS = (100, 1000)
 SHOTS = (5, 10)
 VALIDATION_TASKS = 200
-# Shares of the root mean squared error of the mean prediction.
-NOISES = np.geomspace(0.1, 1.0, 11)
 # Of a report, that all its runs share.
 SETTINGS = ("updates", "test_tasks", "inner_rates")
 KINDS = ("mse", "mse_of_draws", "nll")
@@ -57,25 +55,19 @@ def predicted(learner, split: str, shots: int, count: int):
   return tasks["query_y"][..., 0], outputs, noise
 
 
-def squared_error(targets: np.ndarray, outputs: np.ndarray) -> float:
-  """Of the mean prediction."""
-  return float(np.mean((targets - outputs.mean(axis=1)) ** 2))
-
-
 def run(name: str, tasks: int, shots: int, seed: int) -> dict[str, float]:
   """Errors and likelihoods on test tasks."""
   learner = sinusoid_learners.train(
     name, tasks, shots, seed=seed, updates=_UPDATES.value
   )
   seen = predicted(learner, "validation", shots, VALIDATION_TASKS)
-  candidates = NOISES * math.sqrt(squared_error(*seen[:2]))
-  chosen = min(candidates, key=lambda s: draws.mixture_loss(*seen[:2], s))
+  chosen = draws.chosen_noise(*seen[:2])
   targets, outputs, own = predicted(learner, "test", shots, _TEST_TASKS.value)
   found = {
-    "mse": squared_error(targets, outputs),
+    "mse": draws.squared_error(targets, outputs),
     "mse_of_draws": float(np.mean((targets[:, np.newaxis] - outputs) ** 2)),
     "nll": draws.mixture_loss(targets, outputs, chosen),
-    "noise": float(chosen),
+    "noise": chosen,
   }
   if name == "BMAML":
     found["nll_with_learned_noise"] = draws.mixture_loss(targets, outputs, own)
@@ -90,7 +82,9 @@ def try_rates() -> None:
         name, TASKS[1], SHOTS[1], seed=0, updates=TRIED_UPDATES, rate=rate
       )
       seen = predicted(learner, "validation", SHOTS[1], VALIDATION_TASKS)
-      print(f"{name:18} {rate:7} {squared_error(*seen[:2]):.3f}", flush=True)
+      print(
+        f"{name:18} {rate:7} {draws.squared_error(*seen[:2]):.3f}", flush=True
+      )
       keras.utils.clear_session()
 
 

@@ -4,9 +4,10 @@
 
 MAML, PLATIPUS, EMAML and BMAML train on tasks that are sinusoids or lines, with
 noise of 0.3, so that five points often fit both. For test tasks, the error and
-the likelihood are measured, and how far draws are apart near the five points
-(within 0.5) and far from them (2 and more): honest ones differ where nothing is
-known. `benchmarks/results/sampled_functions.json` and `.png` are written.
+the likelihood are measured, with a noise around each draw that is chosen on
+validation tasks, and how far draws are apart near the five points (within 0.5)
+and far from them (2 and more): honest ones differ where nothing is known.
+`benchmarks/results/sampled_functions.json` and `.png` are written.
 """
 
 import json
@@ -124,35 +125,62 @@ def draw(shown: dict[str, np.ndarray], batch, path: pathlib.Path) -> None:
   canvas.savefig(path, dpi=110)
 
 
+def predicted(learner: tfmeta.MetaLearner, batch):
+  """Targets `[T, n]` and outputs of draws `[T, M, n]` for the queries."""
+  inputs, query_y = batch
+  keys = ("support_x", "support_y", "query_x")
+  outputs, _ = draws.outputs_of(learner, *(inputs[key].numpy() for key in keys))
+  return query_y.numpy()[..., 0], outputs
+
+
+def measure(learner: tfmeta.MetaLearner, validation, test) -> dict[str, float]:
+  """Error, and likelihood under the noise that is best on validation tasks.
+
+  Also that of the mean of the draws, under its own: what draws are good for.
+  """
+  seen, (targets, outputs) = (predicted(learner, b) for b in (validation, test))
+  errors = np.mean((targets - outputs.mean(axis=1)) ** 2, axis=1)
+  mean, interval = tfmeta.metrics.mean_and_interval(errors)
+  figures = {"mse": float(mean), "interval": float(interval)}
+  for name, keep in (("nll", False), ("nll_of_mean", True)):
+    pair = [
+      (y, drawn.mean(axis=1, keepdims=True) if keep else drawn)
+      for y, drawn in (seen, (targets, outputs))
+    ]
+    noise = draws.chosen_noise(*pair[0])
+    figures[name] = draws.mixture_loss(*pair[1], noise)
+    figures[f"noise_of_{name}"] = noise
+  return figures
+
+
 def main(_) -> None:
   """Trains, measures and draws all learners."""
   output = pathlib.Path(_OUTPUT.value)
-  test = tasks("test").take(_TEST_TASKS.value)
-  batch = next(iter(test.batch(_TEST_TASKS.value)))
+  count = _TEST_TASKS.value
+  validation, test = (
+    next(iter(tasks(split).batch(count))) for split in ("validation", "test")
+  )
   report = {
     "command": " ".join(
       ["python -m benchmarks.sampled_functions", *sys.argv[1:]]
     ),
     "updates": _UPDATES.value,
-    "test_tasks": _TEST_TASKS.value,
+    "test_tasks": count,
     "runs": {},
   }
   shown = {}
   for name in LEARNERS:
     learner = train(name)
-    found = tfmeta.evaluate(learner, test.batch(50), noise_stddev=NOISE)
-    support = [batch[0][key].numpy() for key in ("support_x", "support_y")]
-    at = np.broadcast_to(GRID, (len(support[0]), *GRID.shape))
+    support = [test[0][key].numpy() for key in ("support_x", "support_y")]
+    at = np.broadcast_to(GRID, (count, *GRID.shape))
     shown[name], _ = draws.outputs_of(learner, *support, at)
     report["runs"][name] = {
-      "mse": found.mean,
-      "interval": found.interval,
-      "nll": float(found.nll[-1]),
+      **measure(learner, validation, test),
       **spreads(shown[name], support[0]),
     }
     print(name, report["runs"][name], flush=True)
   output.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
-  draw(shown, batch, output.with_suffix(".png"))
+  draw(shown, test, output.with_suffix(".png"))
 
 
 if __name__ == "__main__":

@@ -68,8 +68,8 @@ def measure(settings, learners, split, count) -> tuple[Any, dict[str, Any]]:
 def _noise(settings, learners):
   """In regression, the root mean squared error on validation tasks.
 
-  Of targets around a prediction; a learner that has learned its own noise uses
-  that instead.
+  Of targets around a prediction; the same for learners that have learned a
+  noise of their own, so that their likelihoods can be compared.
   """
   if not settings.is_regression:
     return None

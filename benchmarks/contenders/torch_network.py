@@ -63,7 +63,8 @@ def _conv4(weights, x, normalize):
     x = torch.nn.functional.conv2d(x, blocks[i], blocks[i + 1], padding=1)
     x = normalize(x, blocks[i + 2], blocks[i + 3])
     x = torch.nn.functional.max_pool2d(torch.relu(x), 2)
-  return x.flatten(1) @ kernel + bias
+  # Features in the order of the others, for which channels come last.
+  return x.permute(0, 2, 3, 1).flatten(1) @ kernel + bias
 
 
 def _stock_norm(x, scale, shift):

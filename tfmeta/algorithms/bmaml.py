@@ -37,9 +37,9 @@ class BMAML(particles.ParticleLearner):
 
   With `meta_loss="chaser"` these are pulled towards the leader, the particles
   after `leader_steps` more steps on support and query set together, which is a
-  constant to the gradient; the loss is the squared distance, summed over
-  particles. With `"nll"` it is the negative logarithm of the mean over
-  particles of the likelihood of the query set, per query.
+  constant to the gradient; the loss is the squared distance of their weights
+  (not of the noise, which is not fitted then). With `"nll"` it is the negative
+  log of the mean over particles of the likelihood of the query set, per query.
 
   Differences from the authors' code:
     - `repulsion_scale=1.0` is the exact gradient of the kernel; theirs is half
@@ -141,10 +141,10 @@ class BMAML(particles.ParticleLearner):
     return super().to_model(weights["weights"])
 
   def noise_stddevs(
-    self, weights: Any, default: float | None = None
+    self, weights: Any, given: float | None = None
   ) -> tf.Tensor:
-    if "log_noise_precision" not in weights:
-      return super().noise_stddevs(weights, default)
+    if given is not None or "log_noise_precision" not in weights:
+      return super().noise_stddevs(weights, given)
     return tf.exp(-weights["log_noise_precision"] / 2)
 
   def get_config(self) -> dict[str, Any]:

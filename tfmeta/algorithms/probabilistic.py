@@ -111,16 +111,16 @@ class ProbabilisticLearner(base.MetaLearner):
     return self._mixture(outputs, self.noise_stddevs(weights))
 
   def noise_stddevs(
-    self, weights: Any, default: float | None = None
+    self, weights: Any, given: float | None = None
   ) -> tf.Tensor:
     """Standard deviation `[M]` of targets around the outputs of each draw.
 
     Args:
       weights: What `adapt` returned.
-      default: In place of `noise_stddev`, which a learned one goes before.
+      given: In place of the learner's own, be it constant or learned.
     """
     del weights
-    stddev = self.noise_stddev if default is None else default
+    stddev = self.noise_stddev if given is None else given
     return tf.constant(stddev, self.variable_dtype, [self.num_samples])
 
   def for_each_sample(

@@ -158,7 +158,9 @@ def squared_distance(particles: Weights, others: Weights) -> tf.Tensor:
 def _laplacian(weights: tf.Tensor) -> tf.Tensor:
   """Matrix that maps rows to the weighted sums of what they are from others."""
   diagonal = tf.eye(weights.shape[0], dtype=weights.dtype)
-  return tf.reduce_sum(weights, axis=1, keepdims=True) * diagonal - weights
+  # Without a row's own weight, beside which small ones would lose all digits.
+  others = weights * (1 - diagonal)
+  return tf.reduce_sum(others, axis=1, keepdims=True) * diagonal - others
 
 
 def _offsets(particles: tf.Tensor) -> tf.Tensor:

@@ -1,6 +1,7 @@
 """What is measured of one task, at each point of its adaptation path."""
 
 from collections.abc import Sequence
+import math
 from typing import Any
 
 import tensorflow as tf
@@ -75,8 +76,15 @@ def measure_outputs(
     "nll": metrics.negative_log_likelihood(targets, logs),
     "brier": metrics.brier_score(targets, tf.exp(logs)),
     "bins": metrics.calibration_bins(targets, tf.exp(logs)),
-    "confidence": tf.exp(tf.reduce_max(logs, axis=-1)),
+    "confidence": _log_odds(logs),
     "right": tf.cast(
       tf.equal(tf.argmax(logs, -1), tf.cast(targets, tf.int64)), tf.float32
     ),
   }
+
+
+def _log_odds(logs: tf.Tensor) -> tf.Tensor:
+  """Of the likeliest class; in order where its probability rounds to 1."""
+  best = tf.one_hot(tf.argmax(logs, -1), tf.shape(logs)[-1], True, False)
+  others = tf.where(best, tf.constant(-math.inf, logs.dtype), logs)
+  return tf.reduce_max(logs, -1) - tf.reduce_logsumexp(others, -1)

@@ -41,9 +41,9 @@ def evaluate(
       "support_y": [T, S, ...], "query_x": [T, Q, ...]}, query_y [T, Q, ...])`.
     nearest_neighbour: Whether to add the baseline of that name.
     noise_stddev: Float > 0. In regression, the standard deviation of targets
-      around the outputs, which the likelihood is taken with, unless a learner
-      has learned it. Default `None`: that of the learner, if it has one, and
-      else no likelihood.
+      around the outputs, which the likelihood is taken with. Default `None`:
+      that of the learner, constant or learned, if it has one, and else no
+      likelihood.
     verbose: 1 for a progress bar, 0 (default) for none.
 
   Returns:
