@@ -32,10 +32,10 @@ _LIMIT = flags.DEFINE_float(
 _PARTS = flags.DEFINE_list(
   "parts", list(speed_parts.PARTS), "Which of these to measure."
 )
-_CASES = flags.DEFINE_list(
-  "cases",
-  ["sinusoid", "conv4", "conv4_first_order", "conv4_84"],
-  "What contenders train.",
+flags.register_validator(
+  "parts",
+  lambda parts: set(parts) <= set(speed_parts.PARTS),
+  f"The parts are {', '.join(speed_parts.PARTS)}.",
 )
 _PEERS_PYTHON = flags.DEFINE_string(
   "peers_python", sys.executable, "Interpreter that can import torch and jax."
@@ -64,7 +64,6 @@ def measure(report: dict) -> None:
   options = {
     "rounds": 1 if _QUICK.value else _ROUNDS.value,
     "seconds": 2.0 if _QUICK.value else _SECONDS.value,
-    "cases": _CASES.value,
     "data_dir": _DATA_DIR.value,
   }
   for part in _PARTS.value:

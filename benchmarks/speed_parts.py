@@ -1,10 +1,12 @@
 """What the speed benchmark measures, part by part."""
 
+import functools
 from typing import Any
 
 from benchmarks import processes
 
 CONTENDERS = ("tfmeta_fit", "tf_eager", "torch_func", "torch_loop", "jax_vmap")
+CONTENDER_CASES = ("sinusoid", "conv4", "conv4_first_order", "conv4_84")
 OURS = "tfmeta_fit"
 MEMORY_TASKS = (8, 64)
 
@@ -34,38 +36,29 @@ FLOOR_CASES = ("conv4", "conv4_first_order", "conv4_84")
 
 
 def contenders(
-  runner: processes.Runner,
-  *,
-  cases: list[str],
-  rounds: int,
-  seconds: float,
-  **_,
+  case: str, runner: processes.Runner, *, rounds: int, seconds: float, **_
 ) -> dict[str, Any]:
-  """Losses of the first updates, and runs, by case and contender."""
-  losses, runs, given_up = {c: {} for c in cases}, {c: {} for c in cases}, {}
-  plan = [(case, name) for case in cases for name in runner.contenders]
-  for case, name in plan:
-    options = {"case": case, "check": True}
-    if found := _attempt(runner, given_up, name, options):
-      losses[case][name] = found["losses"]
+  """Losses of the first updates, and runs, by contender."""
+  losses, runs, given_up = {}, {}, {}
+  for name in runner.contenders:
+    if found := _attempt(runner, given_up, name, case=case, check=True):
+      losses[name] = found["losses"]
   for number in range(rounds):
-    for case, name in plan:
-      options = {"case": case, "seconds": seconds}
-      if found := _attempt(runner, given_up, name, options):
-        runs[case].setdefault(name, []).append(found)
+    for name in runner.contenders:
+      if found := _attempt(runner, given_up, name, case=case, seconds=seconds):
+        runs.setdefault(name, []).append(found)
         _say(f"round {number} {case} {name}", found)
   return {"losses": losses, "runs": runs, "given_up": [*given_up.values()]}
 
 
-def _attempt(runner, given_up, name, options) -> dict | None:
-  """What was found; None of a contender that was once too slow for a case."""
-  key = name, options["case"]
-  if key in given_up:
+def _attempt(runner, given_up, name, **options) -> dict | None:
+  """What was found; None of a contender that was once too slow."""
+  if name in given_up:
     return None
   try:
     return runner.run(name, **options)
   except processes.TooSlow as error:
-    given_up[key] = str(error)
+    given_up[name] = str(error)
     print(error, flush=True)
     return None
 
@@ -136,7 +129,10 @@ def data(
 
 
 PARTS = {
-  "contenders": contenders,
+  **{
+    f"contenders/{case}": functools.partial(contenders, case)
+    for case in CONTENDER_CASES
+  },
   "learners": learners,
   "growth": growth,
   "floor": floor,

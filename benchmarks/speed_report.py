@@ -18,10 +18,12 @@ _FIGURES = (
 def summarize(parts: dict) -> dict:
   """Medians over rounds, ratios to tfmeta, shares of the floor, and others."""
   summary: dict = {"disagreements": []}
-  if "contenders" in parts:
-    losses, runs = (parts["contenders"][key] for key in ("losses", "runs"))
+  if compared := _by_case(parts):
+    losses = {case: found["losses"] for case, found in compared.items()}
     summary["disagreements"] = _disagreements(losses)
-    summary["cases"] = {case: _compared(found) for case, found in runs.items()}
+    summary["cases"] = {
+      case: _compared(found["runs"]) for case, found in compared.items()
+    }
   if "floor" in parts:
     summary["share_of_floor"] = {
       case: statistics.median(map(_share, rounds))
@@ -47,7 +49,8 @@ def as_text(report: dict) -> str:
   for case, medians in summary.get("cases", {}).items():
     for name, found in medians.items():
       lines.append(_line(case, name, found, found["tfmeta_is_faster_by"]))
-  lines += parts.get("contenders", {}).get("given_up", [])
+  for found in _by_case(parts).values():
+    lines += found["given_up"]
   for case, runs in parts.get("learners", {}).get("runs", {}).items():
     lines += [_line(case, name, found) for name, found in runs.items()]
   for field, runs in parts.get("growth", {}).get("runs", {}).items():
@@ -59,6 +62,15 @@ def as_text(report: dict) -> str:
   for name, ratio in summary.get("data_over_learner", {}).items():
     lines.append(f"{name}: {ratio:.0f} times what conv4 consumes")
   return "\n".join([*lines, *summary["disagreements"]])
+
+
+def _by_case(parts):
+  """What was found of contenders."""
+  return {
+    name.removeprefix("contenders/"): found
+    for name, found in parts.items()
+    if name.startswith("contenders/")
+  }
 
 
 def _line(case, name, found, ratio=None):
