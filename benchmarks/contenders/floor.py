@@ -23,6 +23,8 @@ REPEATS = 20
 
 def main() -> None:
   """Prints CPU seconds for each kind of operation as a JSON line."""
+  # On one thread, so that nothing goes into sharing out a small operation.
+  tf.config.threading.set_intra_op_parallelism_threads(1)
   parser = argparse.ArgumentParser()
   parser.add_argument("--case", required=True)
   case = workload.CASES[parser.parse_args().case]
