@@ -17,32 +17,44 @@ def draw(report: dict, path: pathlib.Path) -> None:
   """Contenders by case, and how the cost of a task grows."""
   cases = report["summary"].get("cases", {})
   growth = report["parts"].get("growth", {}).get("runs", {})
-  columns = max(len(cases), len(growth), 1)
-  canvas = figure.Figure(figsize=(3.4 * columns, 6.4), layout="constrained")
-  rows = canvas.subplots(2, columns, squeeze=False)
+  shown = [
+    (drawn, found)
+    for drawn, found in ((_draw_case, cases), (_draw_growth, growth))
+    if found
+  ]
+  columns = max((len(found) for _, found in shown), default=1)
+  size = (3.2 * columns + 1, 2.8 * max(len(shown), 1))
+  canvas = figure.Figure(figsize=size, layout="constrained")
+  rows = canvas.subplots(max(len(shown), 1), columns, squeeze=False)
   for axes in rows.flat:
     axes.set_visible(False)
-  for number, (case, medians) in enumerate(cases.items()):
-    _draw_case(rows[0, number], case, medians)
-  for number, (field, runs) in enumerate(growth.items()):
-    _draw_growth(rows[1, number], field, runs)
+  for row, (drawn, found) in zip(rows, shown, strict=False):
+    for number, (name, figures) in enumerate(found.items()):
+      row[number].set_visible(True)
+      drawn(row[number], name, figures)
+  for axes in rows[0, 1:] if cases else ():
+    axes.set_yticklabels([])
   canvas.savefig(path, dpi=110)
 
 
 def _draw_case(axes, case, medians):
-  axes.set_visible(True)
-  names = [_NAMES[name] for name in medians]
-  speeds = [found["tasks_per_second"] for found in medians.values()]
-  colors = ["C0" if name == "tfmeta_fit" else "0.7" for name in medians]
-  bars = axes.barh(names, speeds, color=colors)
-  axes.bar_label(bars, fmt="{:.3g}", padding=3)
-  axes.set(title=case, xlabel="tasks per second", xscale="log")
-  axes.set_xlim(min(speeds) / 2, 4 * max(speeds))
+  """A bar for each contender, in the same places for all cases."""
+  speeds = [medians.get(name, {}).get("tasks_per_second") for name in _NAMES]
+  colors = ["C0" if name == "tfmeta_fit" else "0.7" for name in _NAMES]
+  bars = axes.barh([*_NAMES.values()], [s or 0 for s in speeds], color=colors)
+  axes.bar_label(bars, labels=[_label(speed) for speed in speeds], padding=3)
+  axes.set(title=case, xlabel="tasks per second")
+  axes.set_xlim(0, 1.4 * max(speed or 0 for speed in speeds))
   axes.invert_yaxis()
 
 
+def _label(speed):
+  if speed is None:
+    return "not measured"
+  return f"{speed:,.0f}" if speed >= 100 else f"{speed:.3g}"
+
+
 def _draw_growth(axes, field, runs):
-  axes.set_visible(True)
   costs = [1000 * found["cpu_seconds_per_task"] for found in runs.values()]
   axes.plot([int(value) for value in runs], costs, "o-")
   axes.set(
