@@ -29,18 +29,10 @@ class Runner:
     contenders: Names of modules of `benchmarks.contenders`. Those that begin
       with the name of a library of `PEERS` are left out where it is missing.
     peers_python: Interpreter for those.
-    limit: Seconds after which a contender is given up; None: never.
   """
 
-  def __init__(
-    self,
-    contenders: Sequence[str],
-    *,
-    peers_python: str,
-    limit: float | None = None,
-  ):
+  def __init__(self, contenders: Sequence[str], *, peers_python: str):
     self._peers_python = peers_python
-    self._limit = limit
     self._found = {name: self._version(name) for name in PEERS}
     for name, version in self._found.items():
       if version is None:
@@ -49,8 +41,10 @@ class Runner:
         )
     self.contenders = [name for name in contenders if self._can_run(name)]
 
-  def run(self, contender: str, **options: object) -> dict:
-    """What the contender found.
+  def run(
+    self, contender: str, *, limit: float | None = None, **options: object
+  ) -> dict:
+    """What the contender found; it is given up after `limit` seconds.
 
     Raises:
       RuntimeError: If it failed; with the end of what it said.
@@ -63,9 +57,9 @@ class Runner:
     module = f"benchmarks.contenders.{contender}"
     command = [self._python(contender), "-m", module, *arguments]
     try:
-      done = _run(command, self._limit, _kernels_for(options.get("case")))
+      done = _run(command, limit, _kernels_for(options.get("case")))
     except subprocess.TimeoutExpired as error:
-      given_up = f"{contender} not through in {self._limit} s: {options}"
+      given_up = f"{contender} not through in {limit} s: {options}"
       raise TooSlow(given_up) from error
     if done.returncode:
       raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")

@@ -141,16 +141,19 @@ def measure(learner: tfmeta.MetaLearner, validation, test) -> dict[str, float]:
   seen, (targets, outputs) = (predicted(learner, b) for b in (validation, test))
   errors = np.mean((targets - outputs.mean(axis=1)) ** 2, axis=1)
   mean, interval = tfmeta.metrics.mean_and_interval(errors)
-  figures = {"mse": float(mean), "interval": float(interval)}
-  for name, keep in (("nll", False), ("nll_of_mean", True)):
-    pair = [
-      (y, drawn.mean(axis=1, keepdims=True) if keep else drawn)
-      for y, drawn in (seen, (targets, outputs))
-    ]
-    noise = draws.chosen_noise(*pair[0])
-    figures[name] = draws.mixture_loss(*pair[1], noise)
-    figures[f"noise_of_{name}"] = noise
-  return figures
+  noise = draws.chosen_noise(*seen)
+  single = seen[0], seen[1].mean(axis=1, keepdims=True)
+  noise_of_mean = draws.chosen_noise(*single)
+  return {
+    "mse": float(mean),
+    "interval": float(interval),
+    "nll": draws.mixture_loss(targets, outputs, noise),
+    "noise": noise,
+    "nll_of_mean": draws.mixture_loss(
+      targets, outputs.mean(axis=1, keepdims=True), noise_of_mean
+    ),
+    "noise_of_mean": noise_of_mean,
+  }
 
 
 def main(_) -> None:

@@ -27,7 +27,7 @@ _QUICK = flags.DEFINE_bool("quick", False, "One round of short runs.")
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "Runs of each contender.")
 _SECONDS = flags.DEFINE_float("seconds", 12.0, "About how long a run trains.")
 _LIMIT = flags.DEFINE_float(
-  "limit", 240.0, "Seconds after which a run is given up."
+  "limit", 240.0, "Seconds after which a contender is given up."
 )
 _PARTS = flags.DEFINE_list(
   "parts", list(speed_parts.PARTS), "Which of these to measure."
@@ -57,13 +57,12 @@ def _options() -> list[str]:
 def measure(report: dict) -> None:
   """Puts the figures of all parts that are asked for into the report."""
   runner = processes.Runner(
-    speed_parts.CONTENDERS,
-    peers_python=_PEERS_PYTHON.value,
-    limit=_LIMIT.value,
+    speed_parts.CONTENDERS, peers_python=_PEERS_PYTHON.value
   )
   options = {
     "rounds": 1 if _QUICK.value else _ROUNDS.value,
     "seconds": 2.0 if _QUICK.value else _SECONDS.value,
+    "limit": _LIMIT.value,
     "data_dir": _DATA_DIR.value,
   }
   for part in _PARTS.value:

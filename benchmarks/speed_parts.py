@@ -36,27 +36,36 @@ FLOOR_CASES = ("conv4", "conv4_first_order", "conv4_84")
 
 
 def contenders(
-  case: str, runner: processes.Runner, *, rounds: int, seconds: float, **_
+  case: str,
+  runner: processes.Runner,
+  *,
+  rounds: int,
+  seconds: float,
+  limit: float,
+  **_,
 ) -> dict[str, Any]:
   """Losses of the first updates, and runs, by contender."""
   losses, runs, given_up = {}, {}, {}
+  both = {"case": case, "limit": limit}
   for name in runner.contenders:
-    if found := _attempt(runner, given_up, name, case=case, check=True):
+    if found := _attempt(runner, given_up, name, check=True, **both):
       losses[name] = found["losses"]
   for number in range(rounds):
     for name in runner.contenders:
-      if found := _attempt(runner, given_up, name, case=case, seconds=seconds):
+      if found := _attempt(runner, given_up, name, seconds=seconds, **both):
         runs.setdefault(name, []).append(found)
         _say(f"round {number} {case} {name}", found)
   return {"losses": losses, "runs": runs, "given_up": [*given_up.values()]}
 
 
-def _attempt(runner, given_up, name, **options) -> dict | None:
+def _attempt(runner, given_up, name, *, limit, **options) -> dict | None:
   """What was found; None of a contender that was once too slow."""
   if name in given_up:
     return None
+  # Without tfmeta there is nothing to compare with.
+  limit = None if name == OURS else limit
   try:
-    return runner.run(name, **options)
+    return runner.run(name, limit=limit, **options)
   except processes.TooSlow as error:
     given_up[name] = str(error)
     print(error, flush=True)

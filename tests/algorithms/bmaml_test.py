@@ -78,7 +78,7 @@ class DegenerateTest(parameterized.TestCase):
     with mock.patch.object(svgd, "rbf_kernel", uncoupled):
       found = adapted(make())
     for one, other in zip(found, adapted(emaml), strict=True):
-      np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-13)
+      np.testing.assert_allclose(one, other, rtol=1e-10)
 
   def test_coupled_ones_do_not(self):
     task = directional.mlp_task()

@@ -192,6 +192,9 @@ class GaussianTest(absltest.TestCase):
   def test_particles_share_out_a_gaussian(self):
     error, covariance, true = settle(1.0)
     self.assertLess(np.abs(error).max(), 0.01)
+    np.testing.assert_allclose(
+      np.linalg.eigvalsh(covariance), np.linalg.eigvalsh(true), rtol=0.12
+    )
     away = np.linalg.norm(covariance - true) / np.linalg.norm(true)
     self.assertLess(away, 0.12)
 
