@@ -75,10 +75,13 @@ def _by_case(parts):
 
 def _line(case, name, found, ratio=None):
   faster = "" if ratio is None else f"{ratio:9.2f}x"
+  traced = found.get("trace_seconds")
+  of_which = "" if traced is None else f", tracing {traced:4.1f} s"
   return (
     f"{case:18} {name:12} {found['tasks_per_second']:9.2f} {faster:>10} "
     f"{1000 * found['cpu_seconds_per_task']:12.2f} "
     f"{found['first_call_seconds']:9.1f} s {found['peak_mib']:8.0f} MiB"
+    f"{of_which}"
   )
 
 

@@ -11,6 +11,7 @@ import tfmeta
 def build(settings, elements, strategy=None) -> tfmeta.MetaLearner:
   """The compiled learner for tasks of the structure `elements`."""
   strategy = strategy or tf.distribute.get_strategy()
+  compiled = "auto" if settings.jit_compile is None else settings.jit_compile
   keras.utils.set_random_seed(settings.seed)
   with strategy.scope():
     learner = _learner(settings, *elements)
@@ -18,6 +19,7 @@ def build(settings, elements, strategy=None) -> tfmeta.MetaLearner:
       optimizer=_optimizer(settings),
       metrics=None if settings.is_regression else _metrics(),
       steps_per_execution=_steps_per_execution(settings),
+      jit_compile=compiled,
     )
   return learner
 

@@ -126,6 +126,9 @@ class Settings:
   steps_per_epoch: int = _option(100, "Updates in each epoch.")
   epochs: int = _option(10, "Epochs. A checkpoint is written after each.")
   steps_per_execution: int = _option(1, "Updates in each call of the graph.")
+  jit_compile: bool | None = _option(
+    None, "Whether XLA compiles the updates; as Keras sees fit if not given."
+  )
   optimizer: str = _option("adam", "Outer optimizer.", ["adam", "sgd"])
   learning_rate: float = _option(0.003, "Of the outer optimizer.")
   learning_rate_decay: str = _option(

@@ -64,7 +64,7 @@ def measure(update: Update, tasks: int, seconds: float) -> dict[str, float]:
 
   The speed is that of the median update, so that neither what it takes to
   start a call, as of `fit`, nor a moment in which the machine did something
-  else is in it.
+  else is in it. An update that is traced may tell in `traced` how long it took.
   """
   first_call = _time(update, 1)
   count = _updates_in(update, seconds)
@@ -73,7 +73,9 @@ def measure(update: Update, tasks: int, seconds: float) -> dict[str, float]:
   update(count, lambda: ticks.append(time.perf_counter()))
   cpu = time.process_time() - cpu
   each = [(b - a) * len(ticks) / count for a, b in itertools.pairwise(ticks)]
+  traced = getattr(update, "traced", None)
   return {
+    **({"trace_seconds": traced[0]} if traced else {}),
     "tasks_per_second": tasks / statistics.median(each),
     "cpu_seconds_per_task": cpu / count / tasks,
     "updates": count,

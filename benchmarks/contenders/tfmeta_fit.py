@@ -1,5 +1,6 @@
 """tfmeta: `tfmeta.MAML`, or another learner, under Keras's `fit`."""
 
+import time
 from typing import Any
 
 import keras
@@ -21,9 +22,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 def make_update(case: workload.Case) -> measure.Update:
   """Returns a function that trains for so many updates."""
+  # XLA has no fast convolutions on CPUs.
+  compiled = case.ways is None
   with logical_cpus.strategy_of(case.replicas).scope():
     learner = _make_learner(case)
-    learner.compile(_make_optimizer(case))
+    learner.compile(_make_optimizer(case), jit_compile=compiled)
+  traced = _timed_tracing(learner)
   inputs = workload.make_tasks(case)
   targets = inputs.pop("query_y")
   tasks = tf.data.Dataset.from_tensors((inputs, targets)).repeat()
@@ -32,7 +36,9 @@ def make_update(case: workload.Case) -> measure.Update:
     short = count % measure.SHORT_UPDATES == 0
     steps = measure.SHORT_UPDATES if short else 1
     if steps != learner.steps_per_execution:
-      learner.compile(learner.optimizer, steps_per_execution=steps)
+      learner.compile(
+        learner.optimizer, jit_compile=compiled, steps_per_execution=steps
+      )
     ticking = keras.callbacks.LambdaCallback(
       on_train_batch_end=lambda batch, logs: tick()
     )
@@ -41,7 +47,23 @@ def make_update(case: workload.Case) -> measure.Update:
     )
     return history.history["loss"][0]
 
+  update.traced = traced
   return update
+
+
+def _timed_tracing(learner: tfmeta.MetaLearner) -> list[float]:
+  """Seconds that Python spends in the training step, each time it is traced."""
+  seconds: list[float] = []
+  step = learner.train_step
+
+  def timed(data: Any) -> Any:
+    begin = time.perf_counter()
+    logs = step(data)
+    seconds.append(time.perf_counter() - begin)
+    return logs
+
+  object.__setattr__(learner, "train_step", timed)
+  return seconds
 
 
 def _make_learner(case: workload.Case) -> tfmeta.MetaLearner:

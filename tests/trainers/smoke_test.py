@@ -76,7 +76,7 @@ class SmokeTest(parameterized.TestCase):
     ("MAML", {"inner_steps": 2}),
     ("FOMAML", {"learning_rate_decay": "cosine", "clipvalue": 1.0}),
     ("ANIL", {"own": {"first_order": True}}),
-    ("MetaSGD", {"steps_per_execution": 2}),
+    ("MetaSGD", {"steps_per_execution": 2, "jit_compile": True}),
     ("MAMLPlusPlus", {"inner_steps": 2, "own": MAML_PLUS_PLUS}),
     ("Reptile", REPTILE),
     ("PLATIPUS", {"own": {"num_samples": 2}, "dataset": "sinusoid_or_line"}),

@@ -11,7 +11,9 @@ import keras
 import tensorflow as tf
 
 from tfmeta.algorithms import passes
+from tfmeta.core import building
 from tfmeta.core import checks
+from tfmeta.core import compiled_steps
 from tfmeta.core import functional
 from tfmeta.core import replicas
 from tfmeta.core import task_map
@@ -79,6 +81,14 @@ class TaskBatchModel(keras.Model):
     logs = self._report(y, self(x, training=False))
     logs.pop("meta_loss", None)
     return logs
+
+  def make_train_function(self, force: bool = False) -> None:
+    if self.train_function is None or force:
+      super().make_train_function(force)
+      if compiled_steps.can_serve(self):
+        self.train_function = compiled_steps.in_one_program(
+          self.train_step, self.steps_per_execution, self.train_function
+        )
 
   def _differentiate_all(self, tasks: tuple[tf.Tensor, ...]) -> Any:
     """Sums over tasks; of the phases, all in the graph, the present one."""
@@ -225,24 +235,6 @@ class TaskBatchModel(keras.Model):
   def _maybe_symbolic_build(
     self, iterator: Any = None, data_batch: Any = None
   ) -> None:
-    # Keras 3.15 would call the learner symbolically, which fails under a
-    # strategy, or leave optimizer and metrics to make their variables in the
-    # first step, which is then traced twice and fails under a strategy too.
     replicas.check_fit(self.distribute_strategy, self.steps_per_execution)
     with self.distribute_strategy.scope():
-      if self.optimizer is not None and not self.optimizer.built:
-        self.optimizer.build(self.trainable_variables)
-      metrics = self._compile_metrics
-      target = _target_like(iterator, data_batch)
-      if metrics is None or metrics.built or target is None:
-        return
-      shape = (None, None, *self.model.output_shape[1:])
-      outputs = keras.KerasTensor(shape, self.model.compute_dtype)
-      metrics.build(keras.KerasTensor(target.shape, target.dtype), outputs)
-
-
-def _target_like(iterator: Any, data_batch: Any) -> Any:
-  """Shape and dtype of the targets in what Keras is about to iterate over."""
-  if iterator is not None:
-    data_batch = iterator.data_adapter.get_tf_dataset().element_spec
-  return keras.utils.unpack_x_y_sample_weight(data_batch)[1]
+      building.build_for_fit(self, iterator, data_batch)

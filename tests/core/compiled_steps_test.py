@@ -1,0 +1,102 @@
+from absl.testing import absltest
+from absl.testing import parameterized
+import keras
+import numpy as np
+import tensorflow as tf
+
+import tfmeta
+from tfmeta.core import compiled_steps
+
+
+def _refuse(iterator):
+  raise AssertionError(f"Keras's own function was called with {iterator}")
+
+
+def _tasks(count: int) -> tf.data.Dataset:
+  random = np.random.default_rng(0)
+  inputs = {
+    key: random.normal(size=(count, 4, 1)).astype("float32")
+    for key in ("support_x", "support_y", "query_x")
+  }
+  targets = np.sin(inputs["query_x"])
+  return tf.data.Dataset.from_tensor_slices((inputs, targets))
+
+
+def _learner(learner_class=tfmeta.MAML, **compile_kwargs) -> tfmeta.MetaLearner:
+  keras.utils.set_random_seed(0)
+  model = tfmeta.models.mlp((1,), outputs=1, hidden=(8,))
+  learner = learner_class(model, inner_loss="mse", inner_learning_rate=0.1)
+  learner.compile(keras.optimizers.SGD(0.1), metrics=["mse"], **compile_kwargs)
+  return learner
+
+
+class InOneProgramTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.digits = tf.Variable(0)
+    self.train = compiled_steps.in_one_program(self.append, 3, _refuse)
+
+  def append(self, batch):
+    self.digits.assign(10 * self.digits + batch)
+    return {"last": batch, "so_far": tf.identity(self.digits)}
+
+  def test_takes_each_batch_once_and_in_order(self):
+    iterator = iter(tf.data.Dataset.range(1, 8, output_type=tf.int32))
+    for expected in (123, 123456):
+      self.assertEqual(int(self.train(iterator)["so_far"]), expected)
+
+  def test_ends_with_the_data(self):
+    iterator = iter(tf.data.Dataset.range(1, 6, output_type=tf.int32))
+    self.train(iterator)
+    logs = self.train(iterator)
+    self.assertEqual((int(logs["last"]), int(logs["so_far"])), (5, 12345))
+    with self.assertRaises(StopIteration):
+      self.train(iterator)
+    self.assertEqual(int(self.digits), 12345)
+
+  def test_batches_of_any_size_are_left_to_keras(self):
+    with self.assertRaisesRegex(AssertionError, "Keras's own"):
+      self.train(iter(tf.data.Dataset.range(3).batch(2)))
+
+
+class FitTest(parameterized.TestCase):
+  @parameterized.parameters(tfmeta.MAML, tfmeta.PLATIPUS)
+  def test_weights_and_logs_are_those_of_single_steps(self, learner_class):
+    found = []
+    for options in (
+      {"jit_compile": False},
+      {"jit_compile": True, "steps_per_execution": 3},
+    ):
+      learner = _learner(learner_class, **options)
+      data = _tasks(10).batch(2, drop_remainder=True)
+      history = learner.fit(data, epochs=2, verbose=0).history
+      self.assertEqual(int(learner.optimizer.iterations), 10)
+      found.append((learner.model.get_weights(), history))
+    (one, logs), (many, looped) = found
+    for key, values in logs.items():
+      np.testing.assert_allclose(looped[key], values, rtol=1e-4)
+    for a, b in zip(one, many, strict=True):
+      np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-6)
+
+  def test_the_last_batch_may_be_smaller(self):
+    learner = _learner(jit_compile=True, steps_per_execution=2)
+    learner.fit(_tasks(5).batch(2), epochs=2, verbose=0)
+    self.assertEqual(int(learner.optimizer.iterations), 6)
+
+  def test_a_strategy_of_one_device_trains(self):
+    with tf.distribute.OneDeviceStrategy("CPU:0").scope():
+      learner = _learner(jit_compile=True, steps_per_execution=2)
+    learner.fit(_tasks(4).batch(2, drop_remainder=True), verbose=0)
+    self.assertEqual(int(learner.optimizer.iterations), 2)
+
+  @parameterized.parameters(
+    {"jit_compile": False, "steps_per_execution": 2},
+    {"jit_compile": True, "steps_per_execution": 1},
+    {"run_eagerly": True, "steps_per_execution": 2},
+  )
+  def test_serves_where_it_was_asked_for(self, **options):
+    self.assertFalse(compiled_steps.can_serve(_learner(**options)))
+
+
+if __name__ == "__main__":
+  absltest.main()
