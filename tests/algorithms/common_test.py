@@ -90,6 +90,7 @@ class CommonTest(tfmeta.testing.LearnerTestCase):
         "inner_steps": 2,
         "finetuning_steps": 1,
         "dropout_rate": 0.0,
+        "gradient_clip": 0.01,
       },
       backbones=["embeddings"],
       optimizer=lambda: keras.optimizers.Adam(0.01),

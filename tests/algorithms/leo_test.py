@@ -171,6 +171,43 @@ class LossTest(parameterized.TestCase):
       self.assertEqual(np.abs(one - other).max() > 1e-3, apart)
 
 
+class ClipTest(parameterized.TestCase):
+  def step(self, optimizer, **options):
+    """What an update adds to each variable, without regard to its sign."""
+    learner = make(kl_weight=10.0, **options)
+    learner.compile(optimizer)
+    before = [np.array(v) for v in learner.trainable_variables]
+    support_x, support_y, query_x, query_y = (t[None] for t in task())
+    inputs = {
+      "support_x": support_x,
+      "support_y": support_y,
+      "query_x": query_x,
+    }
+    learner.train_on_batch(inputs, query_y)
+    pairs = zip(learner.trainable_variables, before, strict=True)
+    return [np.array(v) - old for v, old in pairs]
+
+  def test_elements_are_held_and_then_norms(self):
+    whole = self.step(keras.optimizers.SGD(1.0))
+    found = self.step(keras.optimizers.SGD(1.0), gradient_clip=0.1)
+    self.assertGreater(max(np.abs(g).max() for g in whole), 0.1)
+    for one, gradient in zip(found, whole, strict=True):
+      held = np.clip(gradient, -0.1, 0.1)
+      held *= min(1.0, 0.1 / max(np.linalg.norm(held), 1e-30))
+      np.testing.assert_allclose(one, held, rtol=1e-6, atol=1e-12)
+
+  def test_a_scaled_loss_is_clipped_as_it_would_be(self):
+    found, scaled = (
+      self.step(optimizer, gradient_clip=0.1)
+      for optimizer in (
+        keras.optimizers.SGD(1.0),
+        keras.optimizers.SGD(1.0, loss_scale_factor=1024.0),
+      )
+    )
+    for one, other in zip(found, scaled, strict=True):
+      np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-12)
+
+
 class SettingsTest(parameterized.TestCase):
   def test_models_that_end_otherwise_are_refused(self):
     for model in (
@@ -186,6 +223,7 @@ class SettingsTest(parameterized.TestCase):
     {"spread": "relu"},
     {"dropout_rate": 1.0},
     {"kl_weight": -1.0},
+    {"gradient_clip": 0.0},
   )
   def test_settings_out_of_range_are_refused(self, **options):
     with self.assertRaisesRegex(ValueError, "Received"):

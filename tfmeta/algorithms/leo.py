@@ -55,8 +55,8 @@ class LEO(probabilistic.ProbabilisticLearner):
   `"paper"`. The query loss is a mean in both.
 
   Differences from the authors' code:
-    - Gradients are neither clipped (theirs: each element to 0.1, then each
-      norm; a Keras optimizer has one of the two) nor replaced where NaN.
+    - Gradients are not replaced where they are NaN, and clipped only with
+      `gradient_clip=0.1`, which is theirs.
     - With the `"softplus"` spread codes begin with one; see `core.latent`.
 
   Args:

@@ -14,6 +14,7 @@ from tfmeta.algorithms import passes
 from tfmeta.core import building
 from tfmeta.core import checks
 from tfmeta.core import compiled_steps
+from tfmeta.core import clipping
 from tfmeta.core import functional
 from tfmeta.core import replicas
 from tfmeta.core import task_map
@@ -28,6 +29,7 @@ class TaskBatchModel(keras.Model):
   task_pass = passes.OUTSIDE
   # Training steps from which on `task_loss` is another computation.
   phase_starts: tuple[int, ...] = ()
+  gradient_clip: float | None = None
   meta_loss_tracker: keras.metrics.Mean | None = None
 
   def call(self, inputs: Any, training: bool | None = None) -> tf.Tensor:
@@ -72,6 +74,9 @@ class TaskBatchModel(keras.Model):
     total = replicas.sum_over_replicas(tf.cast(tf.shape(y)[0], tf.float32))
     gradients = [g / tf.cast(total, g.dtype) for g in gradients]
     penalty = self._add_penalty(gradients) if self.losses else 0.0
+    if self.gradient_clip is not None:
+      limit = self.optimizer.scale_loss(self.gradient_clip)
+      gradients = clipping.clipped(gradients, limit)
     self._update(gradients, state, total)
     meta_loss = functional.mean_or_zero(losses) + tf.cast(penalty, losses.dtype)
     return self._report(y, y_pred, meta_loss)
@@ -138,11 +143,9 @@ class TaskBatchModel(keras.Model):
     with tf.GradientTape() as tape:
       penalty = tf.add_n(self.losses)
       scaled = self.optimizer.scale_loss(penalty)
-    added = self._gradients(tape, scaled)
     count = tf.distribute.get_strategy().num_replicas_in_sync
-    gradients[:] = [
-      g + a / count for g, a in zip(gradients, added, strict=True)
-    ]
+    for place, added in enumerate(self._gradients(tape, scaled)):
+      gradients[place] += added / count
     return penalty
 
   def _gradients(self, tape: tf.GradientTape, loss: tf.Tensor) -> Any:
@@ -216,9 +219,8 @@ class TaskBatchModel(keras.Model):
     return (replicas.task_indices(tf.shape(tasks[0])[0], first), *tasks)
 
   def _method(self) -> Any:
-    if self.task_map == "auto":
-      return task_map.choose_method(self.model)
-    return self.task_map
+    auto = self.task_map == "auto"
+    return task_map.choose_method(self.model) if auto else self.task_map
 
   def in_training(self) -> contextlib.AbstractContextManager[None]:
     """Context in which `steps` are those of training, as in `task_loss`."""

@@ -5,8 +5,8 @@ from typing import Any
 import tensorflow as tf
 
 
-def sum_over_replicas(value: tf.Tensor) -> tf.Tensor:
-  """Sum of `value` over all replicas; itself where there is one."""
+def sum_over_replicas(value: Any) -> Any:
+  """Sum of `value`, of each tensor in it, over all replicas."""
   replica = tf.distribute.get_replica_context()
   if replica is None or replica.num_replicas_in_sync == 1:
     return value

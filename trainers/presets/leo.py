@@ -2,8 +2,7 @@
 
 SOURCE = "github.com/google-deepmind/leo (README, config.py), f4084ad"
 
-# What differs between the settings that were tuned for each data set. The
-# clipping of the released code is not there: see the docstring of `LEO`.
+# What differs between the settings that were tuned for each data set.
 _TUNED = {
   "mini_imagenet_5way_1shot": {
     "shots": 1,
@@ -56,6 +55,7 @@ PRESETS = {
     "num_latents": 64,
     "variant": "release",
     "spread": "release",
+    "gradient_clip": 0.1,
     "learning_rate_decay": "none",
     "validation_tasks": 2000,
     "steps_per_epoch": 1000,

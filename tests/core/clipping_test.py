@@ -1,0 +1,50 @@
+"""Clipped gradients: the order of both bounds, and the sum over replicas."""
+
+from absl.testing import absltest
+import numpy as np
+import tensorflow as tf
+
+from tfmeta.core import clipping
+
+
+class OrderTest(absltest.TestCase):
+  def test_elements_come_first(self):
+    # Norms first would give (0.1, 0.00167), and leave the elements alone.
+    (found,) = clipping.clipped([tf.constant([3.0, 0.05])], 0.1)
+    norm = np.hypot(0.1, 0.05)
+    np.testing.assert_allclose(found, [0.01 / norm, 0.005 / norm], rtol=1e-6)
+
+  def test_each_tensor_has_its_own_norm(self):
+    gradients = [tf.fill([4], -2.0), tf.constant([[0.03], [-0.04]])]
+    large, small = clipping.clipped(gradients, 0.1)
+    np.testing.assert_allclose(large, [-0.05] * 4, rtol=1e-6)
+    np.testing.assert_allclose(small, gradients[1])
+
+  def test_nothing_remains_nothing(self):
+    (found,) = clipping.clipped([tf.zeros([3])], 0.1)
+    np.testing.assert_array_equal(found, np.zeros([3]))
+
+
+class ReplicaTest(absltest.TestCase):
+  def test_the_sum_is_clipped_and_not_its_parts(self):
+    devices = tf.config.list_logical_devices("CPU")
+    if len(devices) < 2:
+      self.skipTest("needs two logical CPUs")
+    strategy = tf.distribute.MirroredStrategy(
+      [d.name for d in devices[:2]],
+      cross_device_ops=tf.distribute.ReductionToOneDevice(),
+    )
+    # Parts that cancel, but for 0.05; and parts that add up to 0.12.
+    parts = ([[5.0], [0.06]], [[-4.95], [0.06]])
+    values = strategy.experimental_distribute_values_from_function(
+      lambda context: tf.constant(parts[context.replica_id_in_sync_group])
+    )
+    clipped = strategy.run(
+      lambda part: clipping.clipped(tf.unstack(part), 0.1), args=(values,)
+    )
+    sums = [sum(strategy.experimental_local_results(one)) for one in clipped]
+    np.testing.assert_allclose(sums, [[0.05], [0.1]], rtol=1e-5)
+
+
+if __name__ == "__main__":
+  absltest.main()
