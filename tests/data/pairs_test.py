@@ -83,6 +83,17 @@ class PairsTest(parameterized.TestCase):
     self.assertEqual(key(draw(4))[2:], key(draw(2, start=2)))
     self.assertNotEqual(key(draw(2)), key(draw(2, seed=1)))
 
+  def test_readings_are_the_classes_that_both_halves_show(self):
+    pairs = zip(draw(10, readings=True), draw(10), strict=True)
+    for (support, labels, queries, readings), (*_, again, query_y) in pairs:
+      shown = characters_of(support, labels)
+      np.testing.assert_array_equal(queries, again)
+      for half in range(2):
+        by_half = shown[readings[:, half], half]
+        np.testing.assert_array_equal(queries[:, half, 0], by_half)
+      counts = (readings == query_y[:, None]).all(axis=0)
+      self.assertEqual(counts.sum(), 1)
+
   def test_halves_stand_side_by_side(self):
     images = np.random.default_rng(0).integers(0, 256, (4, 2, 5, 6, 1))
     images = images.astype(np.uint8)

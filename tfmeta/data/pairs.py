@@ -14,6 +14,7 @@ def ambiguous_pairs(
   *,
   seed: int = 0,
   start: int = 0,
+  readings: bool = False,
 ) -> tf.data.Dataset:
   """Draws classifications, without end, that a support set leaves ambiguous.
 
@@ -34,6 +35,10 @@ def ambiguous_pairs(
     seed: Integer in `[0, 2**63)`. Default 0.
     start: Index of the first task. Default 0. Task i depends on the images, the
       seed and i alone.
+    readings: Boolean. Whether `query_y` is int32 `[Q, 2]`, the class that the
+      left half shows and the one that the right half shows, in place of the
+      class by the half that counts. Tasks are otherwise the same. Default
+      `False`.
 
   Returns:
     Single tasks, as those of `tasks_from_arrays`; examples are float32
@@ -51,45 +56,69 @@ def ambiguous_pairs(
   def draw(key: tf.Tensor) -> task.TaskElement:
     key, layout_key = sampler.split(key, 2)
     order, labels = sampler.layout(layout_key, spec)
-    halves = _halves(key, order, labels, images.shape[:2], spec)
-    left, right = (tf.gather_nd(kept, rows) for rows in halves)
+    *class_keys, drawing_key, row_key = sampler.split(key, 5)
+    characters, shown = _shown(class_keys, labels, len(images), spec)
+    numbers = _drawings(
+      (drawing_key, row_key), order, shown, images.shape[1], spec
+    )
+    left, right = (
+      tf.gather_nd(kept, tf.stack([tf.gather(of_class, classes), number], 1))
+      for of_class, classes, number in zip(
+        characters, shown, numbers, strict=True
+      )
+    )
     x = tf.cast(tf.concat([left, right], axis=2), tf.float32) / 255
-    return task.to_element(x, labels, spec)
+    inputs, query_y = task.to_element(x, labels, spec)
+    if readings:
+      query_y = tf.stack(shown, axis=1)[spec.support_size :]
+    return inputs, query_y
 
   return sampler.task_dataset(draw, seed=seed, start=start)
 
 
-def _halves(
-  key: tf.Tensor,
-  order: tf.Tensor,
+def _shown(
+  keys: list[tf.Tensor],
   labels: tf.Tensor,
-  counts: tuple[int, ...],
+  characters: int,
   spec: task.TaskSpec,
-) -> list[tf.Tensor]:
-  """For both halves: character and drawing, int32 `[S + Q, 2]`."""
-  characters, drawings = counts
+) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+  """For both halves: characters `[ways]`, and classes shown `[S + Q]`."""
   ways = task.check_has_ways(spec)
-  class_key, other_key, which_key, drawing_key, row_key = sampler.split(key, 5)
+  class_key, other_key, which_key = keys
   chosen = sampler.choose(class_key, tf.constant([characters]), 2 * ways)[0]
-  chosen = tf.reshape(chosen, [2, ways])
   size = spec.support_size + spec.query_size
   is_support = tf.range(size) < spec.support_size
   other = tf.where(is_support, labels, _below(other_key, [size], ways))
   telling = _below(which_key, [], 2)
+  shown = [
+    tf.where(tf.equal(telling, half), labels, other) for half in range(2)
+  ]
+  return tf.unstack(tf.reshape(chosen, [2, ways])), shown
+
+
+def _drawings(
+  keys: tuple[tf.Tensor, tf.Tensor],
+  order: tf.Tensor,
+  shown: list[tf.Tensor],
+  drawings: int,
+  spec: task.TaskSpec,
+) -> list[tf.Tensor]:
+  """For both halves: which drawing of its character is shown, `[S + Q]`."""
+  ways = task.check_has_ways(spec)
+  drawing_key, row_key = keys
   # Each character's drawings in an order of their own, the first for support.
   orders = sampler.choose(drawing_key, tf.fill([2 * ways], drawings), drawings)
   orders = tf.reshape(orders, [2, ways, drawings])
+  size = spec.support_size + spec.query_size
   row = tf.where(
-    is_support,
+    tf.range(size) < spec.support_size,
     order % spec.examples_per_class,
     spec.shots + _below(row_key, [2, size], drawings - spec.shots),
   )
-  halves = []
-  for half in range(2):
-    classes = tf.where(tf.equal(telling, half), labels, other)
-    drawing = tf.gather_nd(orders[half], tf.stack([classes, row[half]], axis=1))
-    halves.append(tf.stack([tf.gather(chosen[half], classes), drawing], axis=1))
-  return halves
+  return [
+    tf.gather_nd(orders[half], tf.stack([shown[half], row[half]], axis=1))
+    for half in range(2)
+  ]
 
 
 def _below(key: tf.Tensor, shape: list[int], limit: int) -> tf.Tensor:
