@@ -13,8 +13,8 @@ import tensorflow as tf
 from tfmeta.algorithms import passes
 from tfmeta.core import building
 from tfmeta.core import checks
-from tfmeta.core import compiled_steps
 from tfmeta.core import clipping
+from tfmeta.core import compiled_steps
 from tfmeta.core import functional
 from tfmeta.core import replicas
 from tfmeta.core import task_map
