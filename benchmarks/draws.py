@@ -8,7 +8,7 @@ import tensorflow as tf
 
 import tfmeta
 
-# Shares of the root mean squared error of the mean prediction.
+# Shares of a scale, such as the root mean squared error of the mean prediction.
 NOISES = np.geomspace(0.1, 1.0, 11)
 
 
@@ -50,10 +50,10 @@ def outputs_of(
   return tuple(t.numpy() for t in found)
 
 
-def mixture_loss(
+def mixture_losses(
   targets: np.ndarray, outputs: np.ndarray, stddevs: float | np.ndarray
-) -> float:
-  """Mean negative log-likelihood of targets under the mixture of all draws.
+) -> np.ndarray:
+  """Negative log-likelihood per target `[T]` under the mixture of all draws.
 
   Args:
     targets: `[T, n]`.
@@ -66,12 +66,30 @@ def mixture_loss(
     lambda task: tfmeta.metrics.mixture_negative_log_likelihood(*task),
     tuple(tasks),
   )
-  return float(tf.reduce_mean(losses))
+  return losses.numpy()
 
 
-def chosen_noise(targets: np.ndarray, outputs: np.ndarray) -> float:
-  """Noise around draws, of those tried, under which targets are likeliest."""
-  candidates = NOISES * math.sqrt(squared_error(targets, outputs))
+def mixture_loss(
+  targets: np.ndarray, outputs: np.ndarray, stddevs: float | np.ndarray
+) -> float:
+  """Mean of `mixture_losses` over tasks."""
+  return float(np.mean(mixture_losses(targets, outputs, stddevs)))
+
+
+def chosen_noise(
+  targets: np.ndarray, outputs: np.ndarray, scale: float | None = None
+) -> float:
+  """Noise around draws, of those tried, under which targets are likeliest.
+
+  Args:
+    targets: `[T, n]`.
+    outputs: `[T, M, n]`.
+    scale: The largest to try, by default the root mean squared error, which a
+      single task that diverged would make useless.
+  """
+  if scale is None:
+    scale = math.sqrt(squared_error(targets, outputs))
+  candidates = NOISES * scale
   return float(min(candidates, key=lambda s: mixture_loss(targets, outputs, s)))
 
 
