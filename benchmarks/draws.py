@@ -1,5 +1,6 @@
 """What the draws of a learner predict, for many tasks at once."""
 
+from collections.abc import Callable
 import math
 from typing import Any
 
@@ -42,12 +43,19 @@ def outputs_of(
       return outputs, learner.noise_stddevs(weights)
     return outputs, tf.constant([np.nan], tf.float32)
 
+  return tuple(t.numpy() for t in of_tasks(learner, one_task, *arrays))
+
+
+def of_tasks(
+  learner: tfmeta.MetaLearner, one_task: Callable[..., Any], *arrays: Any
+) -> Any:
+  """What `one_task` makes of the slices of `arrays`, stacked, in one graph."""
+
   @tf.function(autograph=False)
   def all_tasks(*tensors):
     return learner.for_each_task(one_task, tensors)
 
-  found = all_tasks(*(tf.constant(array) for array in arrays))
-  return tuple(t.numpy() for t in found)
+  return all_tasks(*(tf.convert_to_tensor(array) for array in arrays))
 
 
 def mixture_losses(

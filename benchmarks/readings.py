@@ -7,36 +7,36 @@ of each draw, `[T, M, Q, W]`; `readings` are the two answers that fit a query,
 
 import numpy as np
 
-# Of the open queries of a task, that a draw must answer by one reading.
+# Probability that a draw must give to the answers of a reading.
 SHARE = 0.8
 
 
-def agreement(answers: np.ndarray, readings: np.ndarray) -> np.ndarray:
-  """Share of the open queries `[T, M, 2]` that a draw answers by a reading.
+def agreement(probabilities: np.ndarray, readings: np.ndarray) -> np.ndarray:
+  """Probability that a draw gives a reading, `[T, M, 2]`.
 
-  Args:
-    answers: `[T, M, Q]` classes.
-    readings: `[T, Q, 2]`.
+  The mean over open queries: a draw that wavers between readings, with a slight
+  preference for one, takes neither.
   """
   is_open = _is_open(readings)[:, np.newaxis, :, np.newaxis]
-  agrees = answers[..., np.newaxis] == readings[:, np.newaxis]
+  given = np.take_along_axis(probabilities, readings[:, np.newaxis], axis=-1)
   count = np.maximum(is_open.sum(axis=2), 1)
-  return (agrees & is_open).sum(axis=2) / count
+  return (given * is_open).sum(axis=2) / count
 
 
-def covered(answers: np.ndarray, readings: np.ndarray) -> np.ndarray:
+def covered(probabilities: np.ndarray, readings: np.ndarray) -> np.ndarray:
   """Whether one draw takes the one reading and another the other, `[T]`."""
-  best = agreement(answers, readings).max(axis=1)
+  best = agreement(probabilities, readings).max(axis=1)
   return np.all(best >= SHARE, axis=1)
 
 
-def shuffled(answers: np.ndarray, seed: int = 0) -> np.ndarray:
+def shuffled(probabilities: np.ndarray, seed: int = 0) -> np.ndarray:
   """The same answers to each query, dealt to the draws anew.
 
   What remains of `covered` is luck: draws of a reading keep to it.
   """
   random = np.random.default_rng(seed)
-  return random.permuted(answers, axis=1)
+  order = random.random(probabilities.shape[:-1]).argsort(axis=1)
+  return np.take_along_axis(probabilities, order[..., np.newaxis], axis=1)
 
 
 def disagreement(answers: np.ndarray, ways: int) -> np.ndarray:
@@ -69,22 +69,22 @@ def figures(probabilities: np.ndarray, readings: np.ndarray) -> dict:
   right = answers[..., np.newaxis] == readings[:, np.newaxis]
   confidence = probabilities.max(axis=-1).mean(axis=1)
   found = {
-    "covered": covered(answers, readings).mean(),
-    "covered_by_luck": covered(shuffled(answers), readings).mean(),
-    "takes_a_reading": _takes_one(answers, readings).mean(),
+    "covered": covered(probabilities, readings).mean(),
+    "covered_by_luck": covered(shuffled(probabilities), readings).mean(),
+    "takes_a_reading": _takes_one(probabilities, readings).mean(),
     "disagreeing_open": differ[is_open].mean(),
     "disagreeing_closed": differ[~is_open].mean(),
     "confidence_open": confidence[is_open].mean(),
     "draw_accuracy": right.mean(),
-    "draw_accuracy_closed": right.all(axis=-1).mean(axis=1)[~is_open].mean(),
+    "draw_accuracy_closed": right[..., 0].mean(axis=1)[~is_open].mean(),
     "joint_nll": joint_loss(probabilities, readings),
   }
   return {name: float(value) for name, value in found.items()}
 
 
-def _takes_one(answers: np.ndarray, readings: np.ndarray) -> np.ndarray:
-  """Whether a draw answers by either reading, `[T, M]`."""
-  return np.any(agreement(answers, readings) >= SHARE, axis=-1)
+def _takes_one(probabilities: np.ndarray, readings: np.ndarray) -> np.ndarray:
+  """Whether a draw takes either reading, `[T, M]`."""
+  return np.any(agreement(probabilities, readings) >= SHARE, axis=-1)
 
 
 def _is_open(readings: np.ndarray) -> np.ndarray:

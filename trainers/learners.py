@@ -70,6 +70,7 @@ def _learner(settings, inputs, targets):
     normalization=settings.normalization,
     task_map=settings.task_map,
     seed=settings.seed,
+    clipvalue=settings.clipvalue,
     **_own(settings),
   )
 
@@ -91,9 +92,7 @@ def _own(settings):
 
 def _optimizer(settings):
   kinds = {"adam": keras.optimizers.Adam, "sgd": keras.optimizers.SGD}
-  return kinds[settings.optimizer](
-    _learning_rate(settings), clipvalue=settings.clipvalue
-  )
+  return kinds[settings.optimizer](_learning_rate(settings))
 
 
 def _learning_rate(settings):

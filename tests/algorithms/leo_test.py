@@ -189,7 +189,7 @@ class ClipTest(parameterized.TestCase):
 
   def test_elements_are_held_and_then_norms(self):
     whole = self.step(keras.optimizers.SGD(1.0))
-    found = self.step(keras.optimizers.SGD(1.0), gradient_clip=0.1)
+    found = self.step(keras.optimizers.SGD(1.0), clipvalue=0.1, clipnorm=0.1)
     self.assertGreater(max(np.abs(g).max() for g in whole), 0.1)
     for one, gradient in zip(found, whole, strict=True):
       held = np.clip(gradient, -0.1, 0.1)
@@ -198,7 +198,7 @@ class ClipTest(parameterized.TestCase):
 
   def test_a_scaled_loss_is_clipped_as_it_would_be(self):
     found, scaled = (
-      self.step(optimizer, gradient_clip=0.1)
+      self.step(optimizer, clipvalue=0.1, clipnorm=0.1)
       for optimizer in (
         keras.optimizers.SGD(1.0),
         keras.optimizers.SGD(1.0, loss_scale_factor=1024.0),
@@ -223,7 +223,8 @@ class SettingsTest(parameterized.TestCase):
     {"spread": "relu"},
     {"dropout_rate": 1.0},
     {"kl_weight": -1.0},
-    {"gradient_clip": 0.0},
+    {"clipvalue": 0.0},
+    {"clipnorm": -1.0},
   )
   def test_settings_out_of_range_are_refused(self, **options):
     with self.assertRaisesRegex(ValueError, "Received"):

@@ -19,9 +19,9 @@ class ReadingsTest(absltest.TestCase):
     wrong_in_two = np.where(np.arange(10) < 2, RIGHT, LEFT)
     wrong_where_closed = np.where(np.arange(10) < 8, LEFT, 1 - LEFT)
     found = readings.agreement(
-      np.stack([wrong_in_two, wrong_where_closed, RIGHT])[np.newaxis], BOTH
+      one_hot(wrong_in_two, wrong_where_closed, RIGHT), BOTH
     )
-    np.testing.assert_array_equal(found[0], [[0.75, 0.25], [1, 0], [0, 1]])
+    np.testing.assert_allclose(found[0], [[0.75, 0.25], [1, 0], [0, 1]])
 
   def test_covered_takes_a_draw_of_each_reading(self):
     half = np.where(np.arange(10) < 4, LEFT, RIGHT)
@@ -31,14 +31,22 @@ class ReadingsTest(absltest.TestCase):
       ((LEFT, half), False),
       ((half, RIGHT), False),
     ):
-      found = readings.covered(np.stack(draws)[np.newaxis], BOTH)
+      found = readings.covered(one_hot(*draws), BOTH)
+      self.assertEqual(found.tolist(), [expected])
+
+  def test_a_slight_preference_is_no_reading(self):
+    for sure, expected in ((0.51, False), (0.9, True)):
+      found = readings.covered(
+        sure * one_hot(LEFT, RIGHT) + (1 - sure) * one_hot(RIGHT, LEFT), BOTH
+      )
       self.assertEqual(found.tolist(), [expected])
 
   def test_shuffling_keeps_the_answers_to_a_query_and_parts_draws(self):
-    answers = np.stack([LEFT, RIGHT] * 5)[np.newaxis]
-    found = readings.shuffled(answers)
-    np.testing.assert_array_equal(found.sum(axis=1), answers.sum(axis=1))
-    self.assertTrue(readings.covered(answers, BOTH)[0])
+    draws = one_hot(*[LEFT, RIGHT] * 5)
+    found = readings.shuffled(draws)
+    np.testing.assert_array_equal(found.sum(axis=1), draws.sum(axis=1))
+    np.testing.assert_array_equal(found.sum(axis=-1), 1)
+    self.assertTrue(readings.covered(draws, BOTH)[0])
     self.assertLess(readings.agreement(found, BOTH).max(), 1)
 
   def test_disagreement_is_over_pairs_of_different_draws(self):

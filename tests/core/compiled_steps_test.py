@@ -1,3 +1,6 @@
+import re
+from unittest import mock
+
 from absl.testing import absltest
 from absl.testing import parameterized
 import keras
@@ -6,6 +9,8 @@ import tensorflow as tf
 
 import tfmeta
 from tfmeta.core import compiled_steps
+
+UNITS = 8
 
 
 def _refuse(iterator):
@@ -24,7 +29,7 @@ def _tasks(count: int) -> tf.data.Dataset:
 
 def _learner(learner_class=tfmeta.MAML, **compile_kwargs) -> tfmeta.MetaLearner:
   keras.utils.set_random_seed(0)
-  model = tfmeta.models.mlp((1,), outputs=1, hidden=(8,))
+  model = tfmeta.models.mlp((1,), outputs=1, hidden=(UNITS,))
   learner = learner_class(model, inner_loss="mse", inner_learning_rate=0.1)
   learner.compile(keras.optimizers.SGD(0.1), metrics=["mse"], **compile_kwargs)
   return learner
@@ -58,10 +63,28 @@ class InOneProgramTest(absltest.TestCase):
     with self.assertRaisesRegex(AssertionError, "Keras's own"):
       self.train(iter(tf.data.Dataset.range(3).batch(2)))
 
+  def test_large_batches_are_left_to_keras(self):
+    for megabytes, refused in ((21, False), (22, True)):
+      image = np.zeros([megabytes * 2**20], np.uint8)
+      iterator = iter(tf.data.Dataset.from_tensors(image))
+      self.assertEqual(compiled_steps._can_be_stacked(iterator, 3), not refused)
+
 
 class FitTest(parameterized.TestCase):
+  def refuse_keras(self):
+    """Whatever trains in one program must not fall back."""
+    make = compiled_steps.in_one_program
+    self.enterContext(
+      mock.patch.object(
+        compiled_steps,
+        "in_one_program",
+        lambda step, count, otherwise: make(step, count, _refuse),
+      )
+    )
+
   @parameterized.parameters(tfmeta.MAML, tfmeta.PLATIPUS)
   def test_weights_and_logs_are_those_of_single_steps(self, learner_class):
+    self.refuse_keras()
     found = []
     for options in (
       {"jit_compile": False},
@@ -77,6 +100,18 @@ class FitTest(parameterized.TestCase):
       np.testing.assert_allclose(looped[key], values, rtol=1e-4)
     for a, b in zip(one, many, strict=True):
       np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-6)
+
+  @parameterized.parameters(tfmeta.PLATIPUS, tfmeta.EMAML, tfmeta.BMAML)
+  def test_weights_are_no_constants(self, learner_class):
+    # XLA would compile each step anew, as they change.
+    learner = _learner(learner_class)
+    batch = next(iter(_tasks(3).batch(3)))
+    learner._maybe_symbolic_build(data_batch=batch)
+    step = tf.function(learner.train_step, jit_compile=True)
+    program = step.experimental_get_compiler_ir(batch)(stage="hlo")
+    constants = re.findall(r"f32\[([\d,]+)\]\S* constant\(", program)
+    hidden = [shape for shape in constants if str(UNITS) in shape.split(",")]
+    self.assertEmpty(hidden)
 
   def test_the_last_batch_may_be_smaller(self):
     learner = _learner(jit_compile=True, steps_per_execution=2)
@@ -95,7 +130,15 @@ class FitTest(parameterized.TestCase):
     {"run_eagerly": True, "steps_per_execution": 2},
   )
   def test_serves_where_it_was_asked_for(self, **options):
+    both = {"jit_compile": True, "steps_per_execution": 2}
+    self.assertTrue(compiled_steps.can_serve(_learner(**both)))
     self.assertFalse(compiled_steps.can_serve(_learner(**options)))
+
+  def test_functions_that_run_eagerly_are_left_to_keras(self):
+    learner = _learner(jit_compile=True, steps_per_execution=2)
+    tf.config.run_functions_eagerly(True)
+    self.addCleanup(tf.config.run_functions_eagerly, False)
+    self.assertFalse(compiled_steps.can_serve(learner))
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ SPECIAL_CASES = {
 # What all algorithms share is not an algorithm itself.
 SHARED_BY_ALGORITHMS = {
   "base",
+  "building",
   "choice",
   "one_task",
   "particles",
@@ -71,7 +72,7 @@ ONLY_IN = {
 # Parts of a framework that promise nothing, where there is no other way; the
 # file that uses one says why.
 PRIVATE = {
-  "tfmeta/layers/pooling.py": {"tensorflow.python.ops.control_flow_util"},
+  "tfmeta/core/xla.py": {"tensorflow.python.ops.control_flow_util"},
 }
 
 

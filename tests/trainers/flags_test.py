@@ -148,7 +148,8 @@ class FlagsTest(parameterized.TestCase):
     self.assertNotIn("tensorflow", shown.stderr)
     names = [option.name for option in settings.options()]
     for name in [*names, *parse("reptile").own, "inner_optimizer", "preset"]:
-      self.assertIn(f"--{name}" if name != "scale" else "]scale", shown.stdout)
+      switch = name in ("scale", "jit_compile")
+      self.assertIn(f"--[no]{name}" if switch else f"--{name}", shown.stdout)
 
 
 if __name__ == "__main__":

@@ -57,9 +57,10 @@ class MetaLearner(one_task.OneTaskModel):
       `tfmeta.core.map_tasks`) or `"auto"`, which picks one of the first two.
     seed: Integer. With the step and the index of the task it determines all
       random draws.
-    gradient_clip: Float > 0: each element of the outer gradient of a batch, and
-      then the norm of each of its tensors, is held to it, over all replicas.
-      `None`, the default, leaves gradients as they are.
+    clipvalue: Float > 0, to which each element of the outer gradient of a batch
+      is held, over all replicas (an optimizer of Keras clips the part of each)
+      and before an optimizer accumulates it. `None`, the default, is no bound.
+    clipnorm: The same for the norm of each tensor of it, after the elements.
     **kwargs: Forwarded to `keras.Model` (`name`, `dtype`, `trainable`).
 
   Raises:
@@ -83,7 +84,8 @@ class MetaLearner(one_task.OneTaskModel):
     normalization: str | None = None,
     task_map: TaskMap = "auto",
     seed: int = 0,
-    gradient_clip: float | None = None,
+    clipvalue: float | None = None,
+    clipnorm: float | None = None,
     **kwargs: Any,
   ):
     settings.check_model(model)
@@ -91,8 +93,8 @@ class MetaLearner(one_task.OneTaskModel):
     settings.check_rate("inner_learning_rate", inner_learning_rate)
     settings.check_reduction(inner_loss_reduction)
     settings.check_task_map(task_map)
-    if gradient_clip is not None:
-      settings.check_rate("gradient_clip", gradient_clip)
+    settings.check_bound("clipvalue", clipvalue)
+    settings.check_bound("clipnorm", clipnorm)
     # Keras would cast regression targets in the inputs to the compute type.
     super().__init__(autocast=False, **kwargs)
     self.model = model
@@ -108,7 +110,8 @@ class MetaLearner(one_task.OneTaskModel):
     )
     self.task_map = task_map
     self.seed = seed
-    self.gradient_clip = gradient_clip
+    self.clipvalue = clipvalue
+    self.clipnorm = clipnorm
     if type(self).task_loss is not MetaLearner.task_loss or model.losses:
       self.meta_loss_tracker = keras.metrics.Mean("meta_loss")
     # All weights exist: without this a reload drops the optimizer's slots.
@@ -230,7 +233,8 @@ class MetaLearner(one_task.OneTaskModel):
       "normalization": self.normalization,
       "task_map": self.task_map,
       "seed": self.seed,
-      "gradient_clip": self.gradient_clip,
+      "clipvalue": self.clipvalue,
+      "clipnorm": self.clipnorm,
     }
 
   @classmethod

@@ -56,7 +56,7 @@ class LEO(probabilistic.ProbabilisticLearner):
 
   Differences from the authors' code:
     - Gradients are not replaced where they are NaN, and clipped only with
-      `gradient_clip=0.1`, which is theirs.
+      `clipvalue=0.1, clipnorm=0.1`, which is theirs.
     - With the `"softplus"` spread codes begin with one; see `core.latent`.
 
   Args:

@@ -29,8 +29,8 @@ class MAML(base.MetaLearner):
     - All trainable weights are adapted, those of normalisation layers too;
       theirs has no scale there, and a shift that is learned but not adapted.
       `ANIL(model, adapted=...)` chooses otherwise.
-    - The outer gradient is not clipped (theirs: to [-10, 10], element by
-      element, for miniImageNet); give the Keras optimizer `clipvalue=10`.
+    - The outer gradient is not clipped; `clipvalue=10` is theirs for
+      miniImageNet.
 
   Args:
     model: A built `keras.Model`, `[n, ...] -> [n, W]`.

@@ -80,6 +80,12 @@ def check_rate(name: str, rate: Any) -> None:
     )
 
 
+def check_bound(name: str, bound: Any) -> None:
+  """Checks a bound of gradients; `None` is no bound."""
+  if bound is not None:
+    check_rate(name, bound)
+
+
 def check_not_negative(name: str, value: Any) -> None:
   """Checks a weight of a term of a loss."""
   number = isinstance(value, int | float) and not isinstance(value, bool)

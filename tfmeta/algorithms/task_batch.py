@@ -10,8 +10,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfmeta.algorithms import building
 from tfmeta.algorithms import passes
-from tfmeta.core import building
 from tfmeta.core import checks
 from tfmeta.core import clipping
 from tfmeta.core import compiled_steps
@@ -29,7 +29,8 @@ class TaskBatchModel(keras.Model):
   task_pass = passes.OUTSIDE
   # Training steps from which on `task_loss` is another computation.
   phase_starts: tuple[int, ...] = ()
-  gradient_clip: float | None = None
+  clipvalue: float | None = None
+  clipnorm: float | None = None
   meta_loss_tracker: keras.metrics.Mean | None = None
 
   def call(self, inputs: Any, training: bool | None = None) -> tf.Tensor:
@@ -74,9 +75,12 @@ class TaskBatchModel(keras.Model):
     total = replicas.sum_over_replicas(tf.cast(tf.shape(y)[0], tf.float32))
     gradients = [g / tf.cast(total, g.dtype) for g in gradients]
     penalty = self._add_penalty(gradients) if self.losses else 0.0
-    if self.gradient_clip is not None:
-      limit = self.optimizer.scale_loss(self.gradient_clip)
-      gradients = clipping.clipped(gradients, limit)
+    gradients = clipping.clipped(
+      gradients,
+      clipvalue=self.clipvalue,
+      clipnorm=self.clipnorm,
+      scale=self.optimizer.scale_loss(1.0),
+    )
     self._update(gradients, state, total)
     meta_loss = functional.mean_or_zero(losses) + tf.cast(penalty, losses.dtype)
     return self._report(y, y_pred, meta_loss)

@@ -6,6 +6,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+# Of the batches in a call, which lie in memory twice.
+_MOST_BYTES = 64 * 2**20
+
 Step = Callable[[Any], Any]
 TrainFunction = Callable[[Any], Any]
 
@@ -13,7 +16,8 @@ TrainFunction = Callable[[Any], Any]
 def can_serve(model: keras.Model) -> bool:
   """Whether `model` asks for XLA and for several steps in a call."""
   many = model.distribute_strategy.num_replicas_in_sync > 1
-  several = model.steps_per_execution > 1 and not model.run_eagerly
+  eager = model.run_eagerly or tf.config.functions_run_eagerly()
+  several = model.steps_per_execution > 1 and not eager
   return bool(model.jit_compile) and several and not many
 
 
@@ -24,13 +28,15 @@ def in_one_program(
 
   Where a step is short, what it takes to start a program takes longer than the
   step. Keras compiles the step, and its loop starts that for each batch. Here
-  the batches are gathered first and one program goes through them.
+  the batches are gathered first, which is why they must be small, and one
+  program goes through them.
 
   Args:
     step: `train_step` of a Keras model that has one replica.
     count: Integer >= 2, steps in each call.
     otherwise: The train function of Keras, for data that can not be stacked:
-      batches whose shape is not known in advance, or those of a strategy.
+      batches whose shape is not known in advance, those of a strategy, and
+      those of which `count` are more than 64 MiB.
 
   Returns:
     A function of an iterator, which makes up to `count` steps and returns what
@@ -46,7 +52,7 @@ def in_one_program(
   )
 
   def train(iterator: Any) -> Any:
-    if not _can_be_stacked(iterator):
+    if not _can_be_stacked(iterator, count):
       return otherwise(iterator)
     batches, made = gather(iterator)
     if not made:
@@ -56,14 +62,17 @@ def in_one_program(
   return train
 
 
-def _can_be_stacked(iterator: Any) -> bool:
+def _can_be_stacked(iterator: Any, count: int) -> bool:
   if not isinstance(iterator, tf.data.Iterator):
     return False
   specs = tf.nest.flatten(iterator.element_spec)
-  return all(
-    isinstance(spec, tf.TensorSpec) and spec.shape.is_fully_defined()
-    for spec in specs
-  )
+  if not all(isinstance(spec, tf.TensorSpec) for spec in specs):
+    return False
+  sizes = [spec.shape.num_elements() for spec in specs]
+  if None in sizes:
+    return False
+  size = sum(n * spec.dtype.size for n, spec in zip(sizes, specs, strict=True))
+  return count * size <= _MOST_BYTES
 
 
 def _gathered(iterator: Any, count: int) -> tuple[Any, tf.Tensor]:

@@ -8,6 +8,7 @@ from typing import get_args
 import keras
 import tensorflow as tf
 
+from tfmeta.core import xla
 from tfmeta.typing import TaskMap
 
 TASK_MAPS = get_args(TaskMap)
@@ -79,8 +80,14 @@ def map_draws(
   Gradients are taken through it, and with `"map"` XLA compiles them only if
   what loops holds no function of its own. So the first draw, which also tells
   what is returned, is a graph for itself, and the loop has those after it.
+
+  For XLA `tf.vectorized_map` makes a function, and the gradient of that has
+  shapes for inputs: XLA must know them, and takes all that went into the
+  function, weights too, for constants. It would compile each step anew.
   """
   count = draws[0].shape[0]
+  if method == "vectorize" and xla.in_xla_context():
+    method = "unroll"
   if method != "map" or count < 3 or tf.executing_eagerly():
     return map_tasks(fn, draws, "unroll" if method == "map" else method)
   first = fn(*[t[0] for t in draws])

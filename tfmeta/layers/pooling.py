@@ -4,19 +4,10 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from tensorflow.python.ops import control_flow_util
+
+from tfmeta.core import xla
 
 METHODS = ("auto", "stock", "slices")
-
-
-def in_xla_context() -> bool:
-  """Whether the graph being traced is to be compiled by XLA.
-
-  TensorFlow has no public way to ask; this is the one it uses itself to choose
-  between implementations of its control flow.
-  """
-  graph = tf.compat.v1.get_default_graph()
-  return control_flow_util.GraphOrParentsInXlaContext(graph)
 
 
 @keras.saving.register_keras_serializable("tfmeta")
@@ -51,7 +42,7 @@ class MaxPooling2D(keras.layers.MaxPooling2D):
 
   def call(self, inputs) -> tf.Tensor:
     slices = self.method == "slices"
-    if not slices and not (self.method == "auto" and in_xla_context()):
+    if not slices and not (self.method == "auto" and xla.in_xla_context()):
       return super().call(inputs)
     if self.data_format == "channels_last":
       return self._max_of_slices(inputs)

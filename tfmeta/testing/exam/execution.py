@@ -25,15 +25,18 @@ def _make(
 def _trained(
   subject: subjects.Subject, learner: Any = None, data: Any = None
 ) -> Any:
-  """Weights after one step, and the loss of that step."""
+  """Weights after an epoch, and its loss."""
   learner = learner or subject.reuse("sgd")
   history = learner.fit(data or subject.dataset(), verbose=0).history
   return subjects.values(learner), history["loss"][0]
 
 
-def _of_known_size(subject: subjects.Subject, tasks: int) -> tf.data.Dataset:
-  """Tasks in one batch whose shape a graph knows in advance."""
-  return subject.dataset(tasks=tasks).unbatch().batch(tasks, True)
+def _of_known_size(
+  subject: subjects.Subject, batch: int, **kwargs: Any
+) -> tf.data.Dataset:
+  """Tasks in batches whose shape a graph knows in advance."""
+  whole = subject.dataset(**kwargs)
+  return whole.unbatch().batch(batch, drop_remainder=True)
 
 
 def _assert_same(expected: Any, actual: Any) -> None:
@@ -43,13 +46,13 @@ def _assert_same(expected: Any, actual: Any) -> None:
 
 
 def check_eager_and_xla(case: Any, subject: subjects.Subject) -> None:
-  """Eager execution, graphs and XLA give the same step.
+  """Eager execution, graphs and XLA give the same two steps.
 
-  XLA has the loop over steps in its program, where batches are of a known size.
+  So does XLA with both steps in one program.
   """
   del case
-  expected = _trained(subject)
-  data = _of_known_size(subject, subjects.TASKS)
+  data = _of_known_size(subject, batch=2)
+  expected = _trained(subject, data=data)
   looped = {"jit_compile": True, "steps_per_execution": 2}
   for options in ({"run_eagerly": True}, looped):
     learner = _make(subject, options)
@@ -60,7 +63,7 @@ def check_task_maps(case: Any, subject: subjects.Subject) -> None:
   """All ways of mapping over tasks give the same step."""
   del case
   # Unrolled, each task is a graph: two of them tell as much as more.
-  data = _of_known_size(subject, 2)
+  data = _of_known_size(subject, batch=2, tasks=2)
   first = subject.reuse("sgd")
   expected = _trained(subject, first, data)
   for method in {"map", "vectorize", "unroll"} - {first._method()}:
