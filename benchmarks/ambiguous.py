@@ -173,11 +173,17 @@ def _output() -> pathlib.Path:
   return pathlib.Path(_OUTPUT.value or f"benchmarks/results/{name}")
 
 
+def _given() -> list[str]:
+  """The flags of this run, but for those that say where things are."""
+  places = ("--data_dir", "--output")
+  return [flag for flag in sys.argv[1:] if not flag.startswith(places)]
+
+
 def main(_) -> None:
   """Trains, measures and draws all learners."""
   output = _output()
   report = {
-    "command": " ".join(["python -m benchmarks.ambiguous", *sys.argv[1:]]),
+    "command": " ".join(["python -m benchmarks.ambiguous", *_given()]),
     "updates": _UPDATES.value,
     "tasks": _TASKS.value,
     "split": _SPLIT.value,

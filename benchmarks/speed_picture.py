@@ -56,12 +56,13 @@ def _label(speed):
 
 def _draw_growth(axes, field, runs):
   costs = [1000 * found["cpu_seconds_per_task"] for found in runs.values()]
-  axes.plot([int(value) for value in runs], costs, "o-")
+  values = [int(value) for value in runs]
+  axes.plot(values, costs, "o-")
   axes.set(
     title=f"conv4 by {field.replace('_', ' ')}",
     xlabel=field.replace("_", " "),
     ylabel="CPU milliseconds a task",
-    xlim=(0, None),
-    ylim=(0, None),
+    xlim=(0, 1.1 * max(values)),
+    ylim=(0, 1.1 * max(costs)),
   )
   axes.grid(alpha=0.3)
