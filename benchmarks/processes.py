@@ -14,6 +14,9 @@ PEERS = ("torch", "jax")
 # faster ones for convolutions (and the slower ones for products of small
 # matrices). PyTorch has them everywhere.
 WITHOUT_ONEDNN = ("sinusoid",)
+# Tasks that come one after the other get a core each, as in the trainers.
+_CORES = str(os.cpu_count() or 1)
+THREADS = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": _CORES}
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -57,7 +60,9 @@ class Runner:
     module = f"benchmarks.contenders.{contender}"
     command = [self._python(contender), "-m", module, *arguments]
     try:
-      done = _run(command, limit, _kernels_for(options.get("case")))
+      done = _run(
+        command, limit, {**THREADS, **_kernels_for(options.get("case"))}
+      )
     except subprocess.TimeoutExpired as error:
       given_up = f"{contender} not through in {limit} s: {options}"
       raise TooSlow(given_up) from error

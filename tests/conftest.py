@@ -5,6 +5,8 @@ import gc
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Several processes share the cores already.
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 # Tests ask what compiled code computes, once, and not how fast.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 

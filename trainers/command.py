@@ -9,6 +9,8 @@ from absl import app
 from absl import flags
 from absl import logging
 
+from trainers import cores
+
 # How TensorFlow begins messages of errors that building a graph ran into.
 _IN_A_GRAPH = "in user code"
 
@@ -25,9 +27,11 @@ def train(read) -> None:
   """Parses the flags, makes the run that `read` says, and exits."""
 
   def main(_):
+    settings = read()
+    cores.share_out(settings.meta_batch_size)
     from trainers import training  # TensorFlow loads here: --help stays quick.
 
-    training.run(read())
+    training.run(settings)
 
   run(main)
 

@@ -13,6 +13,7 @@ import pathlib
 from absl import flags
 
 from trainers import command
+from trainers import cores
 
 _FLAGS = flags.FLAGS
 
@@ -60,6 +61,7 @@ def run(workdir, *, tasks, split="test", ensemble=1) -> dict:
 
 def main(_) -> None:
   """Runs what the flags say."""
+  cores.share_out(_FLAGS.tasks)
   run(
     _FLAGS.workdir,
     tasks=_FLAGS.tasks,

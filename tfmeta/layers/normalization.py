@@ -5,13 +5,16 @@ derivative is right, because that of the variance with respect to the centre is
 zero at the mean, but the term of the second derivative that runs through the
 mean is lost. Keras's normalisation layers use it, so a gradient through an
 inner gradient step, as in MAML, is silently wrong with them. The layers here
-compute the same values, bit for bit, and all derivatives.
+compute the same values, bit for bit, and all derivatives; those of batch
+normalisation of float32 images come from kernels that round otherwise.
 """
 
 from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
+
+from tfmeta.layers import fused_normalization
 
 PACKAGE = "tfmeta"
 
@@ -94,19 +97,35 @@ class BatchNormalization(keras.layers.BatchNormalization):
     x = _at_least_float32(inputs)
     kept = self.axis % len(x.shape)
     axes = [axis for axis in range(len(x.shape)) if axis != kept]
-    mean, variance = exact_moments(x, axes)
+    outputs, mean, variance = self._normalized(x, axes)
     self._update(self.moving_mean, mean)
     self._update(self.moving_variance, variance)
+    return keras.ops.cast(outputs, self.compute_dtype)
+
+  def _normalized(self, x, axes):
+    """Outputs, mean and variance."""
+    scale, offset = _cast(self.gamma, x.dtype), _cast(self.beta, x.dtype)
+    if fused_normalization.can_serve(x, axes, self.epsilon):
+      channels = x.shape[-1]
+      scale = tf.ones([channels]) if scale is None else scale
+      offset = tf.zeros([channels]) if offset is None else offset
+      return fused_normalization.fused_batch_normalization(
+        x,
+        tf.convert_to_tensor(scale),
+        tf.convert_to_tensor(offset),
+        self.epsilon,
+      )
+    mean, variance = exact_moments(x, axes)
     outputs = keras.ops.batch_normalization(
       x,
       mean,
       variance,
       axis=self.axis,
-      offset=_cast(self.beta, x.dtype),
-      scale=_cast(self.gamma, x.dtype),
+      offset=offset,
+      scale=scale,
       epsilon=self.epsilon,
     )
-    return keras.ops.cast(outputs, self.compute_dtype)
+    return outputs, mean, variance
 
   def _update(self, moving, value):
     moving.assign(
