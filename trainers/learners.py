@@ -71,6 +71,7 @@ def _learner(settings, inputs, targets):
     task_map=settings.task_map,
     seed=settings.seed,
     clipvalue=settings.clipvalue,
+    clipnorm=settings.clipnorm,
     **_own(settings),
   )
 

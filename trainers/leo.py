@@ -23,7 +23,6 @@ _NUMBERS = {
   "orthogonality": (1e-3, "Draws rows of the decoder apart."),
   "l2": (1e-8, "Of the weights of all three networks."),
   "dropout_rate": (0.5, "Of embeddings, in training."),
-  "clipnorm": (None, "Bound of the norms of gradients, after --clipvalue."),
   "num_samples": (1, "Draws that a prediction averages; 1 takes means."),
 }
 _OWN = (*_NUMBERS, "variant", "spread")

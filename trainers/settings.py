@@ -56,9 +56,7 @@ class Settings:
     "directory if not given.",
   )
   channels: int = _option(3, "1 for grey, 3 for colour, for a directory.")
-  ways: int | None = _option(
-    5, "Classes in a task. Leave it out for regression."
-  )
+  ways: int | None = _option(5, "Classes in a task, but for regression.")
   shots: int = _option(1, "Support examples per class.")
   query_shots: int = _option(15, "Query examples per class.")
   train_shots: int | None = _option(
@@ -139,6 +137,9 @@ class Settings:
   final_learning_rate: float = _option(0.0, "What it falls to.")
   clipvalue: float | None = _option(
     None, "Bound of each entry of the outer gradient."
+  )
+  clipnorm: float | None = _option(
+    None, "Bound of the norm of each tensor of it, after --clipvalue."
   )
   validation_tasks: int = _option(
     100, "Tasks after each epoch; the best epoch by them is kept."
