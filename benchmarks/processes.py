@@ -14,9 +14,13 @@ PEERS = ("torch", "jax")
 # faster ones for convolutions (and the slower ones for products of small
 # matrices). PyTorch has them everywhere.
 WITHOUT_ONEDNN = ("sinusoid",)
-# Tasks that come one after the other get a core each, as in the trainers.
-_CORES = str(os.cpu_count() or 1)
-THREADS = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": _CORES}
+
+# tfmeta's tasks have a core each, as in the trainers. An eager loop has one
+# task at a time, and the others share out cores themselves.
+A_CORE_EACH = {
+  "TF_NUM_INTRAOP_THREADS": "1",
+  "TF_NUM_INTEROP_THREADS": str(os.cpu_count() or 1),
+}
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -59,10 +63,11 @@ class Runner:
     ]
     module = f"benchmarks.contenders.{contender}"
     command = [self._python(contender), "-m", module, *arguments]
+    environment = _kernels_for(options.get("case"))
+    if contender == "tfmeta_fit":
+      environment |= A_CORE_EACH
     try:
-      done = _run(
-        command, limit, {**THREADS, **_kernels_for(options.get("case"))}
-      )
+      done = _run(command, limit, environment)
     except subprocess.TimeoutExpired as error:
       given_up = f"{contender} not through in {limit} s: {options}"
       raise TooSlow(given_up) from error

@@ -28,7 +28,8 @@ def train(read) -> None:
 
   def main(_):
     settings = read()
-    cores.share_out(settings.meta_batch_size)
+    if settings.is_images:
+      cores.share_out(settings.meta_batch_size)
     from trainers import training  # TensorFlow loads here: --help stays quick.
 
     training.run(settings)

@@ -9,6 +9,7 @@ from absl.testing import parameterized
 import numpy as np
 import tensorflow as tf
 
+from tfmeta import layers
 from tfmeta.layers import fused_normalization
 from tfmeta.layers import normalization
 
@@ -17,7 +18,6 @@ SHAPE = (7, 6, 5, 4)
 WAYS_TO_RUN = {
   "eager": lambda fn: fn,
   "graph": lambda fn: tf.function(fn, autograph=False),
-  "xla": lambda fn: tf.function(fn, autograph=False, jit_compile=True),
 }
 
 
@@ -93,6 +93,19 @@ class FusedNormalizationTest(parameterized.TestCase):
     x = _random(0, SHAPE, tf.float32)
     expected = tf.math.reduce_variance(x, [0, 1, 2])
     np.testing.assert_allclose(fused(x), expected, rtol=1e-5)
+
+  def test_under_xla_the_layer_keeps_its_digits_far_from_zero(self):
+    """The kernels, put together by XLA, have a variance without digits."""
+    layer = layers.BatchNormalization()
+    x = 1000 + _random(0, SHAPE, tf.float32)
+    expected = layer(x, training=True)
+    compiled = tf.function(layer, jit_compile=True, autograph=False)
+    found = compiled(x, training=True)
+    np.testing.assert_allclose(found, expected, rtol=1e-2, atol=1e-2)
+
+  def test_no_images_give_none(self):
+    outputs = layers.BatchNormalization()(tf.zeros([0, 4, 4, 3]), training=True)
+    self.assertEqual(outputs.shape, (0, 4, 4, 3))
 
   @parameterized.parameters(
     (SHAPE, tf.float32, (0, 1, 2), 1e-3, True),

@@ -12,14 +12,15 @@ INTRA, INTER = "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"
 class CoresTest(parameterized.TestCase):
   def share_out(self, count, tasks, **environment):
     with mock.patch.dict(os.environ, environment, clear=True):
-      with mock.patch.object(os, "cpu_count", return_value=count):
+      with mock.patch.object(
+        os, "sched_getaffinity", return_value=range(count)
+      ):
         cores.share_out(tasks)
       return os.environ[INTRA], os.environ[INTER]
 
   @parameterized.parameters(
     (2, 8, "1", "2"),  # A core for each of two tasks.
     (1, 8, "1", "1"),
-    (None, 8, "1", "1"),
     (8, 2, "4", "8"),  # Fewer tasks than cores: all cores are used.
     (64, 32, "7", "64"),  # Ten tasks are in work.
     (8, 1, "8", "8"),

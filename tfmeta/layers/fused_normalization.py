@@ -1,9 +1,10 @@
 """Batch normalisation of images by TensorFlow's own kernels, of any order.
 
 The kernels go over the images once for the statistics and once for the outputs,
-where operations put together go over them eight times, and convolutional
-networks are bound by that. Their second derivative, which TensorFlow puts
-together from many operations, is written out here.
+where each of the operations put together goes over them for itself, and second
+order training of small convolutional networks is bound by that. Their second
+derivative, which TensorFlow puts together from many operations, is written out
+here.
 """
 
 from collections.abc import Sequence
@@ -12,14 +13,21 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfmeta.core import xla
+
 # Below it, kernels on GPUs would take another one.
 _LEAST_EPSILON = 1.001e-5
 
 
 def can_serve(x: tf.Tensor, axes: Sequence[int], epsilon: float) -> bool:
-  """Whether `x` are images with channels last that the kernels are for."""
+  """Whether `x` are images with channels last that the kernels are for.
+
+  XLA puts such a kernel together itself, and takes the variance for a
+  difference of squares, which far from zero has no digits.
+  """
   images = x.shape.rank == 4 and tuple(axes) == (0, 1, 2)
-  return images and x.dtype == tf.float32 and epsilon >= _LEAST_EPSILON
+  served = images and x.dtype == tf.float32 and epsilon >= _LEAST_EPSILON
+  return served and not xla.in_xla_context()
 
 
 def fused_batch_normalization(
@@ -64,9 +72,9 @@ class _Batch:
     self._epsilon = epsilon
     sizes = x.shape[:3].as_list()
     self._count = (
-      tf.cast(tf.reduce_prod(tf.shape(x)[:3]), x.dtype)
+      tf.cast(tf.maximum(tf.reduce_prod(tf.shape(x)[:3]), 1), x.dtype)
       if None in sizes
-      else float(math.prod(sizes))
+      else float(max(math.prod(sizes), 1))
     )
     # The kernel's variance is the unbiased one.
     self._found = mean, variance * ((self._count - 1) / self._count)
