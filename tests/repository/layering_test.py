@@ -44,6 +44,7 @@ SHARED_BY_ALGORITHMS = {
   "choice",
   "one_task",
   "particles",
+  "losses",
   "passes",
   "probabilistic",
   "settings",

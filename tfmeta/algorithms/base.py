@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from tfmeta import export
 from tfmeta import layers
+from tfmeta.algorithms import losses
 from tfmeta.algorithms import one_task
 from tfmeta.algorithms import settings
 from tfmeta.core import functional
@@ -103,7 +104,8 @@ class MetaLearner(one_task.OneTaskModel):
     if eval_inner_steps is not None:
       settings.check_steps("eval_inner_steps", eval_inner_steps)
     self.eval_inner_steps = eval_inner_steps
-    self.inner_loss = settings.resolve_loss(inner_loss)
+    self.inner_loss = losses.resolve_loss(inner_loss)
+    losses.warn_of_probabilities(self.inner_loss, model)
     self.inner_loss_reduction = inner_loss_reduction
     self.normalization = settings.resolve_normalization(
       normalization, model, self.normalizations

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfmeta.algorithms import losses
 from tfmeta.algorithms import particles
 from tfmeta.algorithms import settings
 from tfmeta.core import inner_loop
@@ -97,7 +98,7 @@ class BMAML(particles.ParticleLearner):
     settings.check_not_negative("repulsion_scale", repulsion_scale)
     gaussian = isinstance(self.inner_loss, keras.losses.MeanSquaredError)
     prior = prior or ("hierarchical" if gaussian else "flat")
-    settings.check_prior(prior, self.inner_loss)
+    losses.check_prior(prior, self.inner_loss)
     self.meta_loss = meta_loss
     self.leader_steps = leader_steps
     self.prior = prior

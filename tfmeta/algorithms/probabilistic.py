@@ -10,6 +10,7 @@ import tensorflow_probability as tfp
 
 from tfmeta import layers
 from tfmeta.algorithms import base
+from tfmeta.algorithms import losses
 from tfmeta.algorithms import settings
 from tfmeta.core import functional
 from tfmeta.core import samples
@@ -43,7 +44,7 @@ class ProbabilisticLearner(base.MetaLearner):
     **kwargs: Any,
   ):
     super().__init__(model, **kwargs)
-    settings.check_likelihood(self.inner_loss)
+    losses.check_likelihood(self.inner_loss)
     settings.check_positive("num_samples", num_samples)
     settings.check_rate("noise_stddev", noise_stddev)
     self.num_samples = num_samples

@@ -114,31 +114,6 @@ def check_finite(name: str, value: Any) -> None:
     )
 
 
-def check_likelihood(loss: Any) -> None:
-  """Checks that draws of a learner with this inner loss can be averaged."""
-  name = getattr(loss, "__name__", type(loss).__name__).lower()
-  probabilities = "crossentropy" in name.replace("_", "")
-  if probabilities and not functional.takes_labels(loss):
-    raise ValueError(
-      "Learners with several draws average probabilities of classes, for which "
-      "`inner_loss` must take integer labels: leave it out, or use "
-      "keras.losses.SparseCategoricalCrossentropy. "
-      f"Received: inner_loss={loss!r}"
-    )
-
-
-def check_prior(prior: str, loss: Any) -> None:
-  """Checks a prior of `BMAML`, and that its likelihood is that of the loss."""
-  check_choice("prior", prior, ("hierarchical", "flat"))
-  known = isinstance(loss, keras.losses.MeanSquaredError)
-  if prior == "hierarchical" and not (known or functional.takes_labels(loss)):
-    raise ValueError(
-      "`prior='hierarchical'` has a Gaussian likelihood, which belongs to "
-      "inner_loss='mse', or that of integer labels: use prior='flat' with "
-      f"another loss. Received: inner_loss={loss!r}"
-    )
-
-
 def check_share(name: str, value: Any) -> None:
   """Checks a share of what is left out."""
   number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -182,18 +157,6 @@ def check_reduction(reduction: Any) -> None:
 def check_task_map(method: Any) -> None:
   """Checks a way of mapping over tasks."""
   check_choice("task_map", method, task_map.TASK_MAPS)
-
-
-def resolve_loss(loss: Any) -> Any:
-  """The inner loss, cross entropy of integer labels by default."""
-  if loss is None:
-    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-  resolved = keras.losses.get(loss)
-  if not isinstance(loss, str) or isinstance(resolved, keras.losses.Loss):
-    return resolved
-  # For some names Keras has functions, which do not tell what they expect.
-  name = "".join(part.capitalize() for part in resolved.__name__.split("_"))
-  return getattr(keras.losses, name, lambda: resolved)()
 
 
 def resolve_normalization(
