@@ -1,5 +1,9 @@
 """Stein variational gradient descent against closed forms and TFP."""
 
+import os
+import subprocess
+import sys
+
 from absl.testing import absltest
 from absl.testing import parameterized
 import numpy as np
@@ -206,6 +210,40 @@ class GaussianTest(absltest.TestCase):
   def test_without_repulsion_particles_meet(self):
     _, covariance, _ = settle(0.0)
     self.assertLess(np.abs(covariance).max(), 1e-6)
+
+
+class KernelsTest(absltest.TestCase):
+  def test_gradients_of_many_tasks_leave_memory_alone(self):
+    """Under oneDNN, on two threads, one product wrote where it may not."""
+    threads = {"TF_ENABLE_ONEDNN_OPTS": "1", "TF_NUM_INTRAOP_THREADS": "2"}
+    done = subprocess.run(
+      [sys.executable, "-c", _MANY_TASKS],
+      env={**os.environ, **threads},
+      capture_output=True,
+      text=True,
+    )
+    self.assertEqual(done.returncode, 0, done.stderr[-2000:])
+
+
+_MANY_TASKS = """
+import tensorflow as tf
+from tfmeta.core import svgd
+
+particles = tf.random.normal([5, 1761])
+
+@tf.function
+def gradients(targets):
+  def of_task(target):
+    with tf.GradientTape() as tape:
+      tape.watch(particles)
+      moved = svgd.svgd_direction(particles, target * particles)
+      loss = tf.reduce_sum(moved**2)
+    return tape.gradient(loss, particles)
+  return tf.vectorized_map(of_task, targets)
+
+for _ in range(200):
+  gradients(tf.random.normal([25, 5, 1761]))
+"""
 
 
 if __name__ == "__main__":

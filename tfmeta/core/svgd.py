@@ -169,12 +169,20 @@ def _offsets(particles: tf.Tensor) -> tf.Tensor:
   return particles - tf.stop_gradient(particles[:1])
 
 
-def _product(kernel: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+@tf.custom_gradient
+def _product(kernel: tf.Tensor, rows: tf.Tensor) -> Any:
   """`kernel @ rows`."""
   # As a batch of one: `tf.vectorized_map` makes tasks the batch then, where it
   # would transpose all rows if the kernel is the same for all tasks.
   batches = (tf.expand_dims(t, axis=0) for t in (kernel, rows))
-  return tf.squeeze(tf.matmul(*batches), axis=0)
+
+  # Not by batches of one too: of products of rows with rows that are the same
+  # for all tasks, those of oneDNN write where they may not.
+  def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    of_kernel = tf.matmul(upstream, rows, transpose_b=True)
+    return of_kernel, _product(tf.transpose(kernel), upstream)
+
+  return tf.squeeze(tf.matmul(*batches), axis=0), gradient
 
 
 def _rows(tensors: Weights) -> tf.Tensor:
