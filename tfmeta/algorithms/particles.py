@@ -60,7 +60,8 @@ class ParticleLearner(probabilistic.ProbabilisticLearner):
     ):
       if specific and count > 1:
         others = tf.convert_to_tensor(next(further))
-        particles.append(tf.concat([weight[tf.newaxis], others], axis=0))
+        first = tf.expand_dims(weight, axis=0)
+        particles.append(tf.concat([first, others], axis=0))
       else:
         particles.append(tf.broadcast_to(weight, [count, *weight.shape]))
     return particles

@@ -25,6 +25,9 @@ _DENSE_LAYERS = (
 # Tasks that may be in work at once; more would only hold more memory.
 _PARALLEL_TASKS = min(os.cpu_count() or 1, 10)
 
+# The graph that TensorFlow runs has a copy for each.
+_DRAWS_WITHOUT_LOOP = 5
+
 
 def choose_method(model: keras.Model) -> TaskMap:
   """Returns `"vectorize"` if all weights of `model` are dense, else `"map"`.
@@ -77,19 +80,32 @@ def map_draws(
 ) -> Any:
   """As `map_tasks`, for a number of draws, known when traced, of one task.
 
-  Gradients are taken through it, and with `"map"` XLA compiles them only if
-  what loops holds no function of its own. So the first draw, which also tells
-  what is returned, is a graph for itself, and the loop has those after it.
+  Gradients are taken through it, which decides how. With `"map"` a few draws
+  call one function, which TensorFlow puts in the place of each call: gradients
+  through a loop would do without its fast kernels of pooling.
 
-  For XLA `tf.vectorized_map` makes a function, and the gradient of that has
+  For XLA the gradient of a function, and `tf.vectorized_map` makes one too, has
   shapes for inputs: XLA must know them, and takes all that went into the
-  function, weights too, for constants. It would compile each step anew.
+  function, weights too, for constants. It would compile each step anew. So it
+  has a copy of the graph for each draw.
   """
-  count = draws[0].shape[0]
-  if method == "vectorize" and xla.in_xla_context():
-    method = "unroll"
-  if method != "map" or count < 3 or tf.executing_eagerly():
-    return map_tasks(fn, draws, "unroll" if method == "map" else method)
+  few = draws[0].shape[0] <= _DRAWS_WITHOUT_LOOP
+  if xla.in_xla_context() and (few or method == "vectorize"):
+    return map_tasks(fn, draws, "unroll")
+  if method != "map" or tf.executing_eagerly():
+    return map_tasks(fn, draws, method)
+  if few:
+    return map_tasks(tf.function(fn, autograph=False), draws, "unroll")
+  return _map_draws_in_loop(fn, draws)
+
+
+def _map_draws_in_loop(
+  fn: Callable[..., Any], draws: tuple[tf.Tensor, ...]
+) -> Any:
+  """The first draw, which also tells what is returned, and those after it.
+
+  XLA compiles gradients through the loop as it holds no function of its own.
+  """
   first = fn(*[t[0] for t in draws])
   others = tf.map_fn(
     lambda draw: fn(*draw),
@@ -192,7 +208,8 @@ def _unstack(tasks: tuple[tf.Tensor, ...]) -> list[tuple[tf.Tensor, ...]]:
       "task_map='unroll' needs the number of tasks when the step is traced: "
       "batch the tasks with drop_remainder=True. Received: an unknown number"
     )
-  return [tuple(t[i] for t in tasks) for i in range(count)]
+  # Its gradient packs them once; that of an index pads each to all tasks.
+  return list(zip(*[tf.unstack(t) for t in tasks], strict=True))
 
 
 def _stack(outputs: list[Any]) -> Any:
