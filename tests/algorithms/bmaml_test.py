@@ -63,8 +63,8 @@ class DegenerateTest(parameterized.TestCase):
   def test_uncoupled_particles_move_as_an_ensemble(self):
     # A kernel of M on the diagonal: no attraction, no repulsion.
     def uncoupled(particles, *, stop_bandwidth):
-      count = particles.shape[0]
-      return count * tf.eye(count, dtype=particles.dtype), 1.0
+      count = particles[0].shape[0]
+      return count * tf.eye(count, dtype=particles[0].dtype), 1.0
 
     def adapted(learner):
       variables = [v.value for v in learner.trainable_variables]

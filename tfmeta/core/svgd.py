@@ -1,6 +1,8 @@
 """Stein variational gradient descent: particles that share out a density.
 
-Particles are the rows of a matrix `[M, D]`, M of them with D numbers each.
+Particles are a tensor `[M, ...]`, M of them, or a list of such tensors, which
+are parts of the same particles. They are not put together into one, as nothing
+here is dearer than passes over all particles.
 """
 
 from collections.abc import Sequence
@@ -12,24 +14,16 @@ import tensorflow as tf
 
 from tfmeta.typing import Weights
 
+Particles = tf.Tensor | Weights
+
 # Of identical particles, so that no distance is divided by zero.
 _LEAST_BANDWIDTH = 1e-12
 
 
-@tf.custom_gradient
-def squared_distances(particles: tf.Tensor) -> Any:
-  """Squared distances `[M, M]` of the rows of `particles`, `[M, D]`."""
-  # Not by the products of the rows, whose difference would lose all digits.
-  apart = tf.math.squared_difference(
-    tf.expand_dims(particles, 1), tf.expand_dims(particles, 0)
-  )
-
-  # A product, where the gradient of the line above has several `[M, M, D]`.
-  def gradient(upstream: tf.Tensor) -> tf.Tensor:
-    both = upstream + tf.transpose(upstream)
-    return _product(2 * _laplacian(both), _offsets(particles))
-
-  return tf.reduce_sum(apart, axis=-1), gradient
+def squared_distances(particles: Particles) -> tf.Tensor:
+  """Squared distances `[M, M]` of particles."""
+  parts = tf.nest.flatten(particles)
+  return tf.add_n([_squared_distances(_rows(part)) for part in parts])
 
 
 def median_bandwidth(distances: tf.Tensor) -> tf.Tensor:
@@ -50,12 +44,12 @@ def median_bandwidth(distances: tf.Tensor) -> tf.Tensor:
 
 
 def rbf_kernel(
-  particles: tf.Tensor, *, stop_bandwidth: bool = True
+  particles: Particles, *, stop_bandwidth: bool = True
 ) -> tuple[tf.Tensor, tf.Tensor]:
   """Kernel `exp(-|a - b|^2 / h)` of particles, with their own median for h.
 
   Args:
-    particles: `[M, D]`, with M >= 2 known when traced.
+    particles: `[M, ...]`, or a list of such, with M >= 2 known when traced.
     stop_bandwidth: Whether an outer tape takes h for a constant.
 
   Returns:
@@ -69,20 +63,20 @@ def rbf_kernel(
 
 
 def svgd_direction(
-  particles: tf.Tensor,
-  gradients: tf.Tensor,
+  particles: Particles,
+  gradients: Particles,
   *,
   repulsion_scale: float = 1.0,
   stop_bandwidth: bool = True,
   scale: float | tf.Tensor = 1.0,
-) -> tf.Tensor:
+) -> Particles:
   """Direction in which particles come to share out a density [1].
 
       phi(a) = mean over b of  k(b, a) grad log p(b) + grad_b k(b, a)
 
   Args:
-    particles: `[M, D]`, with M known when traced.
-    gradients: `[M, D]`, those of the log-density at the particles.
+    particles: `[M, ...]`, or a list of such, with M known when traced.
+    gradients: As `particles`, those of the log-density there.
     repulsion_scale: Float >= 0, by which the second term is multiplied. 1.0
       (default) is exact; the released code of BMAML [2] for sinusoids has 0.5,
       which halves the covariance that the particles settle to.
@@ -90,7 +84,7 @@ def svgd_direction(
     scale: By which the direction is multiplied, cheaper than afterwards.
 
   Returns:
-    `[M, D]`; of a single particle, its gradient.
+    As `particles`; of a single particle, its gradient.
 
   References:
     [1] Q. Liu, D. Wang. Stein Variational Gradient Descent: A General Purpose
@@ -98,17 +92,22 @@ def svgd_direction(
         https://arxiv.org/abs/1608.04471
     [2] https://github.com/jsikyoon/bmaml
   """
-  if particles.shape[0] == 1:
-    return scale * gradients
+  count = tf.nest.flatten(particles)[0].shape[0]
+  if count == 1:
+    return tf.nest.map_structure(lambda g: scale * g, gradients)
   kernel, bandwidth = rbf_kernel(particles, stop_bandwidth=stop_bandwidth)
   # Gradients of the kernel are (a - b) k(b, a) 2 / h. All factors are with the
-  # small matrices, as nothing here is dearer than passes over the particles.
-  count = tf.cast(particles.shape[0], particles.dtype)
-  factor = scale / count
+  # small matrices.
+  factor = scale / tf.cast(count, kernel.dtype)
+  attracted = factor * kernel
   repelled = _laplacian(kernel) * (factor * repulsion_scale * 2 / bandwidth)
-  return _product(factor * kernel, gradients) + _product(
-    repelled, _offsets(particles)
-  )
+
+  def direction(part: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
+    offsets = _offsets(_rows(part))
+    moves = _product(attracted, _rows(gradient)) + _product(repelled, offsets)
+    return tf.reshape(moves, part.shape)
+
+  return tf.nest.map_structure(direction, particles, gradients)
 
 
 def svgd_step(
@@ -118,7 +117,7 @@ def svgd_step(
   learning_rate: float | tf.Tensor,
   **options: Any,
 ) -> Weights:
-  """A step along `svgd_direction`, for particles that are lists of tensors.
+  """A step along `svgd_direction`, some parts of particles left to the mean.
 
   Args:
     particles: Tensors `[M, ...]`.
@@ -134,15 +133,11 @@ def svgd_step(
   """
   own = [p for p, s in zip(particles, specific, strict=True) if s]
   own_gradients = [g for g, s in zip(gradients, specific, strict=True) if s]
-  moves = svgd_direction(
-    _rows(own), _rows(own_gradients), scale=learning_rate, **options
+  moves = iter(
+    svgd_direction(own, own_gradients, scale=learning_rate, **options)
   )
-  sizes = [math.prod(p.shape[1:]) for p in own]
-  parts = iter(tf.split(moves, sizes, axis=1))
   return [
-    p + tf.reshape(next(parts), p.shape)
-    if s
-    else p + learning_rate * tf.reduce_mean(g, axis=0)
+    p + (next(moves) if s else learning_rate * tf.reduce_mean(g, axis=0))
     for p, g, s in zip(particles, gradients, specific, strict=True)
   ]
 
@@ -155,6 +150,21 @@ def squared_distance(particles: Weights, others: Weights) -> tf.Tensor:
   )
 
 
+@tf.custom_gradient
+def _squared_distances(rows: tf.Tensor) -> Any:
+  # Not by the products of the rows, whose difference would lose all digits.
+  apart = tf.math.squared_difference(
+    tf.expand_dims(rows, 1), tf.expand_dims(rows, 0)
+  )
+
+  # A product, where the gradient of the line above has several `[M, M, D]`.
+  def gradient(upstream: tf.Tensor) -> tf.Tensor:
+    both = upstream + tf.transpose(upstream)
+    return _product(2 * _laplacian(both), _offsets(rows))
+
+  return tf.reduce_sum(apart, axis=-1), gradient
+
+
 def _laplacian(weights: tf.Tensor) -> tf.Tensor:
   """Matrix that maps rows to the weighted sums of what they are from others."""
   diagonal = tf.eye(weights.shape[0], dtype=weights.dtype)
@@ -163,10 +173,10 @@ def _laplacian(weights: tf.Tensor) -> tf.Tensor:
   return tf.reduce_sum(others, axis=1, keepdims=True) * diagonal - others
 
 
-def _offsets(particles: tf.Tensor) -> tf.Tensor:
+def _offsets(rows: tf.Tensor) -> tf.Tensor:
   """From the first one: sums of differences are the same, with more digits."""
   # Of whatever it is, a Laplacian makes nothing, and of its gradient neither.
-  return particles - tf.stop_gradient(particles[:1])
+  return rows - tf.stop_gradient(rows[:1])
 
 
 @tf.custom_gradient
@@ -185,7 +195,6 @@ def _product(kernel: tf.Tensor, rows: tf.Tensor) -> Any:
   return tf.squeeze(tf.matmul(*batches), axis=0), gradient
 
 
-def _rows(tensors: Weights) -> tf.Tensor:
-  """Matrix `[M, D]` of tensors `[M, ...]`."""
-  flat = [tf.reshape(t, [t.shape[0], math.prod(t.shape[1:])]) for t in tensors]
-  return tf.concat(flat, axis=1)
+def _rows(part: tf.Tensor) -> tf.Tensor:
+  """Matrix of what `part`, `[M, ...]`, has of each particle."""
+  return tf.reshape(part, [part.shape[0], math.prod(part.shape[1:])])
