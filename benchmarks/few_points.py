@@ -33,7 +33,7 @@ from benchmarks import draws
 from benchmarks import few_points_report
 import tfmeta
 
-_UPDATES = flags.DEFINE_integer("updates", 2500, "Of each learner.")
+_UPDATES = flags.DEFINE_integer("updates", 12_000, "Of each learner.")
 _TEST_TASKS = flags.DEFINE_integer("test_tasks", 500, "For each of the shots.")
 _OUTPUT = flags.DEFINE_string(
   "output", "benchmarks/results/few_points.json", "Written."
@@ -89,9 +89,9 @@ def train(learner: tfmeta.MetaLearner) -> tfmeta.MetaLearner:
 
 
 def network() -> keras.Model:
-  """A fresh network, the same for all."""
+  """A fresh network, the same for all, of the layers that the paper has."""
   keras.utils.set_random_seed(0)
-  return tfmeta.models.mlp((1,), outputs=1, hidden=(40, 40))
+  return tfmeta.models.mlp((1,), outputs=1, hidden=(100, 100, 100))
 
 
 def platipus() -> tfmeta.PLATIPUS:

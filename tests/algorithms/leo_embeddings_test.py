@@ -170,6 +170,23 @@ class DrawTest(absltest.TestCase):
       found = of_learner(learner, *test).mean()
       self.assertAlmostEqual(found, limit, delta=0.005)
 
+  def test_ten_times_the_draws_have_a_tenth_of_the_variance(self):
+    # Draws that are alike would have none, or keep it.
+    inputs, _ = held_out("test", 50)
+    few, many = (
+      np.mean(np.square(np.subtract(*self.predictions(inputs, num_samples))))
+      for num_samples in (5, 50)
+    )
+    self.assertGreater(few, 1e-5)
+    self.assertBetween(few / many, 7.0, 14.0)
+
+  def predictions(self, inputs, num_samples):
+    """Probabilities of learners with other draws."""
+    for seed in (0, 1):
+      learner = with_draws(trained(), num_samples, seed)
+      logits = learner.predict(inputs, batch_size=50, verbose=0)
+      yield tf.nn.softmax(logits).numpy()
+
 
 if __name__ == "__main__":
   absltest.main()

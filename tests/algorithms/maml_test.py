@@ -156,6 +156,8 @@ class MAMLTest(parameterized.TestCase):
     ("task map", {"task_map": "pmap"}, "'vectorize'.*'pmap'"),
     ("normalization", {"normalization": "bn"}, "'support_stats'.*'bn'"),
     ("eval steps", {"eval_inner_steps": -2}, "eval_inner_steps.*-2"),
+    ("seed no integer", {"seed": "a"}, "seed.*'a'"),
+    ("seed too large", {"seed": 2**31}, "32 bits.*2147483648"),
   )
   def test_settings_out_of_range_are_refused(self, kwargs, message):
     with self.assertRaisesRegex(ValueError, message):

@@ -94,6 +94,7 @@ class MetaLearner(one_task.OneTaskModel):
     settings.check_rate("inner_learning_rate", inner_learning_rate)
     settings.check_reduction(inner_loss_reduction)
     settings.check_task_map(task_map)
+    settings.check_seed(seed)
     settings.check_bound("clipvalue", clipvalue)
     settings.check_bound("clipnorm", clipnorm)
     # Keras would cast regression targets in the inputs to the compute type.

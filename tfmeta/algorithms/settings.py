@@ -71,6 +71,19 @@ def check_positive(name: str, value: Any) -> None:
     )
 
 
+def check_seed(seed: Any) -> None:
+  """Checks an integer that TensorFlow's stateless operations take."""
+  if (
+    isinstance(seed, bool)
+    or not isinstance(seed, int)
+    or not -(2**31) <= seed < 2**31
+  ):
+    raise ValueError(
+      "`seed` must be an integer of 32 bits, from -2**31 to 2**31 - 1. "
+      f"Received: seed={seed!r}"
+    )
+
+
 def check_rate(name: str, rate: Any) -> None:
   """Checks a learning rate."""
   number = isinstance(rate, int | float) and not isinstance(rate, bool)
