@@ -182,17 +182,16 @@ def _offsets(rows: tf.Tensor) -> tf.Tensor:
 @tf.custom_gradient
 def _product(kernel: tf.Tensor, rows: tf.Tensor) -> Any:
   """`kernel @ rows`."""
-  # As a batch of one: `tf.vectorized_map` makes tasks the batch then, where it
-  # would transpose all rows if the kernel is the same for all tasks.
-  batches = (tf.expand_dims(t, axis=0) for t in (kernel, rows))
 
-  # Not by batches of one too: of products of rows with rows that are the same
-  # for all tasks, those of oneDNN write where they may not.
   def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     of_kernel = tf.matmul(upstream, rows, transpose_b=True)
     return of_kernel, _product(tf.transpose(kernel), upstream)
 
-  return tf.squeeze(tf.matmul(*batches), axis=0), gradient
+  # The product of batches, of none here: `tf.vectorized_map` makes tasks the batch
+  # then, where it would transpose all rows for `tf.matmul` if the kernel is the
+  # same for all tasks. In a product of `[T, 1, ...]` and `[1, 1, ...]`, which a
+  # batch of one would make of it, oneDNN writes where it may not.
+  return tf.raw_ops.BatchMatMulV2(x=kernel, y=rows), gradient
 
 
 def _rows(part: tf.Tensor) -> tf.Tensor:
