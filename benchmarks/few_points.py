@@ -33,7 +33,7 @@ from benchmarks import draws
 from benchmarks import few_points_report
 import tfmeta
 
-_UPDATES = flags.DEFINE_integer("updates", 12_000, "Of each learner.")
+_UPDATES = flags.DEFINE_integer("updates", 10_000, "Of each learner.")
 _TEST_TASKS = flags.DEFINE_integer("test_tasks", 500, "For each of the shots.")
 _OUTPUT = flags.DEFINE_string(
   "output", "benchmarks/results/few_points.json", "Written."
@@ -49,7 +49,7 @@ RANGES = {
   "intercept": (-0.6, 0.6),
   "noise_stddev": 0.06,
 }
-INNER = {"inner_loss": "mse", "inner_learning_rate": 0.03}
+INNER = {"inner_loss": "mse", "inner_learning_rate": 0.01}
 # Better on validation tasks than a weight of 4e-4, the other that was tried.
 PRIOR = {"kl_weight": 1e-2, "initial_scale": 0.1, "initial_shift_rate": 0.05}
 STEPS = 4

@@ -37,6 +37,7 @@ def define(flag_values=absl_flags.FLAGS) -> None:
     "leader_steps",
     1,
     "Steps that the leader takes on support and query set together.",
+    lower_bound=1,
     flag_values=flag_values,
   )
   absl_flags.DEFINE_enum(

@@ -277,6 +277,14 @@ class PredictionTest(absltest.TestCase):
       with self.assertRaisesRegex(ValueError, "begin apart.*Received"):
         tfmeta.EMAML(keras.Model(inputs, layer(inputs)))
 
+  def test_draws_are_called_particles(self):
+    with self.assertRaisesRegex(ValueError, "num_particles.*num_samples=3"):
+      make(num_samples=3)
+
+  def test_a_leader_takes_a_step(self):
+    with self.assertRaisesRegex(ValueError, "leader_steps.*at least 1"):
+      make(leader_steps=0)
+
   def test_a_gaussian_prior_belongs_to_a_squared_error(self):
     self.assertEqual(make_regressor().prior, "hierarchical")
     flat = tfmeta.BMAML(make_mlp(1, 1), inner_loss="mae", dtype="float64")

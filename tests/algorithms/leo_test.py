@@ -209,6 +209,25 @@ class ClipTest(parameterized.TestCase):
 
 
 class SettingsTest(parameterized.TestCase):
+  def test_a_sequential_model_will_do(self):
+    head = keras.Sequential(
+      [
+        keras.Input((FEATURES,)),
+        keras.layers.UnitNormalization(),
+        keras.layers.Dense(WAYS, use_bias=False),
+      ]
+    )
+    support_x, support_y, query_x, _ = (
+      tf.cast(t, "float32") if t.dtype == tf.float64 else t for t in task()
+    )
+    learner = tfmeta.LEO(head, num_latents=4)
+    outputs = learner.predict_with(learner.adapt(support_x, support_y), query_x)
+    self.assertEqual(outputs.shape, (len(query_x), WAYS))
+
+  def test_losses_without_labels_are_refused(self):
+    with self.assertRaisesRegex(ValueError, "integer labels.*mean_squared"):
+      make(inner_loss="mse")
+
   def test_models_that_end_otherwise_are_refused(self):
     for model in (
       tfmeta.models.mlp((4,), outputs=3, hidden=(5,)),

@@ -147,6 +147,22 @@ class MAMLTest(parameterized.TestCase):
       tfmeta.FOMAML(model)
     tfmeta.MAML(tfmeta.layers.exact(model))
 
+  def test_models_of_unknown_shapes_are_refused(self):
+    class Subclass(keras.Model):
+      def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(2)
+
+      def call(self, x):
+        return self.dense(x)
+
+    model = Subclass()
+    model(np.zeros((1, 3)))
+    with self.assertRaisesRegex(ValueError, "functional.*a Subclass"):
+      tfmeta.MAML(model)
+    inputs = keras.Input((3,))
+    tfmeta.MAML(keras.Model(inputs, model(inputs)))
+
   @parameterized.named_parameters(
     ("negative steps", {"inner_steps": -1}, "inner_steps.*Received"),
     ("steps no integer", {"inner_steps": 1.5}, "inner_steps.*Received"),

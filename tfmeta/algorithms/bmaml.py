@@ -57,7 +57,7 @@ class BMAML(particles.ParticleLearner):
     particle_weights: As for `EMAML`; the kernel compares particles by these.
       The paper has `"head"` for images.
     meta_loss: `"chaser"` or `"nll"`.
-    leader_steps: Integer >= 0.
+    leader_steps: Integer >= 1.
     prior: `"hierarchical"`: weights are Gaussian with a precision of Gamma(2,
       2), and in regression targets with one of Gamma(2, 0.2); both precisions
       are particles too. `"flat"`: no prior; the likelihood is the exponential
@@ -94,7 +94,7 @@ class BMAML(particles.ParticleLearner):
   ):
     super().__init__(model, inner_loss_reduction=inner_loss_reduction, **kwargs)
     settings.check_choice("meta_loss", meta_loss, ("chaser", "nll"))
-    settings.check_steps("leader_steps", leader_steps)
+    settings.check_positive("leader_steps", leader_steps)
     settings.check_not_negative("repulsion_scale", repulsion_scale)
     gaussian = isinstance(self.inner_loss, keras.losses.MeanSquaredError)
     prior = prior or ("hierarchical" if gaussian else "flat")

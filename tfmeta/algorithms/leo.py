@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from tfmeta import layers
+from tfmeta.algorithms import losses
 from tfmeta.algorithms import probabilistic
 from tfmeta.algorithms import settings
 from tfmeta.core import functional
@@ -60,10 +61,9 @@ class LEO(probabilistic.ProbabilisticLearner):
     - With the `"softplus"` spread codes begin with one; see `core.latent`.
 
   Args:
-    model: A built `keras.Model` that ends in a `Dense` layer without bias or
-      activation, `[n, ...] -> [n, W]`; what comes before it, such as
-      `keras.layers.UnitNormalization`, is kept as it is, and the weights of
-      that layer are generated.
+    model: A built `keras.Model`, `[n, ...] -> [n, W]`, that ends in a `Dense`
+      layer without bias or activation, whose weights are generated; what comes
+      before it, such as `keras.layers.UnitNormalization`, is kept as it is.
     num_latents: Integer >= 1, the size of a code.
     finetuning_steps: Integer >= 0.
     finetuning_learning_rate: Float > 0. What the rates of weights begin with;
@@ -76,8 +76,7 @@ class LEO(probabilistic.ProbabilisticLearner):
     dropout_rate: Float in [0, 1), for embeddings, in training.
     variant: `"release"` or `"paper"`.
     spread: `"softplus"`, or `"release"`, the parametrisation of its code.
-    num_samples: Integer >= 1. With 1, predictions are made with means; else
-      they are the mean of so many draws.
+    num_samples: Integer >= 1, draws of a prediction; with 1 it is of means.
     **kwargs: Those of `MetaLearner`.
 
   References:
@@ -115,6 +114,7 @@ class LEO(probabilistic.ProbabilisticLearner):
       num_samples=num_samples,
       **kwargs,
     )
+    losses.check_labels(self.inner_loss)
     settings.check_positive("num_latents", num_latents)
     settings.check_steps("finetuning_steps", finetuning_steps)
     settings.check_rate("finetuning_learning_rate", finetuning_learning_rate)

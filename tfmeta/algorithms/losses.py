@@ -57,6 +57,16 @@ def check_likelihood(loss: Any) -> None:
     )
 
 
+def check_labels(loss: Any) -> None:
+  """Checks that `loss` is one of integer labels."""
+  if not functional.takes_labels(loss):
+    raise ValueError(
+      "`inner_loss` must take integer labels, as what is generated is a "
+      "classifier: leave it out. "
+      f"Received: inner_loss={loss!r}"
+    )
+
+
 def check_prior(prior: str, loss: Any) -> None:
   """Checks a prior of `BMAML`, and that its likelihood is that of the loss."""
   settings.check_choice("prior", prior, ("hierarchical", "flat"))

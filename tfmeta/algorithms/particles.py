@@ -40,6 +40,11 @@ class ParticleLearner(probabilistic.ProbabilisticLearner):
     **kwargs: Any,
   ):
     settings.check_positive("num_particles", num_particles)
+    if "num_samples" in kwargs:
+      raise ValueError(
+        "Draws are particles here: give `num_particles`. "
+        f"Received: num_samples={kwargs['num_samples']!r}"
+      )
     super().__init__(model, num_samples=num_particles, **kwargs)
     self.num_particles = num_particles
     self.particle_weights = particle_weights

@@ -20,7 +20,8 @@ _SCALES = tuple(math.exp(bound) for bound in _BOUNDS)
 
 # Inner steps draw from the streams from 0 on, and predictions from -1.
 _DRAW_STREAM = -2
-_SHIFT_STREAM = -3
+_PRIOR_STREAM = -3
+_POSTERIOR_STREAM = -4
 
 
 @keras.saving.register_keras_serializable("tfmeta")
@@ -109,7 +110,7 @@ class PLATIPUS(probabilistic.ProbabilisticLearner):
   ) -> list[Weights]:
     means = functional.weights_of(self.model)
     scales = _tensors(self.prior_log_scales)
-    shifted = self._shifted(self.prior_rate, support_x, support_y)
+    shifted = self._prior_means(support_x, support_y)
     noise = gaussian.noise_for(scales, self._draw_seed, self.num_samples)
 
     def path_of_draw(noise: tf.Tensor) -> list[Weights]:
@@ -130,8 +131,10 @@ class PLATIPUS(probabilistic.ProbabilisticLearner):
     query_y: tf.Tensor,
   ) -> tuple[tf.Tensor, tf.Tensor]:
     with self.in_training():
-      prior = self._shifted(self.prior_rate, support_x, support_y)
-      posterior = self._shifted(self.posterior_rate, query_x, query_y)
+      prior = self._prior_means(support_x, support_y)
+      posterior = self._shifted(
+        self.posterior_rate, query_x, query_y, _POSTERIOR_STREAM
+      )
       scales = _tensors(self.posterior_log_scales)
       noise = gaussian.noise_for(scales, self._draw_seed)
       drawn = gaussian.draw(posterior, scales, noise)
@@ -151,12 +154,17 @@ class PLATIPUS(probabilistic.ProbabilisticLearner):
       "first_order": self.first_order,
     }
 
-  def _shifted(self, rate: Any, x: tf.Tensor, y: tf.Tensor) -> Weights:
+  def _prior_means(self, x: tf.Tensor, y: tf.Tensor) -> Weights:
+    return self._shifted(self.prior_rate, x, y, _PRIOR_STREAM)
+
+  def _shifted(
+    self, rate: Any, x: tf.Tensor, y: tf.Tensor, stream: int
+  ) -> Weights:
     """The means, after a step on the loss of a set; normalisation stays."""
     rate = tf.convert_to_tensor(rate)
     loss_fn = self.support_loss(x, y)
     return inner_loop.gradient_step(
-      lambda weights: loss_fn(weights, _SHIFT_STREAM),
+      lambda weights: loss_fn(weights, stream),
       functional.weights_of(self.model),
       [None if s is None else rate for s in self.prior_log_scales],
       first_order=self.first_order,

@@ -27,9 +27,13 @@ def check_model(model: Any) -> None:
       f"keras.Input(shape) or call it once. Received: model={model.name!r}, "
       "which is not built"
     )
-  if isinstance(model.outputs, list) and (
-    len(model.inputs) != 1 or len(model.outputs) != 1
-  ):
+  if not hasattr(model, "outputs"):
+    raise ValueError(
+      "`model` must be a functional or a Sequential model, whose shapes are "
+      "known: with x = keras.Input(shape), keras.Model(x, model(x)) is one. "
+      f"Received: model={model.name!r}, a {type(model).__name__}"
+    )
+  if len(model.inputs) != 1 or len(model.outputs) != 1:
     raise ValueError(
       "`model` must have one input and one output. Received: "
       f"{len(model.inputs)} inputs, {len(model.outputs)} outputs"
@@ -219,6 +223,6 @@ def linear_head(
       "no other trainable weights, as tfmeta.models.embedding_head(...). "
       f"Received: model={model.name!r}, which ends in {head!r}"
     )
-  body = keras.Model(model.input, head.input)
+  body = keras.Model(model.inputs[0], head.input)
   dtype = head.variable_dtype
   return lambda x: tf.cast(body(x, training=False), dtype), head

@@ -187,8 +187,8 @@ def _product(kernel: tf.Tensor, rows: tf.Tensor) -> Any:
     of_kernel = tf.matmul(upstream, rows, transpose_b=True)
     return of_kernel, _product(tf.transpose(kernel), upstream)
 
-  # The product of batches, of none here: `tf.vectorized_map` makes tasks the batch
-  # then, where it would transpose all rows for `tf.matmul` if the kernel is the
+  # The product of batches, of none here: `tf.vectorized_map` makes tasks the
+  # batch then, where `tf.matmul` would transpose all rows if the kernel is the
   # same for all tasks. In a product of `[T, 1, ...]` and `[1, 1, ...]`, which a
   # batch of one would make of it, oneDNN writes where it may not.
   return tf.raw_ops.BatchMatMulV2(x=kernel, y=rows), gradient
