@@ -34,6 +34,7 @@ from benchmarks import few_points_report
 import tfmeta
 
 _UPDATES = flags.DEFINE_integer("updates", 10_000, "Of each learner.")
+_RATE = flags.DEFINE_float("inner_learning_rate", 0.01, "Of all learners.")
 _TEST_TASKS = flags.DEFINE_integer("test_tasks", 500, "For each of the shots.")
 _OUTPUT = flags.DEFINE_string(
   "output", "benchmarks/results/few_points.json", "Written."
@@ -49,7 +50,6 @@ RANGES = {
   "intercept": (-0.6, 0.6),
   "noise_stddev": 0.06,
 }
-INNER = {"inner_loss": "mse", "inner_learning_rate": 0.01}
 # Better on validation tasks than a weight of 4e-4, the other that was tried.
 PRIOR = {"kl_weight": 1e-2, "initial_scale": 0.1, "initial_shift_rate": 0.05}
 STEPS = 4
@@ -88,6 +88,11 @@ def train(learner: tfmeta.MetaLearner) -> tfmeta.MetaLearner:
   return learner
 
 
+def inner() -> dict[str, Any]:
+  """What all learners have of the inner loop."""
+  return {"inner_loss": "mse", "inner_learning_rate": _RATE.value}
+
+
 def network() -> keras.Model:
   """A fresh network, the same for all, of the layers that the paper has."""
   keras.utils.set_random_seed(0)
@@ -97,7 +102,7 @@ def network() -> keras.Model:
 def platipus() -> tfmeta.PLATIPUS:
   """PLATIPUS, trained."""
   learner = tfmeta.PLATIPUS(
-    network(), inner_steps=STEPS, num_samples=DRAWS, **INNER, **PRIOR
+    network(), inner_steps=STEPS, num_samples=DRAWS, **inner(), **PRIOR
   )
   return train(learner)
 
@@ -121,7 +126,7 @@ def maml_with_noise_of(
     kl_weight=0.0,
     initial_shift_rate=0.0,
     initial_from=initial_from,
-    **INNER,
+    **inner(),
   )
   groups = (learner.prior_log_scales, learner.posterior_log_scales)
   for scales in groups:
@@ -208,7 +213,7 @@ def families(learner: tfmeta.MetaLearner) -> dict[str, int]:
 def main(_) -> None:
   """Trains and measures all three."""
   drawn = platipus()
-  maml = train(tfmeta.MAML(network(), inner_steps=STEPS + 1, **INNER))
+  maml = train(tfmeta.MAML(network(), inner_steps=STEPS + 1, **inner()))
   learners = {
     "PLATIPUS": drawn,
     "MAML, noise put in": maml_with_noise_of(drawn, maml),
@@ -225,7 +230,7 @@ def main(_) -> None:
     "command": " ".join(["python -m benchmarks.few_points", *sys.argv[1:]]),
     "updates": _UPDATES.value,
     "test_tasks": _TEST_TASKS.value,
-    "settings": {**INNER, **PRIOR, "inner_steps": STEPS, "draws": DRAWS},
+    "settings": {**inner(), **PRIOR, "inner_steps": STEPS, "draws": DRAWS},
     "runs": few_points_report.summary(runs),
   }
   pathlib.Path(_OUTPUT.value).write_text(json.dumps(report, indent=1) + "\n")
