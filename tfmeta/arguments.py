@@ -1,0 +1,115 @@
+"""Checks of plain arguments: numbers, choices and seeds.
+
+Each function returns the value that it was given, or raises an error that says
+what the argument must be and ends in `Received: name=value`.
+"""
+
+from collections.abc import Iterable
+import math
+from typing import Any
+
+import numpy as np
+
+
+class ArgumentTypeError(TypeError, ValueError):
+  """An argument of the wrong type.
+
+  Python raises `TypeError` for it and Keras `ValueError`; this is both.
+  """
+
+
+def check_integer(name: str, value: Any, least: int) -> int:
+  """Returns `value` as an `int`, if it is an integer of at least `least`.
+
+  Args:
+    name: Name of the argument, for the message.
+    value: Python or NumPy integer; booleans are refused.
+    least: Smallest value that is allowed.
+
+  Raises:
+    ArgumentTypeError: If `value` is not an integer.
+    ValueError: If `value` is below `least`.
+  """
+  if isinstance(value, bool) or not isinstance(value, int | np.integer):
+    raise ArgumentTypeError(
+      f"`{name}` must be an integer of at least {least}. "
+      f"Received: {name}={value!r}"
+    )
+  if value < least:
+    raise ValueError(
+      f"`{name}` must be an integer of at least {least}. "
+      f"Received: {name}={value}"
+    )
+  return int(value)
+
+
+def check_number(
+  name: str,
+  value: Any,
+  *,
+  above: float | None = None,
+  least: float | None = None,
+  below: float | None = None,
+  most: float | None = None,
+) -> float:
+  """Returns `value`, if it is a finite number within the given bounds.
+
+  Args:
+    name: Name of the argument, for the message.
+    value: Python or NumPy number; booleans are refused.
+    above: Exclusive lower bound.
+    least: Inclusive lower bound.
+    below: Exclusive upper bound.
+    most: Inclusive upper bound.
+
+  Raises:
+    ValueError: If `value` is not a finite number or outside the bounds.
+  """
+  kinds = int | float | np.integer | np.floating
+  number = isinstance(value, kinds) and not isinstance(value, bool)
+  if (
+    number
+    and math.isfinite(value)
+    and (above is None or value > above)
+    and (least is None or value >= least)
+    and (below is None or value < below)
+    and (most is None or value <= most)
+  ):
+    return value
+  bounds = (
+    ("above", above),
+    ("of at least", least),
+    ("below", below),
+    ("of at most", most),
+  )
+  stated = [f"{word} {x:.2g}" for word, x in bounds if x is not None]
+  kind = "a number" if stated else "a finite number"
+  raise ValueError(
+    f"`{name}` must be {' '.join([kind, ' and '.join(stated)]).strip()}. "
+    f"Received: {name}={value!r}"
+  )
+
+
+def check_choice(name: str, value: Any, choices: Iterable[Any]) -> Any:
+  """Returns `value`, if it is one of `choices`."""
+  choices = tuple(choices)
+  if value not in choices:
+    expected = ", ".join(repr(choice) for choice in choices)
+    raise ValueError(
+      f"`{name}` must be one of {expected}. Received: {name}={value!r}"
+    )
+  return value
+
+
+def check_seed(name: str, value: Any) -> int:
+  """Returns `value` as an `int`, if it is an integer of 32 bits.
+
+  TensorFlow's stateless operations take no other seed.
+  """
+  integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
+  if not integer or not -(2**31) <= value < 2**31:
+    raise ValueError(
+      f"`{name}` must be an integer of 32 bits, from -2**31 to 2**31 - 1. "
+      f"Received: {name}={value!r}"
+    )
+  return int(value)

@@ -1,0 +1,115 @@
+"""Private names of Keras and TensorFlow, each with the reason for its use.
+
+No other file of tfmeta uses a private name of a framework; a test holds this.
+For each name below, tests/core/keras_internals_test.py fails on the day that a
+public way exists or that the name is no longer needed.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+from tensorflow.python.ops import control_flow_util
+
+
+def flatten_layers(
+  layer: keras.layers.Layer,
+  *,
+  include_self: bool = True,
+  recursive: bool = True,
+) -> list[keras.layers.Layer]:
+  """Returns the layers inside `layer`, at any depth, outer ones first.
+
+  `Model.layers` lists the direct children only, and only those of models; the
+  layer inside a wrapper, such as `TimeDistributed`, appears nowhere else.
+  """
+  return list(
+    layer._flatten_layers(include_self=include_self, recursive=recursive)
+  )
+
+
+def has_own_trainable_weights(layer: keras.layers.Layer) -> bool:
+  """Returns whether `layer` holds trainable weights that no sublayer holds.
+
+  `Layer.trainable_weights` includes those of the sublayers.
+  """
+  return bool(layer._trainable_variables) and layer.trainable
+
+
+def compiled_metrics(model: keras.Model) -> Any:
+  """Returns the metrics that `compile` was given, as one object, or `None`.
+
+  `Model.metrics` lists them flat and cannot build them for given shapes.
+  """
+  return model._compile_metrics
+
+
+def compiled_loss(model: keras.Model) -> Any:
+  """Returns the loss that `compile` was given, or `None`.
+
+  `Model.loss` is overwritten by `compile`, but not by a subclass that computes
+  its own loss, and stays `None` for a loss of zero outputs.
+  """
+  return model._compile_loss
+
+
+def batches_seen(optimizer: keras.optimizers.Optimizer) -> tf.Tensor:
+  """Returns how many gradients `optimizer` was given, an integer scalar.
+
+  With `gradient_accumulation_steps`, `Optimizer.iterations` counts updates.
+  """
+  optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+  return tf.convert_to_tensor(optimizer._iterations)
+
+
+def in_xla_context() -> bool:
+  """Returns whether the graph that is being traced is compiled by XLA.
+
+  TensorFlow has no public way to ask; its own control flow asks in this way.
+  """
+  graph = tf.compat.v1.get_default_graph()
+  return control_flow_util.GraphOrParentsInXlaContext(graph)
+
+
+def has_many_workers(strategy: tf.distribute.Strategy) -> bool:
+  """Returns whether `strategy` spans several processes.
+
+  A `MultiWorkerMirroredStrategy` without `TF_CONFIG` runs in one process, and
+  nothing public tells the two apart.
+  """
+  multi = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+  return multi and strategy.extended._in_multi_worker_mode()
+
+
+def builds_for_fit(learner_class: Any) -> Any:
+  """Class decorator: `fit` calls `build_for_fit` before the first step.
+
+  Keras 3.15 calls the model on symbolic inputs there. Under a strategy this
+  fails; elsewhere it leaves the optimizer and the metrics to make their
+  variables in the first step, which is then traced twice.
+
+  Args:
+    learner_class: A `keras.Model` with a method `build_for_fit(targets)`, which
+      takes a structure with the shape and dtype of the targets, or `None`.
+  """
+
+  def _maybe_symbolic_build(
+    self: Any, iterator: Any = None, data_batch: Any = None
+  ) -> None:
+    if iterator is not None:
+      data_batch = iterator.data_adapter.get_tf_dataset().element_spec
+    targets = keras.utils.unpack_x_y_sample_weight(data_batch)[1]
+    self.build_for_fit(targets)
+
+  learner_class._maybe_symbolic_build = _maybe_symbolic_build
+  return learner_class
+
+
+def seeds(variables: Sequence[Any]) -> list[bool]:
+  """Returns which of `variables` are the state of a seed generator.
+
+  A `SeedGenerator` has no public place in a model; its variable has a name that
+  nothing documents.
+  """
+  return [variable.name == "seed_generator_state" for variable in variables]

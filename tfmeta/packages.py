@@ -1,0 +1,38 @@
+"""Packages that are loaded where they are used, and not with tfmeta.
+
+TensorFlow Probability and TensorFlow Datasets take seconds to load and are
+needed by some learners and data sets only. An environment without one of them
+trains everything else.
+"""
+
+import importlib
+from typing import Any
+
+
+def probability() -> Any:
+  """Returns the module `tensorflow_probability`.
+
+  Raises:
+    ImportError: If it or `tf_keras`, without which it cannot be imported, is
+      not installed.
+  """
+  return _load("tensorflow_probability", "tensorflow-probability tf-keras")
+
+
+def datasets() -> Any:
+  """Returns the module `tensorflow_datasets`.
+
+  Raises:
+    ImportError: If it is not installed.
+  """
+  return _load("tensorflow_datasets", "tensorflow-datasets")
+
+
+def _load(module: str, requirement: str) -> Any:
+  try:
+    return importlib.import_module(module)
+  except ImportError as error:
+    raise ImportError(
+      f"This needs a package that is not installed: pip install {requirement}. "
+      f"Received: {error}"
+    ) from error
