@@ -17,13 +17,13 @@ from tfmeta import metrics as metrics
 from tfmeta import models as models
 from tfmeta import testing as testing
 from tfmeta.algorithms.anil import ANIL as ANIL
-from tfmeta.algorithms.base import MetaLearner as MetaLearner
 from tfmeta.algorithms.bmaml import BMAML as BMAML
 from tfmeta.algorithms.emaml import EMAML as EMAML
 from tfmeta.algorithms.fomaml import FOMAML as FOMAML
 from tfmeta.algorithms.leo import LEO as LEO
 from tfmeta.algorithms.maml import MAML as MAML
 from tfmeta.algorithms.maml_plus_plus import MAMLPlusPlus as MAMLPlusPlus
+from tfmeta.algorithms.meta_learner import MetaLearner as MetaLearner
 from tfmeta.algorithms.meta_sgd import MetaSGD as MetaSGD
 from tfmeta.algorithms.platipus import PLATIPUS as PLATIPUS
 from tfmeta.algorithms.probabilistic import (

@@ -11,7 +11,6 @@ import numpy as np
 import tensorflow as tf
 
 import tfmeta
-from tfmeta.core import streams
 
 STEPS = {"inner_steps": 2, "inner_learning_rate": 0.3}
 
@@ -33,7 +32,7 @@ def make(**options):
 
 def without_noise():
   return mock.patch.object(
-    streams, "normal", lambda shape, seed, dtype: tf.zeros(shape, dtype)
+    random, "normal", lambda shape, seed, dtype: tf.zeros(shape, dtype)
   )
 
 

@@ -15,7 +15,6 @@ import tensorflow as tf
 
 import tfmeta
 from tfmeta.core import latent
-from tfmeta.core import streams
 
 WAYS, FEATURES = 3, 4
 RATE, STEPS = 0.3, 2
@@ -67,7 +66,7 @@ def known_noise(shape, seed=None, dtype=tf.float64):
 
 
 def knowing_the_noise():
-  return mock.patch.object(streams, "normal", known_noise)
+  return mock.patch.object(random, "normal", known_noise)
 
 
 class PLATIPUSTest(absltest.TestCase):

@@ -11,7 +11,7 @@ from tfmeta.algorithms import probabilistic
 from tfmeta.algorithms import settings
 from tfmeta.core import functional
 from tfmeta.core import latent
-from tfmeta.core import streams
+from tfmeta.core import random
 from tfmeta.typing import Weights
 
 _TERMS = ("kl_weight", "encoder_penalty", "orthogonality", "l2")
@@ -224,7 +224,7 @@ class LEO(probabilistic.ProbabilisticLearner):
   def _dropped(self, x: tf.Tensor, count: int, stream: int) -> list[tf.Tensor]:
     """Copies with dropout, in training; each has a mask of its own."""
     rate = self.dropout_rate if self.task_pass.training else 0.0
-    seed = streams.fold_in(self.task_seed, stream)
+    seed = random.fold_in(self.task_seed, stream)
     return latent.dropped_out(x, rate, count, seed)
 
   def _noise(self, support_y: tf.Tensor, *count: int) -> latent.Noise:
@@ -234,7 +234,7 @@ class LEO(probabilistic.ProbabilisticLearner):
     return latent.noise_for(
       [*count, codes, self.num_latents],
       [*count, self.steps + 1, codes, self.generator.features],
-      seed=streams.fold_in(self.task_seed, _NOISE_STREAM),
+      seed=random.fold_in(self.task_seed, _NOISE_STREAM),
       dtype=self.generator.compute_dtype,
       labels=labels,
     )

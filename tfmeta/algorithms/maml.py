@@ -5,12 +5,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfmeta.algorithms import base
+from tfmeta.algorithms import meta_learner
 from tfmeta.typing import Weights
 
 
 @keras.saving.register_keras_serializable("tfmeta")
-class MAML(base.MetaLearner):
+class MAML(meta_learner.MetaLearner):
   """Learns initial weights from which a few gradient steps solve a new task.
 
   For each task, `inner_steps` gradient steps on the support loss give adapted

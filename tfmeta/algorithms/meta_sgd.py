@@ -6,12 +6,12 @@ import keras
 import tensorflow as tf
 
 from tfmeta import layers
-from tfmeta.algorithms import base
+from tfmeta.algorithms import meta_learner
 from tfmeta.typing import Weights
 
 
 @keras.saving.register_keras_serializable("tfmeta")
-class MetaSGD(base.MetaLearner):
+class MetaSGD(meta_learner.MetaLearner):
   """MAML that also learns the inner learning rate of every single weight.
 
   The rates have the shapes of the weights, are learned with them by the outer

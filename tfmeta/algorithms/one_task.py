@@ -12,7 +12,7 @@ from tfmeta.algorithms import task_batch
 from tfmeta.core import checks
 from tfmeta.core import functional
 from tfmeta.core import inner_loop
-from tfmeta.core import streams
+from tfmeta.core import random
 from tfmeta.typing import LearningRates
 from tfmeta.typing import State
 from tfmeta.typing import SupportLoss
@@ -57,7 +57,7 @@ class OneTaskModel(task_batch.TaskBatchModel):
     """
     if not functional.is_random(model):
       return functional.state_of(model)
-    seed = streams.fold_in(self.task_seed, stream)
+    seed = random.fold_in(self.task_seed, stream)
     return functional.state_of(model, seed)
 
   def checked_support(
@@ -147,9 +147,9 @@ class OneTaskModel(task_batch.TaskBatchModel):
     """Integer seed `[2]` of the task at hand, to fold further counters into."""
     step = tf.cast(self.task_pass.step, tf.int32)
     base = tf.stack([tf.constant(self.seed, tf.int32), step])
-    seed = streams.fold_in(base, self.task_pass.index)
+    seed = random.fold_in(base, self.task_pass.index)
     sample = self.task_pass.sample
-    return seed if sample is None else streams.fold_in(seed, sample)
+    return seed if sample is None else random.fold_in(seed, sample)
 
   def warn_if_inexact(self) -> None:
     """Warns if a layer of the model has wrong second derivatives."""

@@ -12,7 +12,7 @@ from tfmeta.algorithms import settings
 from tfmeta.core import functional
 from tfmeta.core import gaussian
 from tfmeta.core import inner_loop
-from tfmeta.core import streams
+from tfmeta.core import random
 from tfmeta.typing import Weights
 
 _BOUNDS = (-10.0, 2.0)  # Of the logarithms of scales, and of scales.
@@ -183,7 +183,7 @@ class PLATIPUS(probabilistic.ProbabilisticLearner):
 
   @property
   def _draw_seed(self) -> tf.Tensor:
-    return streams.fold_in(self.task_seed, _DRAW_STREAM)
+    return random.fold_in(self.task_seed, _DRAW_STREAM)
 
   def _log_scales(self, name: str) -> list[Any]:
     """A variable for each weight that has a spread, and `None` for others."""

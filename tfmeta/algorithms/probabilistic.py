@@ -9,17 +9,17 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfmeta import layers
-from tfmeta.algorithms import base
 from tfmeta.algorithms import losses
+from tfmeta.algorithms import meta_learner
 from tfmeta.algorithms import settings
 from tfmeta.core import functional
+from tfmeta.core import random
 from tfmeta.core import samples
-from tfmeta.core import streams
 from tfmeta.core import task_map
 from tfmeta.typing import Weights
 
 
-class ProbabilisticLearner(base.MetaLearner):
+class ProbabilisticLearner(meta_learner.MetaLearner):
   """A learner whose adapted weights are draws: lists of tensors `[M, ...]`.
 
   `predict_with`, and with it `call`, gives their mean prediction: for logits
@@ -65,7 +65,7 @@ class ProbabilisticLearner(base.MetaLearner):
     if self.task_pass.training:
       return self.drawn_path(support_x, support_y)
     self.checked_support(support_x, support_y)  # Before anything reads it.
-    key = streams.fingerprint(support_x, support_y)
+    key = random.fingerprint(support_x, support_y)
     with self._in_pass(dataclasses.replace(self.task_pass, index=key)):
       return self.drawn_path(support_x, support_y)
 

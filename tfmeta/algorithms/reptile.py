@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfmeta.algorithms import base
+from tfmeta.algorithms import meta_learner
 from tfmeta.algorithms import settings
 from tfmeta.core import functional
 from tfmeta.core import inner_loop
@@ -15,7 +15,7 @@ INNER_OPTIMIZERS = ("adam", "sgd")
 
 
 @keras.saving.register_keras_serializable("tfmeta")
-class Reptile(base.MetaLearner):
+class Reptile(meta_learner.MetaLearner):
   """Moves the initial weights towards the weights that adapting ends with.
 
   No second derivatives and no query set are needed [1]:

@@ -11,9 +11,9 @@ from tfmeta.core.inner_loop import gradient_step as gradient_step
 from tfmeta.core.inner_loop import run_inner_loop as run_inner_loop
 from tfmeta.core.multi_step import multi_step_loss as multi_step_loss
 from tfmeta.core.multi_step import multi_step_shares as multi_step_shares
+from tfmeta.core.random import fold_in as fold_in
 from tfmeta.core.samples import log_mean_exp as log_mean_exp
 from tfmeta.core.samples import mean_prediction as mean_prediction
-from tfmeta.core.streams import fold_in as fold_in
 from tfmeta.core.svgd import rbf_kernel as rbf_kernel
 from tfmeta.core.svgd import svgd_direction as svgd_direction
 from tfmeta.core.task_map import choose_method as choose_method

@@ -12,7 +12,7 @@ from typing import get_args
 import keras
 import tensorflow as tf
 
-from tfmeta.core import streams
+from tfmeta.core import random
 from tfmeta.typing import Reduction
 from tfmeta.typing import State
 from tfmeta.typing import Weights
@@ -43,7 +43,7 @@ def state_of(model: keras.Model, seed: tf.Tensor | None = None) -> State:
   for index, variable in enumerate(model.non_trainable_variables):
     value = tf.convert_to_tensor(variable)
     if seed is not None and _is_seed(variable):
-      value = tf.cast(streams.fold_in(seed, index), value.dtype)
+      value = tf.cast(random.fold_in(seed, index), value.dtype)
     state.append(value)
   return state
 

@@ -11,7 +11,7 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfmeta.core import streams
+from tfmeta.core import random
 from tfmeta.typing import Weights
 
 LogScales = Sequence[tf.Tensor | None]
@@ -27,7 +27,7 @@ def noise_for(log_scales: LogScales, seed: tf.Tensor, *count: int) -> tf.Tensor:
   """
   scales = [s for s in log_scales if s is not None]
   size = sum(math.prod(s.shape) for s in scales)
-  return streams.normal([*count, size], seed, scales[0].dtype)
+  return random.normal([*count, size], seed, scales[0].dtype)
 
 
 def draw(means: Weights, log_scales: LogScales, noise: tf.Tensor) -> Weights:

@@ -10,7 +10,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfmeta.core import inner_loop
-from tfmeta.core import streams
+from tfmeta.core import random
 
 SCALES = ("softplus", "release")
 
@@ -105,7 +105,7 @@ def noise_for(
   """
   shapes = (codes, classifiers)
   drawn = [
-    streams.normal(shape, streams.fold_in(seed, place), dtype)
+    random.normal(shape, random.fold_in(seed, place), dtype)
     for place, shape in enumerate(shapes)
   ]
   if labels is not None:
@@ -136,7 +136,7 @@ def dropped_out(
   if not rate:
     return [features] * copies
   shape = tf.concat([[copies], tf.shape(features)], axis=0)
-  kept = streams.uniform(shape, seed, features.dtype) >= rate
+  kept = random.uniform(shape, seed, features.dtype) >= rate
   masks = tf.cast(kept, features.dtype) / (1.0 - rate)
   return tf.unstack(features * masks, copies)
 

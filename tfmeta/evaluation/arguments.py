@@ -4,14 +4,16 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfmeta.algorithms import base
+from tfmeta.algorithms import meta_learner
 from tfmeta.core import checks
 
 
-def checked_learners(learner: Any) -> list[base.MetaLearner]:
+def checked_learners(learner: Any) -> list[meta_learner.MetaLearner]:
   """The learners to evaluate together, one or several."""
   learners = list(learner) if isinstance(learner, list | tuple) else [learner]
-  if not learners or not all(isinstance(x, base.MetaLearner) for x in learners):
+  if not learners or not all(
+    isinstance(x, meta_learner.MetaLearner) for x in learners
+  ):
     raise TypeError(
       "`learner` must be a tfmeta.MetaLearner, such as tfmeta.MAML(model), or "
       f"a list of some. Received: learner={learner!r}"
@@ -26,7 +28,7 @@ def checked_learners(learner: Any) -> list[base.MetaLearner]:
   return learners
 
 
-def check_tasks(learner: base.MetaLearner, tasks: Any) -> None:
+def check_tasks(learner: meta_learner.MetaLearner, tasks: Any) -> None:
   """Checks that `tasks` are batches of tasks that `learner` can take."""
   if not isinstance(tasks, tf.data.Dataset):
     raise TypeError(
@@ -48,7 +50,7 @@ def check_tasks(learner: base.MetaLearner, tasks: Any) -> None:
   _check_targets(learner, spec[1])
 
 
-def _check_targets(learner: base.MetaLearner, targets: Any) -> None:
+def _check_targets(learner: meta_learner.MetaLearner, targets: Any) -> None:
   rank = len(learner.model.output_shape) + 1
   if targets.dtype.is_integer:
     rank -= 1

@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfmeta import metrics
-from tfmeta.algorithms import base
+from tfmeta.algorithms import meta_learner
 
 
 def on_path(
@@ -48,7 +48,7 @@ def on_path(
 
 
 def have_draws(
-  learners: Sequence[base.MetaLearner], targets: tf.Tensor
+  learners: Sequence[meta_learner.MetaLearner], targets: tf.Tensor
 ) -> bool:
   """Whether the likelihood is that of several draws: regression, by one."""
   draws = hasattr(learners[0], "noise_stddevs") and len(learners) == 1
@@ -56,7 +56,7 @@ def have_draws(
 
 
 def measure_outputs(
-  learner: base.MetaLearner,
+  learner: meta_learner.MetaLearner,
   targets: tf.Tensor,
   outputs: tf.Tensor,
   noise_stddev: float | None,

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfmeta import metrics
-from tfmeta.algorithms import base
+from tfmeta.algorithms import meta_learner
 from tfmeta.core import checks
 from tfmeta.core import task_map
 from tfmeta.evaluation import arguments
@@ -18,7 +18,7 @@ from tfmeta.evaluation import result
 
 
 def evaluate(
-  learner: base.MetaLearner | Sequence[base.MetaLearner],
+  learner: meta_learner.MetaLearner | Sequence[meta_learner.MetaLearner],
   tasks: tf.data.Dataset,
   *,
   nearest_neighbour: bool = False,
@@ -92,7 +92,7 @@ def evaluate(
 
 
 def _measure_function(
-  learners: Sequence[base.MetaLearner],
+  learners: Sequence[meta_learner.MetaLearner],
   element_spec: Any,
   nearest_neighbour: bool,
   noise_stddev: float | None,
