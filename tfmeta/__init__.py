@@ -18,9 +18,12 @@ from tfmeta import models as models
 from tfmeta import testing as testing
 from tfmeta.algorithms.anil import ANIL as ANIL
 from tfmeta.algorithms.bmaml import BMAML as BMAML
+from tfmeta.algorithms.context import EVALUATION as EVALUATION
+from tfmeta.algorithms.context import FIRST_STEP as FIRST_STEP
+from tfmeta.algorithms.context import Context as Context
 from tfmeta.algorithms.emaml import EMAML as EMAML
-from tfmeta.algorithms.fomaml import FOMAML as FOMAML
 from tfmeta.algorithms.leo import LEO as LEO
+from tfmeta.algorithms.maml import FOMAML as FOMAML
 from tfmeta.algorithms.maml import MAML as MAML
 from tfmeta.algorithms.maml_plus_plus import MAMLPlusPlus as MAMLPlusPlus
 from tfmeta.algorithms.meta_learner import MetaLearner as MetaLearner

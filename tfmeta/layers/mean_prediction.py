@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfmeta.core import samples
+from tfmeta.core import losses
 
 
 @keras.saving.register_keras_serializable("tfmeta")
@@ -27,7 +27,7 @@ class MeanPrediction(keras.layers.Layer):
 
   def call(self, inputs: tf.Tensor) -> tf.Tensor:
     outputs = [model(inputs, training=False) for model in self.models]
-    return samples.mean_prediction(tf.stack(outputs), self.loss)
+    return losses.mean_prediction(tf.stack(outputs), self.loss)
 
   def compute_output_shape(self, input_shape: Any) -> Any:
     return self.models[0].compute_output_shape(input_shape)

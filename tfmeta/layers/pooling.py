@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfmeta.core import xla
+from tfmeta.core import keras_internals
 
 METHODS = ("auto", "stock", "slices")
 
@@ -42,7 +42,9 @@ class MaxPooling2D(keras.layers.MaxPooling2D):
 
   def call(self, inputs) -> tf.Tensor:
     slices = self.method == "slices"
-    if not slices and not (self.method == "auto" and xla.in_xla_context()):
+    if not slices and not (
+      self.method == "auto" and keras_internals.in_xla_context()
+    ):
       return super().call(inputs)
     if self.data_format == "channels_last":
       return self._max_of_slices(inputs)

@@ -8,10 +8,12 @@ import keras
 
 from tfmeta.layers import copying
 
-Choice = str | Sequence[str] | Callable[[Any], bool]
+WeightChoice = str | Sequence[str] | Callable[[Any], bool]
 
 
-def chosen_weights(model: keras.Model, name: str, choice: Choice) -> list[bool]:
+def chosen_weights(
+  model: keras.Model, name: str, choice: WeightChoice
+) -> list[bool]:
   """Which of the trainable variables of `model` are chosen.
 
   Args:
