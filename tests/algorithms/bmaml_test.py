@@ -186,9 +186,10 @@ class MetaLossTest(parameterized.TestCase):
 def frozen(learner, task, *, bandwidth):
   """Holds the leader, and the bandwidths if asked, at their present values."""
   calls, original = [], svgd.rbf_kernel
-  chaser = learner._particle_path(*task[:2])[-1]
+  context = tfmeta.FIRST_STEP
+  chaser = learner._particle_path(*task[:2], context)[-1]
   joint = [tf.concat(pair, 0) for pair in (task[::2], task[1::2])]
-  leader = learner._leader(chaser, *joint)
+  leader = learner._leader(chaser, *joint, context)
   stack = mock.patch.object(learner, "_leader", lambda *_: leader)
   if not bandwidth:
     return stack

@@ -63,7 +63,7 @@ class DrawsTest(parameterized.TestCase):
     @tf.function
     def seeds():
       return learner.for_each_sample(
-        lambda _: learner.task_seed, tf.range(count)
+        lambda _, context: context.seed_from(learner.seed), tf.range(count)
       )
 
     found = seeds().numpy()

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 import tfmeta
-from tfmeta.core import latent
+from tfmeta.algorithms import leo
 
 FEATURES, WAYS = 6, 3
 QUIET = {
@@ -66,22 +66,26 @@ class CodeTest(parameterized.TestCase):
     # With each example twice, a step on the codes is twice as long.
     learner = make(inner_steps=1, finetuning_steps=0, variant="paper")
     support_x, support_y, *_ = task()
-    once, _ = learner._adapt(support_x, support_y)
+    once, _ = learner._adapt(support_x, support_y, None, tfmeta.EVALUATION)
     twice, _ = learner._adapt(
-      tf.repeat(support_x, 2, axis=0), tf.repeat(support_y, 2)
+      tf.repeat(support_x, 2, axis=0),
+      tf.repeat(support_y, 2),
+      None,
+      tfmeta.EVALUATION,
     )
-    np.testing.assert_allclose(once.drawn, twice.drawn, rtol=1e-8)
+    np.testing.assert_allclose(once.sampled, twice.sampled, rtol=1e-8)
     np.testing.assert_allclose(
-      twice.moved - twice.drawn, 2 * (once.moved - once.drawn), rtol=1e-7
+      twice.moved - twice.sampled, 2 * (once.moved - once.sampled), rtol=1e-7
     )
 
   @parameterized.parameters(("paper", WAYS), ("release", 2 * WAYS))
   def test_a_code_for_each_class_or_shot(self, variant, count):
     learner = make(variant=variant)
     support_x, support_y, *_ = task()
-    noise = learner._noise(support_y)
-    codes, _ = learner._adapt(support_x, support_y, noise)
-    self.assertEqual(codes.drawn.shape, (count, 4))
+    context = tfmeta.EVALUATION
+    noise = learner._noise(support_y, context)
+    codes, _ = learner._adapt(support_x, support_y, noise, context)
+    self.assertEqual(codes.sampled.shape, (count, 4))
 
 
 class DegenerateTest(parameterized.TestCase):
@@ -89,7 +93,7 @@ class DegenerateTest(parameterized.TestCase):
     learner = make(inner_steps=0, finetuning_steps=0)
     support_x, support_y, query_x, _ = task()
     unit = support_x / tf.norm(support_x, axis=1, keepdims=True)
-    shares = latent.class_shares(support_y, WAYS, tf.float64)
+    shares = leo.class_shares(support_y, WAYS, tf.float64)
     mean, _ = learner.generator.encode(unit, shares)
     classifiers, _ = learner.generator.decode(mean)
     query = query_x / tf.norm(query_x, axis=1, keepdims=True)

@@ -1,6 +1,5 @@
 """PLATIPUS: its degenerate cases, its gradients and its draws."""
 
-import dataclasses
 from unittest import mock
 
 from absl.testing import absltest
@@ -11,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 import tfmeta
+from tfmeta.core import random
 
 STEPS = {"inner_steps": 2, "inner_learning_rate": 0.3}
 
@@ -62,7 +62,7 @@ class DegenerateTest(absltest.TestCase):
     learner.prior_rate.assign(0.7)
     task = directional.mlp_task()
     with without_noise():
-      found = learner.predict_draw(
+      found = learner.predict_sample(
         [w[0] for w in learner.adapt(*task[:2])], task[2]
       )
     once = {"inner_steps": 1, "inner_learning_rate": 0.7}
@@ -122,8 +122,8 @@ class LossTest(parameterized.TestCase):
 
 class DrawTest(absltest.TestCase):
   def kernels(self, learner, task, **changes):
-    with learner._in_pass(dataclasses.replace(learner.task_pass, **changes)):
-      return np.array(learner.adapt(*task[:2])[0])
+    context = tfmeta.EVALUATION.replace(**changes)
+    return np.array(learner.adapt(*task[:2], context)[0])
 
   def assert_apart(self, draws):
     for i in range(len(draws)):

@@ -14,7 +14,8 @@ import numpy as np
 import tensorflow as tf
 
 import tfmeta
-from tfmeta.core import latent
+from tfmeta.algorithms import leo
+from tfmeta.core import random
 
 WAYS, FEATURES = 3, 4
 RATE, STEPS = 0.3, 2
@@ -223,8 +224,9 @@ class ParticleTest(parameterized.TestCase):
       tf.concat([support_x, query_x], axis=0),
       tf.concat([support_y, query_y], axis=0),
     )
-    chaser = learner._particle_path(support_x, support_y)[-1]
-    leader = learner._move(chaser, *both, leader_steps)[-1]
+    context = tfmeta.FIRST_STEP
+    chaser = learner._particle_path(support_x, support_y, context)[-1]
+    leader = learner._move(chaser, *both, leader_steps, context)[-1]
     distance = sum(
       np.sum((np.array(a) - np.array(b)) ** 2)
       for a, b in zip(chaser[:4], leader[:4], strict=True)
@@ -266,8 +268,8 @@ class LEOTest(parameterized.TestCase):
 
   def terms(self, learner, task):
     """The four terms of the penalty."""
-    with learner.in_training():
-      codes, _ = learner._adapt(*task[:2], learner._noise(task[1]))
+    noise = learner._noise(task[1], tfmeta.FIRST_STEP)
+    codes, _ = learner._adapt(*task[:2], noise, tfmeta.FIRST_STEP)
     m, s, z, moved = (np.array(t) for t in codes)
     paper = learner.variant == "paper"
     if paper:
@@ -319,7 +321,7 @@ class LEOTest(parameterized.TestCase):
 
     random = np.random.default_rng(1)
     shapes = ((WAYS, learner.num_latents), (3, WAYS, FEATURES))
-    noise = latent.Noise(*[tf.constant(random.normal(size=s)) for s in shapes])
+    noise = leo.Noise(*[tf.constant(random.normal(size=s)) for s in shapes])
 
     def decode(codes, step):
       values = codes @ learner.generator.decoder.weights[0]
@@ -327,8 +329,10 @@ class LEOTest(parameterized.TestCase):
       stddev = at_zero * tf.nn.softplus(values[:, FEATURES:]) / np.log(2)
       return values[:, :FEATURES] + draws * stddev * noise.classifiers[step]
 
-    codes, path = learner._adapt(x, y, noise if draws else None)
-    z, expected = codes.drawn, []
+    codes, path = learner._adapt(
+      x, y, noise if draws else None, tfmeta.EVALUATION
+    )
+    z, expected = codes.sampled, []
     np.testing.assert_allclose(
       z, codes.mean + draws * codes.stddev * noise.codes, rtol=1e-12
     )
@@ -364,8 +368,10 @@ class LEOTest(parameterized.TestCase):
   def test_each_step_has_a_mask_of_its_own(self):
     learner = self.make(dropout_rate=0.5)
     features = tf.ones([6, 50], tf.float64)
-    with learner.in_training():
-      masks = [np.array(mask) for mask in learner._dropped(features, 3, 0)]
+    masks = [
+      np.array(mask)
+      for mask in learner._dropped(features, 3, 0, tfmeta.FIRST_STEP)
+    ]
     for i in range(3):
       self.assertGreater(np.mean(masks[i] != masks[i - 1]), 0.3)
       self.assertAlmostEqual(masks[i].mean(), 1.0, delta=0.3)

@@ -5,7 +5,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfmeta.core import clipping
+from tfmeta.core import replicas
 
 BOTH = {"clipvalue": 0.1, "clipnorm": 0.1}
 
@@ -13,13 +13,13 @@ BOTH = {"clipvalue": 0.1, "clipnorm": 0.1}
 class OrderTest(absltest.TestCase):
   def test_elements_come_first(self):
     # Norms first would give (0.1, 0.00167), and leave the elements alone.
-    (found,) = clipping.clipped([tf.constant([3.0, 0.05])], **BOTH)
+    (found,) = replicas.clipped([tf.constant([3.0, 0.05])], **BOTH)
     norm = np.hypot(0.1, 0.05)
     np.testing.assert_allclose(found, [0.01 / norm, 0.005 / norm], rtol=1e-6)
 
   def test_each_tensor_has_its_own_norm(self):
     gradients = [tf.fill([4], -2.0), tf.constant([[0.03], [-0.04]])]
-    large, small = clipping.clipped(gradients, **BOTH)
+    large, small = replicas.clipped(gradients, **BOTH)
     np.testing.assert_allclose(large, [-0.05] * 4, rtol=1e-6)
     np.testing.assert_allclose(small, gradients[1])
 
@@ -30,11 +30,11 @@ class OrderTest(absltest.TestCase):
       ({"clipvalue": None, "clipnorm": 0.1}, [0.06, -0.08]),
       ({"clipvalue": None, "clipnorm": None}, [0.3, -0.4]),
     ):
-      (found,) = clipping.clipped([gradient], **bounds)
+      (found,) = replicas.clipped([gradient], **bounds)
       np.testing.assert_allclose(found, expected, rtol=1e-6)
 
   def test_an_overflow_still_shows(self):
-    (found,) = clipping.clipped([tf.constant([np.inf, 1.0])], **BOTH)
+    (found,) = replicas.clipped([tf.constant([np.inf, 1.0])], **BOTH)
     self.assertFalse(np.isfinite(found[0]))
     variable = keras.Variable([1.0, 1.0])
     optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(1.0))
@@ -42,7 +42,7 @@ class OrderTest(absltest.TestCase):
     np.testing.assert_array_equal(variable, [1.0, 1.0])
 
   def test_nothing_remains_nothing(self):
-    (found,) = clipping.clipped([tf.zeros([3])], **BOTH)
+    (found,) = replicas.clipped([tf.zeros([3])], **BOTH)
     np.testing.assert_array_equal(found, np.zeros([3]))
 
 
@@ -61,7 +61,7 @@ class ReplicaTest(absltest.TestCase):
       lambda context: tf.constant(parts[context.replica_id_in_sync_group])
     )
     clipped = strategy.run(
-      lambda part: clipping.clipped(tf.unstack(part), **BOTH), args=(values,)
+      lambda part: replicas.clipped(tf.unstack(part), **BOTH), args=(values,)
     )
     sums = [sum(strategy.experimental_local_results(one)) for one in clipped]
     np.testing.assert_allclose(sums, [[0.05], [0.1]], rtol=1e-5)

@@ -5,6 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfmeta.core import functional
+from tfmeta.core import losses
 
 
 def _model():
@@ -69,7 +70,7 @@ class FunctionalTest(parameterized.TestCase):
       keras.losses.sparse_categorical_crossentropy(y, logits, from_logits=True)
     )
     np.testing.assert_allclose(
-      functional.reduced_loss(loss, y, logits, reduction=reduction),
+      losses.reduced_loss(loss, y, logits, reduction=reduction),
       mean * factor,
       rtol=1e-6,
     )
@@ -82,9 +83,7 @@ class FunctionalTest(parameterized.TestCase):
     if len(devices) < 2:
       self.skipTest("needs two logical CPUs")
     strategy = tf.distribute.MirroredStrategy([d.name for d in devices[:2]])
-    values = strategy.run(
-      lambda: functional.reduced_loss(loss, y, y_pred)
-    ).values
+    values = strategy.run(lambda: losses.reduced_loss(loss, y, y_pred)).values
     self.assertLen(values, 2)
     for value in values:
       self.assertAlmostEqual(float(value), 2.5)
@@ -92,7 +91,7 @@ class FunctionalTest(parameterized.TestCase):
   def test_bfloat16_outputs_are_reduced_in_float32(self):
     y_pred = tf.zeros([300, 1], tf.bfloat16)
     y = tf.fill([300, 1], 1.001)
-    value = functional.reduced_loss(keras.losses.MeanSquaredError(), y, y_pred)
+    value = losses.reduced_loss(keras.losses.MeanSquaredError(), y, y_pred)
     self.assertEqual(value.dtype, tf.float32)
     self.assertAlmostEqual(float(value), 1.002001, places=5)
 

@@ -21,16 +21,16 @@ class Recorder(tfmeta.MAML):
 class BeforeAndAfter(tfmeta.MetaLearner):
   """A learner that does not tell the steps between."""
 
-  def adapt(self, support_x, support_y):
+  def adapt(self, support_x, support_y, context=tfmeta.EVALUATION):
     return [w + 1.0 for w in self.model.trainable_variables]
 
 
 class Noisy(tfmeta.MetaLearner):
   """Draws its weights from the seed of the task."""
 
-  def adapt(self, support_x, support_y):
+  def adapt(self, support_x, support_y, context=tfmeta.EVALUATION):
     return [
-      tf.random.stateless_normal(w.shape, self.task_seed)
+      tf.random.stateless_normal(w.shape, context.seed_from(self.seed))
       for w in self.model.trainable_variables
     ]
 

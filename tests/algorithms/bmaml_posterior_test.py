@@ -7,8 +7,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfmeta.core import posterior
-from tfmeta.core import samples
+from tfmeta.algorithms import bmaml
+from tfmeta.core import losses
 
 
 def draw(*shape, seed=0):
@@ -33,7 +33,7 @@ class PosteriorTest(absltest.TestCase):
       + log_gamma(0.3, 2, 2)
       + log_gamma(4.0, 2, 0.2)
     )
-    found = posterior.log_prior(weights, tensors)
+    found = bmaml.log_prior(weights, tensors)
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
   def test_likelihood_of_regression(self):
@@ -42,7 +42,7 @@ class PosteriorTest(absltest.TestCase):
     squares = float(tf.reduce_sum((y - outputs) ** 2))
     expected = 5 / 2 * (1.5 - math.log(2 * math.pi))
     expected -= math.exp(1.5) / 2 * squares
-    found = posterior.log_likelihood(
+    found = bmaml.log_likelihood(
       None, y, outputs, {"log_noise_precision": log_precision}
     )
     np.testing.assert_allclose(found, expected, rtol=1e-12)
@@ -51,17 +51,15 @@ class PosteriorTest(absltest.TestCase):
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     y, outputs = tf.constant([0, 2, 1]), draw(3, 3)
     logs = tf.gather(tf.nn.log_softmax(outputs), y, batch_dims=1)
-    found = posterior.log_likelihood(loss, y, outputs, {})
+    found = bmaml.log_likelihood(loss, y, outputs, {})
     np.testing.assert_allclose(found, tf.reduce_sum(logs), rtol=1e-10)
 
   def test_mixture_is_of_whole_sets(self):
     # Not of single targets, whose mixture is another number.
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     y, outputs = tf.constant([0, 2, 1]), 3 * draw(4, 3, 3)
-    sets = [
-      math.exp(posterior.log_likelihood(loss, y, one, {})) for one in outputs
-    ]
-    found = posterior.mixture_loss(loss, y, outputs, {})
+    sets = [math.exp(bmaml.log_likelihood(loss, y, one, {})) for one in outputs]
+    found = bmaml.mixture_loss(loss, y, outputs, {})
     np.testing.assert_allclose(found, -math.log(np.mean(sets)) / 3, rtol=1e-10)
 
 
@@ -70,7 +68,7 @@ class MeanPredictionTest(absltest.TestCase):
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     outputs = 3 * draw(4, 5, 3)
     mean = np.mean(tf.nn.softmax(outputs), axis=0)
-    found = samples.mean_prediction(outputs, loss)
+    found = losses.mean_prediction(outputs, loss)
     np.testing.assert_allclose(np.exp(found), mean, rtol=1e-10)
 
   def test_means_elsewhere(self):
@@ -80,7 +78,7 @@ class MeanPredictionTest(absltest.TestCase):
       keras.losses.MeanSquaredError(),
       keras.losses.SparseCategoricalCrossentropy(from_logits=False),
     ):
-      np.testing.assert_allclose(samples.mean_prediction(outputs, loss), mean)
+      np.testing.assert_allclose(losses.mean_prediction(outputs, loss), mean)
 
 
 if __name__ == "__main__":
