@@ -275,12 +275,12 @@ class InputTest(parameterized.TestCase):
 
 class KerasTest(parameterized.TestCase):
   def test_base_has_no_algorithm(self):
-    with self.assertRaisesRegex(NotImplementedError, "must define `adapt`"):
+    with self.assertRaisesRegex(NotImplementedError, "must define `adaptation_path`"):
       tfmeta.MetaLearner(_mlp())(_tasks(shape=(4,))[0])
 
   def test_adapt_alone_makes_an_algorithm(self):
     class HeadBias(tfmeta.MetaLearner):
-      def adapt(self, support_x, support_y):
+      def adapt(self, support_x, support_y, context=tfmeta.EVALUATION):
         weights = tfmeta.core.weights_of(self.model)
         return [*weights[:-1], weights[-1] + 1.0]
 

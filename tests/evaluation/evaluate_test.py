@@ -13,9 +13,9 @@ class Recorder(tfmeta.MAML):
 
   traces = 0
 
-  def adaptation_path(self, support_x, support_y):
+  def adaptation_path(self, support_x, support_y, context=tfmeta.EVALUATION):
     self.traces += 1
-    return super().adaptation_path(support_x, support_y)
+    return super().adaptation_path(support_x, support_y, context)
 
 
 class BeforeAndAfter(tfmeta.MetaLearner):
