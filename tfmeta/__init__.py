@@ -12,6 +12,7 @@ if _keras.backend.backend() != "tensorflow":
 from tfmeta import callbacks as callbacks
 from tfmeta import core as core
 from tfmeta import data as data
+from tfmeta import deprecated_names as _deprecated_names
 from tfmeta import layers as layers
 from tfmeta import metrics as metrics
 from tfmeta import models as models
@@ -37,3 +38,5 @@ from tfmeta.data.task import TaskSpec as TaskSpec
 from tfmeta.evaluation import evaluate as evaluate
 
 __version__ = "0.1.0"
+
+_deprecated_names.install()

@@ -275,7 +275,9 @@ class InputTest(parameterized.TestCase):
 
 class KerasTest(parameterized.TestCase):
   def test_base_has_no_algorithm(self):
-    with self.assertRaisesRegex(NotImplementedError, "must define `adaptation_path`"):
+    with self.assertRaisesRegex(
+      NotImplementedError, "must define `adaptation_path`"
+    ):
       tfmeta.MetaLearner(_mlp())(_tasks(shape=(4,))[0])
 
   def test_adapt_alone_makes_an_algorithm(self):

@@ -87,9 +87,10 @@ def _kind_by_trial(loss: Loss, shape: tuple[int | None, ...]) -> Targets:
   # be broadcast against the outputs without an error.
   known = [size or 2 for size in shape]
   examples = max(known, default=1) + 1
-  outputs = tf.zeros([examples, *known])
-  labels = tf.zeros(outputs.shape[:-1], tf.int32)
+  # A learner may ask while a graph is traced, which these tensors must not join.
   with tf.init_scope():
+    outputs = tf.zeros([examples, *known])
+    labels = tf.zeros(outputs.shape[:-1], tf.int32)
     if _takes(loss, tf.zeros_like(outputs), outputs):
       return Targets.NUMBERS
     if known[-1:] != [1] and _takes(loss, labels, outputs):
