@@ -1,3 +1,5 @@
+"""Tests which inner losses and outputs of models fit together."""
+
 import warnings
 
 from absl.testing import absltest
@@ -19,7 +21,7 @@ SOFTMAX = {
 
 class LossesTest(parameterized.TestCase):
   @parameterized.named_parameters(*SOFTMAX.items())
-  def test_probabilities_where_logits_are_taken_are_warned_of(self, model):
+  def test_probabilities_given_to_a_loss_of_logits_warn(self, model):
     with self.assertWarnsRegex(UserWarning, "ends in a softmax"):
       tfmeta.MAML(model())
 
