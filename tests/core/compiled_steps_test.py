@@ -107,8 +107,8 @@ class FitTest(parameterized.TestCase):
 
   @parameterized.parameters(
     (tfmeta.PLATIPUS, {}),
-    (tfmeta.EMAML, {"num_particles": 3}),
-    (tfmeta.BMAML, {"num_particles": 3}),
+    (tfmeta.EMAML, {"num_particles": 2}),
+    (tfmeta.BMAML, {"num_particles": 2}),
   )
   def test_weights_are_no_constants(self, learner_class, options):
     # XLA would compile each step again, because the weights change.

@@ -37,7 +37,7 @@ def make(cls, *, outputs, **options):
   keras.utils.set_random_seed(0)
   inputs = 2 if outputs == 3 else 1
   model = tfmeta.models.mlp((inputs,), outputs=outputs, hidden=(8,))
-  options = {"inner_steps": 2, "inner_learning_rate": 0.1, **options}
+  options = {"inner_steps": 1, "inner_learning_rate": 0.1, **options}
   return cls(model, **options)
 
 
