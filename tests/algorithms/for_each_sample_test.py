@@ -1,9 +1,15 @@
-"""Draws of networks with convolutions, which come one after the other."""
+"""Several samples of the weights of one task, in networks with convolutions.
+
+Such networks compute one sample after another. In a graph, few samples are
+calls of one function and many are a loop; eagerly, each sample is computed by
+itself.
+"""
 
 from absl.testing import absltest
 from absl.testing import parameterized
 import keras
 import numpy as np
+import replaced_noise
 import tensorflow as tf
 
 import tfmeta
@@ -11,64 +17,85 @@ import tfmeta
 WAYS = 2
 
 
-def make(learner_class, **options):
-  """A learner of a small network with convolutions, in float64."""
+def make_model(dropout_rate=0.0):
+  """Builds one block of convolution, normalization and pooling, in float64."""
   keras.utils.set_random_seed(0)
-  model = tfmeta.models.conv4(
-    (16, 16, 1), ways=WAYS, filters=2, dtype="float64"
-  )
-  return learner_class(
-    model,
-    inner_steps=2,
-    inner_learning_rate=0.05,
-    dtype="float64",
-    **options,
-  )
+  options = {"dtype": "float64"}
+  inputs = x = keras.Input((4, 4, 1), **options)
+  x = keras.layers.Conv2D(2, 3, padding="same", **options)(x)
+  x = tfmeta.layers.BatchNormalization(**options)(x)
+  x = keras.layers.Activation("relu", **options)(x)
+  x = tfmeta.layers.MaxPooling2D(2, **options)(x)
+  x = keras.layers.Flatten(**options)(x)
+  if dropout_rate:
+    x = keras.layers.Dropout(dropout_rate, **options)(x)
+  return keras.Model(inputs, keras.layers.Dense(WAYS, **options)(x))
 
 
-def task():
+def make_task():
   random = np.random.default_rng(0)
-  images = [tf.constant(random.normal(size=(n, 16, 16, 1))) for n in (4, 6)]
+  images = [tf.constant(random.normal(size=(n, 4, 4, 1))) for n in (4, 6)]
   labels = [tf.constant(np.arange(n) % WAYS) for n in (4, 6)]
   return images[0], labels[0], images[1], labels[1]
 
 
-class DrawsTest(parameterized.TestCase):
-  # A function for each of few draws, and a loop for many.
+class ForEachSampleTest(parameterized.TestCase):
+  # Three samples call a function each; six run in a loop.
   @parameterized.product(
-    row=(
+    learner=(
       (tfmeta.EMAML, {}),
       (tfmeta.BMAML, {"meta_loss": "nll"}),
       (tfmeta.BMAML, {"prior": "hierarchical", "particle_weights": "head"}),
     ),
     count=(3, 6),
   )
-  def test_a_graph_learns_as_without(self, row, count):
-    learner_class, options = row
-    learner = make(learner_class, num_particles=count, **options)
+  def test_graph_and_eager_execution_give_the_same_gradients(
+    self, learner, count
+  ):
+    learner_class, options = learner
+    learner = learner_class(
+      make_model(),
+      num_particles=count,
+      inner_steps=2,
+      inner_learning_rate=0.05,
+      dtype="float64",
+      **options,
+    )
 
     def step(*task):
       with tf.GradientTape() as tape:
         loss, outputs = learner.task_loss(*task)
       return loss, outputs, tape.gradient(loss, learner.trainable_variables)
 
-    found = tf.nest.flatten(tf.function(step)(*task()))
-    for one, other in zip(found, tf.nest.flatten(step(*task())), strict=True):
+    in_graph = tf.nest.flatten(tf.function(step, autograph=False)(*make_task()))
+    eager = tf.nest.flatten(step(*make_task()))
+    for one, other in zip(in_graph, eager, strict=True):
       np.testing.assert_allclose(one, other, rtol=1e-8, atol=1e-12)
 
   @parameterized.product(count=(3, 7), method=("map", "vectorize", "unroll"))
-  def test_each_draw_has_random_numbers_of_its_own(self, count, method):
-    learner = make(tfmeta.PLATIPUS, num_samples=count, task_map=method)
-
-    @tf.function
-    def seeds():
-      return learner.for_each_sample(
-        lambda _, context: context.seed_from(learner.seed), tf.range(count)
+  def test_each_sample_has_its_own_random_numbers(self, count, method):
+    learner = tfmeta.PLATIPUS(
+      make_model(dropout_rate=0.5),
+      num_samples=count,
+      inner_steps=1,
+      inner_learning_rate=0.5,
+      task_map=method,
+      dtype="float64",
+    )
+    support_x, support_y, *_ = make_task()
+    # Without noise in the weights, only their dropout tells samples apart.
+    with replaced_noise.without_noise():
+      in_graph, eager = (
+        np.reshape(adapt(support_x, support_y)[-2], [count, -1])
+        for adapt in (
+          tf.function(learner.adapt, autograph=False),
+          learner.adapt,
+        )
       )
-
-    found = seeds().numpy()
-    self.assertLen(np.unique(found, axis=0), count)
-    np.testing.assert_array_equal(found, seeds.python_function())
+    for i in range(count):
+      for j in range(i):
+        self.assertGreater(np.abs(in_graph[i] - in_graph[j]).max(), 1e-3)
+    np.testing.assert_allclose(in_graph, eager, rtol=1e-8, atol=1e-12)
 
 
 if __name__ == "__main__":
