@@ -1,17 +1,15 @@
 """Old public names, which keep working for one version with a warning."""
 
 from collections.abc import Callable
-import importlib
 import sys
 from typing import Any
 import warnings
 
-# Package and old name, and where the object is now.
-MOVED = {
-  ("tfmeta.layers", "ClassifierGenerator"): (
-    "tfmeta.algorithms.leo",
-    "ClassifierGenerator",
-  ),
+from tfmeta.algorithms import leo
+
+# The package and the old name of each object that has moved.
+MOVED: dict[tuple[str, str], Any] = {
+  ("tfmeta.layers", "ClassifierGenerator"): leo.ClassifierGenerator,
 }
 
 
@@ -22,16 +20,18 @@ def install() -> None:
 
 
 def _lookup_in(package: str) -> Callable[[str], Any]:
+  """Returns a `__getattr__` for a package, which knows its old names."""
+
   def lookup(name: str) -> Any:
     if (package, name) not in MOVED:
       raise AttributeError(f"module {package!r} has no attribute {name!r}")
-    module, attribute = MOVED[package, name]
+    moved = MOVED[package, name]
     warnings.warn(
-      f"{package}.{name} is now {module}.{attribute}; the old name will be "
-      "removed in the next version.",
+      f"{package}.{name} is now {moved.__module__}.{moved.__qualname__}; the "
+      "old name will be removed in the next version.",
       DeprecationWarning,
       stacklevel=2,
     )
-    return getattr(importlib.import_module(module), attribute)
+    return moved
 
   return lookup

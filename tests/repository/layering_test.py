@@ -25,7 +25,7 @@ BELOW = {
   "callbacks": _BASE,
   "evaluation": {"metrics", "algorithms/meta_learner", "core", *_BASE},
 }
-BELOW["deprecated_names"] = set()
+BELOW["deprecated_names"] = {"algorithms"}
 BELOW["testing"] = {*BELOW}
 BELOW["__init__"] = {*BELOW}
 
