@@ -39,7 +39,6 @@ SPECIAL_CASES = {
 SHARED_BY_ALGORITHMS = {
   "base",
   "building",
-  "choice",
   "losses",
   "one_task",
   "particles",

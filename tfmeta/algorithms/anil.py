@@ -6,10 +6,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfmeta.algorithms import choice
 from tfmeta.algorithms import maml
 from tfmeta.core import functional
 from tfmeta.core import inner_loop
+from tfmeta.layers import chosen_weights
 from tfmeta.typing import SupportLoss
 from tfmeta.typing import Weights
 
@@ -57,11 +57,15 @@ class ANIL(maml.MAML):
   """
 
   def __init__(
-    self, model: keras.Model, *, adapted: choice.Choice = "head", **kwargs: Any
+    self,
+    model: keras.Model,
+    *,
+    adapted: chosen_weights.Choice = "head",
+    **kwargs: Any,
   ):
     super().__init__(model, **kwargs)
     self.adapted = adapted
-    self._mask = choice.chosen_weights(model, "adapted", adapted)
+    self._mask = chosen_weights.chosen_weights(model, "adapted", adapted)
     self._split = _split(model, self._mask)
 
   def adaptation_path(

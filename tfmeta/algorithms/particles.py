@@ -6,10 +6,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfmeta.algorithms import choice
 from tfmeta.algorithms import probabilistic
 from tfmeta.algorithms import settings
 from tfmeta.core import functional
+from tfmeta.layers import chosen_weights
 from tfmeta.typing import Weights
 
 
@@ -36,7 +36,7 @@ class ParticleLearner(probabilistic.ProbabilisticLearner):
     model: keras.Model,
     *,
     num_particles: int = 5,
-    particle_weights: choice.Choice = "all",
+    particle_weights: chosen_weights.Choice = "all",
     **kwargs: Any,
   ):
     settings.check_positive("num_particles", num_particles)
@@ -51,7 +51,9 @@ class ParticleLearner(probabilistic.ProbabilisticLearner):
     self.specific = (
       [True] * len(model.trainable_variables)
       if particle_weights == "all"
-      else choice.chosen_weights(model, "particle_weights", particle_weights)
+      else chosen_weights.chosen_weights(
+        model, "particle_weights", particle_weights
+      )
     )
     self.further_particles = self._further_particles()
 
