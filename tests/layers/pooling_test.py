@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfmeta import layers
-from tfmeta.core import xla
+from tfmeta.core import keras_internals
 
 # The first two are closer than bfloat16 can tell.
 NEAR_TIE = np.array([1.0, 1.001, 0.5, 0.2], "float32").reshape(1, 2, 2, 1)
@@ -96,7 +96,7 @@ class MaxPooling2DTest(parameterized.TestCase):
 
     def function(x):
       def body(row):
-        seen.append(xla.in_xla_context())
+        seen.append(keras_internals.in_xla_context())
         return row
 
       return tf.map_fn(body, x)
@@ -106,7 +106,7 @@ class MaxPooling2DTest(parameterized.TestCase):
     self.assertEqual(seen, [True])
     tf.function(function, autograph=False)(x)
     self.assertEqual(seen, [True, False])
-    self.assertFalse(xla.in_xla_context())
+    self.assertFalse(keras_internals.in_xla_context())
 
   def test_configuration(self):
     layer = layers.MaxPooling2D(3, strides=2, method="slices", name="pool")

@@ -60,12 +60,12 @@ class ANIL(maml.MAML):
     self,
     model: keras.Model,
     *,
-    adapted: chosen_weights.Choice = "head",
+    adapted: chosen_weights.WeightChoice = "head",
     **kwargs: Any,
   ):
     super().__init__(model, **kwargs)
     self.adapted = adapted
-    self._mask = chosen_weights.chosen_weights(model, "adapted", adapted)
+    self._mask = chosen_weights.chosen_mask(model, "adapted", adapted)
     self._split = _split(model, self._mask)
 
   def adaptation_path(

@@ -36,7 +36,7 @@ class ParticleLearner(probabilistic.ProbabilisticLearner):
     model: keras.Model,
     *,
     num_particles: int = 5,
-    particle_weights: chosen_weights.Choice = "all",
+    particle_weights: chosen_weights.WeightChoice = "all",
     **kwargs: Any,
   ):
     settings.check_positive("num_particles", num_particles)
@@ -51,7 +51,7 @@ class ParticleLearner(probabilistic.ProbabilisticLearner):
     self.specific = (
       [True] * len(model.trainable_variables)
       if particle_weights == "all"
-      else chosen_weights.chosen_weights(
+      else chosen_weights.chosen_mask(
         model, "particle_weights", particle_weights
       )
     )

@@ -13,7 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfmeta.core import xla
+from tfmeta.core import keras_internals
 
 # Below it, kernels on GPUs would take another one.
 _LEAST_EPSILON = 1.001e-5
@@ -27,7 +27,7 @@ def can_serve(x: tf.Tensor, axes: Sequence[int], epsilon: float) -> bool:
   """
   images = x.shape.rank == 4 and tuple(axes) == (0, 1, 2)
   served = images and x.dtype == tf.float32 and epsilon >= _LEAST_EPSILON
-  return served and not xla.in_xla_context()
+  return served and not keras_internals.in_xla_context()
 
 
 def fused_batch_normalization(
