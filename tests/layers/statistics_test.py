@@ -349,6 +349,25 @@ class SupportStatisticsTest(parameterized.TestCase):
         for left, right in zip(expected, found, strict=True):
           _assert_equal(left, right.result())
 
+  def test_first_call_may_be_on_replicas(self):
+    """Replicas take turns while they are traced: a lock could stop them."""
+    strategy = tf.distribute.MirroredStrategy(["cpu:0", "cpu:1"])
+    with strategy.scope():
+      model, weights, state, support = _made("own_class")
+
+    @tf.function(autograph=False)
+    def on_replicas():
+      found = strategy.run(
+        layers.support_state, (model, weights, state, support)
+      )
+      return [strategy.experimental_local_results(v) for v in found]
+
+    expected = _by_changing(_made("own_class")[0], weights, state, support)
+    for value, replicas in zip(expected, on_replicas(), strict=True):
+      self.assertNotEmpty(replicas)
+      for found in replicas:
+        np.testing.assert_allclose(value, found, rtol=1e-6)
+
   def test_random_numbers_afterwards_are_the_same(self):
     model, *_ = _made("deep")
     random.seed(0)
