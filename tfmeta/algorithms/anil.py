@@ -105,7 +105,7 @@ class ANIL(maml.MAML):
       **kwargs,
     )
     self.adapted = adapted
-    self._mask = chosen_weights.chosen_weights(model, "adapted", adapted)
+    self._mask = chosen_weights.chosen_mask(model, "adapted", adapted)
     self._split = _split(model, self._mask)
 
   def adaptation_path(

@@ -277,7 +277,7 @@ class ParticleLearner(ProbabilisticLearner):
     self.specific = (
       [True] * len(model.trainable_variables)
       if particle_weights == "all"
-      else chosen_weights.chosen_weights(
+      else chosen_weights.chosen_mask(
         model, "particle_weights", particle_weights
       )
     )

@@ -87,7 +87,7 @@ def _kind_by_trial(loss: Loss, shape: tuple[int | None, ...]) -> Targets:
   # be broadcast against the outputs without an error.
   known = [size or 2 for size in shape]
   examples = max(known, default=1) + 1
-  # A learner may ask while a graph is traced, which these tensors must not join.
+  # The tensors must not join a graph that is being traced.
   with tf.init_scope():
     outputs = tf.zeros([examples, *known])
     labels = tf.zeros(outputs.shape[:-1], tf.int32)

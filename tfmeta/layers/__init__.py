@@ -1,4 +1,4 @@
-"""Layers that are exact at second order, and what models need to use them."""
+"""Layers with exact second derivatives, and functions that walk layers."""
 
 from tfmeta.layers.exact import exact as exact
 from tfmeta.layers.exact import inexact_layers as inexact_layers

@@ -1,4 +1,4 @@
-"""A choice of some of the weights of a model, by layer or by variable."""
+"""Chooses some of the trainable weights of a model, by layer or by variable."""
 
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -11,55 +11,72 @@ from tfmeta.layers import copying
 WeightChoice = str | Sequence[str] | Callable[[Any], bool]
 
 
-def chosen_weights(
+def chosen_mask(
   model: keras.Model, name: str, choice: WeightChoice
 ) -> list[bool]:
-  """Which of the trainable variables of `model` are chosen.
+  """Returns which of the trainable variables of `model` are chosen.
 
   Args:
     model: A built model.
-    name: Name of the argument, for messages.
-    choice: `"head"`, the last layer that has trainable weights; a list of paths
-      or unique names of layers; or a function from a variable to a boolean.
+    name: Name of the argument that holds the choice, for error messages.
+    choice: One of three. `"head"` chooses the last layer that has trainable
+      weights. A path (`"block/dense"`) or unique name of a layer, or a list of
+      them, chooses these layers. A function from a variable to a boolean
+      chooses the variables for which it is true.
+
+  Returns:
+    One boolean for each of `model.trainable_variables`.
 
   Raises:
-    ValueError: If no weight is chosen or a layer is unknown.
+    ValueError: If no weight is chosen, or if a layer is unknown, ambiguous or
+      without trainable weights.
   """
   if callable(choice):
     mask = [bool(choice(v)) for v in model.trainable_variables]
   else:
-    layers = _layers(model, name, choice)
+    layers = _chosen_layers(model, name, choice)
+    # Variables are compared by identity: `==` would compare their values.
     chosen = {id(v) for layer in layers for v in layer.weights}
     mask = [id(v) in chosen for v in model.trainable_variables]
   if not any(mask):
     raise ValueError(
-      f"`{name}` must choose at least one trainable weight of the model. "
-      f"Received: {name}={choice!r}, which chooses none of "
-      f"{[v.path for v in model.trainable_variables]}"
+      f"`{name}` must choose at least one of the trainable weights of the "
+      f"model: {', '.join(v.path for v in model.trainable_variables)}. "
+      f"Received: {name}={choice!r}"
     )
   return mask
 
 
-def _layers(
+def _chosen_layers(
   model: keras.Model, argument: str, choice: str | Sequence[str]
 ) -> list[keras.layers.Layer]:
-  found = [
+  # A nested model is not a choice of its own: "head" must mean its last layer.
+  candidates = [
     (path, layer)
     for path, layer in copying.walk(model)
     if layer.trainable_weights and not isinstance(layer, keras.Model)
   ]
   if choice == "head":
+    # The last variable tells the last layer even in a model of one's own class,
+    # whose layers need not be listed in the order of their calls.
     last = model.trainable_variables[-1]
-    return [x for _, x in found if any(v is last for v in x.trainable_weights)]
+    return [
+      layer
+      for _, layer in candidates
+      if any(v is last for v in layer.trainable_weights)
+    ]
   names = [choice] if isinstance(choice, str) else choice
   if not isinstance(names, list | tuple):
     names = []
-  chosen = [[x for p, x in found if name in (p, x.name)] for name in names]
-  if not chosen or any(len(layers) != 1 for layers in chosen):
-    paths = ", ".join(path for path, _ in found)
+  matches = [
+    [layer for path, layer in candidates if name in (path, layer.name)]
+    for name in names
+  ]
+  if not matches or any(len(layers) != 1 for layers in matches):
+    paths = ", ".join(path for path, _ in candidates)
     raise ValueError(
       f"`{argument}` must be 'head', paths or unique names of layers with "
       f"trainable weights ({paths}), or a function from a variable to a "
       f"boolean. Received: {argument}={choice!r}"
     )
-  return [layer for layers in chosen for layer in layers]
+  return [layer for layers in matches for layer in layers]

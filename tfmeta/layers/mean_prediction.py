@@ -1,4 +1,4 @@
-"""A layer that makes one prediction of several models."""
+"""A layer that averages the predictions of several models."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,12 +11,17 @@ from tfmeta.core import losses
 
 @keras.saving.register_keras_serializable("tfmeta")
 class MeanPrediction(keras.layers.Layer):
-  """What several models predict together, by `core.mean_prediction`.
+  """The mean prediction of several models.
+
+  With a loss of labels and logits it averages probabilities, and returns the
+  logarithm of the mean, which is a logit again. Otherwise it averages outputs.
+  See `tfmeta.core.mean_prediction`.
 
   Args:
-    models: Built Keras models, of equal shapes.
-    loss: The loss that they were trained with.
-    **kwargs: Forwarded to `keras.layers.Layer`.
+    models: Built Keras models with equal input and output shapes.
+    loss: The loss that they were trained with. It tells how outputs are
+      averaged.
+    **kwargs: Arguments of `keras.layers.Layer`.
   """
 
   def __init__(self, models: Sequence[keras.Model], loss: Any, **kwargs: Any):
