@@ -7,7 +7,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from tfmeta import data
-from tfmeta.data import class_lists
+from tfmeta.data import splits
 
 SPEC = data.TaskSpec(ways=5, shots=1, query_shots=1)
 SIZES = {"cifar_fs": (64, 16, 20), "fc100": (60, 20, 20)}
@@ -84,7 +84,7 @@ class CifarTest(parameterized.TestCase):
     cls.folder = cls.enterClassContext(tempfile.TemporaryDirectory())
     _prepare(cls.folder)
 
-  @parameterized.product(name=sorted(SIZES), split=class_lists.SPLITS)
+  @parameterized.product(name=sorted(SIZES), split=splits.SPLITS)
   def test_tasks_are_of_the_classes_of_the_split(self, name, split):
     draw = getattr(data, name)
     seen = set()
@@ -96,13 +96,13 @@ class CifarTest(parameterized.TestCase):
         self.assertLen({*classes[y == way]}, 1)
         self.assertEqual({*blue[y == way]}, {100, 200})
       seen |= {NAMES[number] for number in classes}
-    self.assertEqual(seen, {*class_lists.read(name)[split]})
+    self.assertEqual(seen, {*splits.read(name)[split]})
 
   @parameterized.parameters(*SIZES.items())
   def test_splits_are_of_the_published_sizes_and_share_no_class(
     self, name, sizes
   ):
-    lists = [class_lists.read(name)[split] for split in class_lists.SPLITS]
+    lists = [splits.read(name)[split] for split in splits.SPLITS]
     self.assertEqual(tuple(map(len, lists)), sizes)
     self.assertEqual(sorted(set().union(*lists)), NAMES)
     self.assertLen(NAMES, 100)
@@ -110,8 +110,8 @@ class CifarTest(parameterized.TestCase):
   def test_no_superclass_is_in_two_splits_of_fc100(self):
     for members in SUPERCLASSES:
       shares = [
-        len({*members.split()} & {*class_lists.read("fc100")[split]})
-        for split in class_lists.SPLITS
+        len({*members.split()} & {*splits.read("fc100")[split]})
+        for split in splits.SPLITS
       ]
       self.assertCountEqual(shares, [5, 0, 0])
 

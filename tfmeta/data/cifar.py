@@ -7,10 +7,10 @@ import numpy as np
 import tensorflow as tf
 
 from tfmeta.data import arrays
-from tfmeta.data import class_lists
-from tfmeta.data import prepared
 from tfmeta.data import sampler
+from tfmeta.data import splits
 from tfmeta.data import task
+from tfmeta.data import tfds_builders
 
 
 def cifar_fs(
@@ -99,11 +99,11 @@ def fc100(
 
 def _split(name, split, spec, data_dir, download):
   """Images and labels of a split."""
-  sampler.check_choice("split", split, class_lists.SPLITS)
+  sampler.check_choice("split", split, splits.SPLITS)
   task.check_has_ways(spec)
-  folder = prepared.folder_of(data_dir)
+  folder = tfds_builders.folder_of(data_dir)
   images, labels, names = _cifar100(folder, download)
-  wanted = [names.index(n) for n in class_lists.read(name)[split]]
+  wanted = [names.index(n) for n in splits.read(name)[split]]
   rows = np.flatnonzero(np.isin(labels, wanted))
   return images[rows], labels[rows]
 
@@ -113,7 +113,9 @@ def _cifar100(
   data_dir: str | None, download: bool
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
   """All images uint8 `[n, 32, 32, 3]`, their labels `[n]`, names of classes."""
-  builder = prepared.builder_of("cifar100:3.*.*", data_dir, download=download)
+  builder = tfds_builders.builder_of(
+    "cifar100:3.*.*", data_dir, download=download
+  )
   splits = builder.as_dataset()
   parts = [
     (example["image"], example["label"])

@@ -10,7 +10,7 @@ import tempfile
 import numpy as np
 import tensorflow as tf
 
-from tfmeta.data import pictures
+from tfmeta.data import image_files
 from tfmeta.data import rows
 from tfmeta.data import sampler
 from tfmeta.data import task
@@ -96,7 +96,7 @@ def _list_images(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
     )
   classes = {
     child.name: [
-      file for file in sorted(child.iterdir()) if pictures.is_image(file)
+      file for file in sorted(child.iterdir()) if image_files.is_image(file)
     ]
     for child in sorted(folder.iterdir())
     if child.is_dir() and not child.name.startswith(".")
@@ -120,7 +120,9 @@ def _room(shape: Sequence[int], memory_limit: int) -> np.ndarray:
 def _read_all(files: Sequence[pathlib.Path], images: np.ndarray) -> None:
   def read(number: int) -> None:
     file = files[number]
-    images[number] = pictures.decode(file.read_bytes(), images.shape[1:], file)
+    images[number] = image_files.decode(
+      file.read_bytes(), images.shape[1:], file
+    )
 
   with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
     for _ in pool.map(read, range(len(files))):

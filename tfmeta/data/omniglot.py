@@ -6,11 +6,11 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from tfmeta.data import class_lists
-from tfmeta.data import prepared
 from tfmeta.data import rows
 from tfmeta.data import sampler
+from tfmeta.data import splits
 from tfmeta.data import task
+from tfmeta.data import tfds_builders
 
 CLASSES = ("vinyals", "lake")
 ROTATIONS = ("as_classes", "per_task", "none")
@@ -95,7 +95,7 @@ def omniglot(
   variants = _TURNS if rotations == "per_task" else 1
   sizes = np.full([len(labels) * turns], _DRAWINGS)
   sampler.check_classes(sizes[::variants], list(range(len(sizes))), spec)
-  folder = prepared.folder_of(data_dir)
+  folder = tfds_builders.folder_of(data_dir)
   images = _images(folder, size, download)[labels]
   table = sampler.ClassTable.from_labels(
     np.repeat(np.arange(len(sizes)), _DRAWINGS),
@@ -103,7 +103,7 @@ def omniglot(
     variants=variants,
   )
   read = rows.reader(_turned(images, turns), rows.MEMORY_LIMIT)
-  salt = class_lists.SPLITS.index(split)
+  salt = splits.SPLITS.index(split)
   return sampler.classification_tasks(
     read, table, spec, seed=seed, start=start, salt=salt
   )
@@ -132,7 +132,7 @@ def omniglot_drawings(
     uint8 `[characters, 20, size, size, 1]`, ink = 255; four times as many with
     `turns`.
   """
-  images = _images(prepared.folder_of(data_dir), size, download)
+  images = _images(tfds_builders.folder_of(data_dir), size, download)
   images = images[omniglot_classes(split, classes=classes)]
   rows_of = _turned(images, _TURNS if turns else 1)
   return rows_of.reshape(-1, *images.shape[1:])
@@ -146,7 +146,7 @@ def omniglot_classes(split: str, *, classes: str = "vinyals") -> list[int]:
     classes: "vinyals" or "lake", as in `omniglot`.
   """
   sampler.check_choice("classes", classes, CLASSES)
-  lists = class_lists.read("omniglot")[classes]
+  lists = splits.read("omniglot")[classes]
   sampler.check_choice("split", split, tuple(lists))
   return lists[split]
 
@@ -163,7 +163,9 @@ def _turned(images: np.ndarray, turns: int) -> np.ndarray:
 @functools.lru_cache(maxsize=2)
 def _images(data_dir: str | None, size: int, download: bool) -> np.ndarray:
   """Returns uint8 `[characters, drawings, size, size, 1]`, ink = 255."""
-  builder = prepared.builder_of("omniglot:3.*.*", data_dir, download=download)
+  builder = tfds_builders.builder_of(
+    "omniglot:3.*.*", data_dir, download=download
+  )
   images = np.zeros([_CHARACTERS, _DRAWINGS, size, size, 1], np.uint8)
   seen = np.zeros([_CHARACTERS], np.int64)
   splits = builder.as_dataset()

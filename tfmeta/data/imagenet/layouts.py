@@ -16,8 +16,8 @@ import zipfile
 
 import numpy as np
 
+from tfmeta.data import image_files
 from tfmeta.data import pickles
-from tfmeta.data import pictures
 
 Examples = Iterator[tuple[str, str, bytes | np.ndarray]]
 
@@ -67,7 +67,7 @@ def _read_folders(path: pathlib.Path) -> Examples:
   for folder in sorted(path.iterdir()):
     if folder.is_dir() and not folder.name.startswith("."):
       for file in sorted(folder.iterdir()):
-        if pictures.is_image(file):
+        if image_files.is_image(file):
           yield folder.name, str(file), file.read_bytes()
 
 
@@ -78,7 +78,7 @@ def _read_tar(path: pathlib.Path) -> Examples:
     for member in members:
       name = pathlib.PurePosixPath(member.name)
       file = archive.extractfile(member)
-      if file and pictures.has_image_name(name):
+      if file and image_files.has_image_name(name):
         yield name.parent.name, f"{path}:{name}", file.read()
 
 

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from tfmeta.data import class_lists
-from tfmeta.data import image_layouts
-from tfmeta.data import pictures
+from tfmeta.data import image_files
+from tfmeta.data import splits
+from tfmeta.data.imagenet import layouts
 
 SHAPE = (84, 84, 3)
 
@@ -27,7 +27,7 @@ _INSTRUCTIONS = f"""\
 Nothing is downloaded: put what you have into one folder, and give that as
 `manual_dir`. It may hold, for each of the three splits,
 
-{image_layouts.LAYOUTS}"""
+{layouts.LAYOUTS}"""
 
 
 class _ImageNetSplits(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -54,8 +54,8 @@ class _ImageNetSplits(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     folder = pathlib.Path(dl_manager.manual_dir)
     found = {
       split: source
-      for split in class_lists.SPLITS
-      if (source := image_layouts.find(folder, split))
+      for split in splits.SPLITS
+      if (source := layouts.find(folder, split))
     }
     if not found:
       raise FileNotFoundError(
@@ -69,7 +69,7 @@ class _ImageNetSplits(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   def _generate_examples(
     self, split: str, path: pathlib.Path, read: Any
   ) -> Iterator[tuple[int, dict[str, Any]]]:
-    own = {*class_lists.read(self.name)[split]}
+    own = {*splits.read(self.name)[split]}
     number = -1
     for number, (name, place, image) in enumerate(read()):
       if re.fullmatch(r"n\d{8}", name) and name not in own:
@@ -105,10 +105,10 @@ class TieredImagenet(_ImageNetSplits):
 
 def _at_one_size(image: bytes | np.ndarray, place: str) -> np.ndarray:
   if isinstance(image, bytes):
-    return pictures.decode(image, SHAPE, place)
+    return image_files.decode(image, SHAPE, place)
   if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
     raise ValueError(
       f"{place} must be an image [height, width, 3] of uint8. "
       f"Received: shape {image.shape}, {image.dtype}"
     )
-  return pictures.scale(image, SHAPE[:2])
+  return image_files.scale(image, SHAPE[:2])

@@ -9,7 +9,7 @@ from absl.testing import parameterized
 import numpy as np
 import tensorflow as tf
 
-from tfmeta.data import image_layouts
+from tfmeta.data.imagenet import layouts
 
 CLASSES = ("n01532829", "n01558993")
 IMAGES = np.random.default_rng(0).integers(0, 256, [2, 3, 5, 4, 3], np.uint8)
@@ -107,7 +107,7 @@ class LayoutsTest(parameterized.TestCase):
     self.root = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
 
   def read(self, split):
-    found = image_layouts.find(self.root, split)
+    found = layouts.find(self.root, split)
     self.assertIsNotNone(found)
     return list(found[1]())
 
@@ -128,7 +128,7 @@ class LayoutsTest(parameterized.TestCase):
       expected = IMAGES[number // 3, number % 3]
       np.testing.assert_array_equal(_as_array(image), expected)
     for other in {"train", "validation", "test"} - {split}:
-      self.assertIsNone(image_layouts.find(self.root, other))
+      self.assertIsNone(layouts.find(self.root, other))
 
   def test_images_that_were_moved_into_folders_are_found_there(self):
     _csv(self.root, "train")  # As MAML's script leaves it.
@@ -142,7 +142,7 @@ class LayoutsTest(parameterized.TestCase):
     path = "miniImageNet_category_split_train_phase_val.pickle"
     (self.root / path).write_bytes(b"")
     for split in ("train", "validation", "test"):
-      self.assertIsNone(image_layouts.find(self.root, split))
+      self.assertIsNone(layouts.find(self.root, split))
 
   def test_rows_that_there_are_not_are_named(self):
     content = {"image_data": IMAGES[0], "class_dict": {"ant": [0, 3]}}

@@ -10,8 +10,8 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from tfmeta import data
-from tfmeta.data import class_lists
-from tfmeta.data import row_files
+from tfmeta.data import splits
+from tfmeta.data.imagenet import mapped_images
 
 SPEC = data.TaskSpec(ways=2, shots=1, query_shots=2)
 SIZES = {"mini_imagenet": (64, 16, 20), "tiered_imagenet": (351, 97, 160)}
@@ -23,7 +23,7 @@ def setUpModule():
 
 def _write(root, split, name, count=3, size=(84, 84)):
   """Images of one class, each of one grey, told by its class and number."""
-  lists = class_lists.read("mini_imagenet")
+  lists = splits.read("mini_imagenet")
   known = sorted(set().union(*lists.values()))
   (root / split / name).mkdir(parents=True)
   for number in range(count):
@@ -38,7 +38,7 @@ class ListsTest(parameterized.TestCase):
   def test_splits_are_of_the_published_sizes_and_share_no_class(
     self, name, sizes
   ):
-    lists = [class_lists.read(name)[split] for split in class_lists.SPLITS]
+    lists = [splits.read(name)[split] for split in splits.SPLITS]
     self.assertEqual(tuple(map(len, lists)), sizes)
     self.assertLen(set().union(*lists), sum(sizes))
 
@@ -48,7 +48,7 @@ class ImageNetTest(absltest.TestCase):
     super().setUp()
     root = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
     self.manual, self.data = root / "manual", root / "data"
-    self.classes = class_lists.read("mini_imagenet")
+    self.classes = splits.read("mini_imagenet")
 
   def fill(self, **options):
     for split, name in (("train", "train"), ("validation", "val")):
@@ -86,8 +86,8 @@ class ImageNetTest(absltest.TestCase):
     other = {"manual_dir": None, "memory_limit": 0}
     mapped = [greys.tolist() for greys, _ in self.greys("train", **other)]
     self.assertEqual(first, mapped)
-    row_files.mapped.cache_clear()  # As in another process.
-    with mock.patch.object(row_files, "_write") as write:
+    mapped_images.mapped.cache_clear()  # As in another process.
+    with mock.patch.object(mapped_images, "_write") as write:
       self.tasks("train")
     write.assert_not_called()
 
@@ -102,7 +102,7 @@ class ImageNetTest(absltest.TestCase):
     self.assertLen(list(examples), 9)
 
   def test_tiered_imagenet_is_read_likewise(self):
-    names = class_lists.read("tiered_imagenet")["test"][:2]
+    names = splits.read("tiered_imagenet")["test"][:2]
     for name in names:
       _write(self.manual, "test", name)
     tasks = self.tasks("test", data.tiered_imagenet)
@@ -170,7 +170,7 @@ class ImageNetTest(absltest.TestCase):
     rows = self.data / "mini_imagenet" / "1.0.0" / "rows"
     for file in rows.iterdir():
       file.unlink()
-    row_files.mapped.cache_clear()
+    mapped_images.mapped.cache_clear()
     with mock.patch.object(os, "access", return_value=False):
       found = [greys.tolist() for greys, _ in self.greys("train")]
     self.assertEqual(found, expected)

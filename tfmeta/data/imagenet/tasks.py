@@ -7,12 +7,12 @@ from typing import Any
 import tensorflow as tf
 
 from tfmeta.data import arrays
-from tfmeta.data import class_lists
-from tfmeta.data import prepared
-from tfmeta.data import row_files
 from tfmeta.data import rows
 from tfmeta.data import sampler
+from tfmeta.data import splits
 from tfmeta.data import task
+from tfmeta.data import tfds_builders
+from tfmeta.data.imagenet import mapped_images
 
 
 def mini_imagenet(
@@ -118,10 +118,10 @@ def tiered_imagenet(
 
 def _split(name, split, spec, data_dir, manual_dir):
   """Images and the names of their classes."""
-  sampler.check_choice("split", split, class_lists.SPLITS)
+  sampler.check_choice("split", split, splits.SPLITS)
   task.check_has_ways(spec)
   # Slow to import, as is TFDS.
-  from tfmeta.data import image_builders
+  from tfmeta.data.imagenet import builders
 
   builder = _prepared(name, data_dir, manual_dir)
   if split not in builder.info.splits:
@@ -132,13 +132,13 @@ def _split(name, split, spec, data_dir, manual_dir):
       f"Received: splits {', '.join(builder.info.splits)}"
     )
   path = os.fspath(builder.data_path)
-  return row_files.mapped(path, split, image_builders.SHAPE)
+  return mapped_images.mapped(path, split, builders.SHAPE)
 
 
 def _prepared(name, data_dir, manual_dir) -> Any:
   import tensorflow_datasets as tfds
 
-  builder = prepared.opened(name, data_dir)
+  builder = tfds_builders.opened(name, data_dir)
   if builder.is_prepared():
     return builder
   root = builder.data_path.parent.parent
@@ -150,4 +150,4 @@ def _prepared(name, data_dir, manual_dir) -> Any:
       f"to prepare it from. {builder.MANUAL_DOWNLOAD_INSTRUCTIONS}"
     )
   config = tfds.download.DownloadConfig(manual_dir=folder)
-  return prepared.prepare(builder, name, data_dir, download_config=config)
+  return tfds_builders.prepare(builder, name, data_dir, download_config=config)

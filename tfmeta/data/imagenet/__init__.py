@@ -1,0 +1,1 @@
+"""miniImageNet and tieredImageNet, from files that people have."""
