@@ -24,7 +24,7 @@ class ImageSetsTest(absltest.TestCase):
     super().setUp()
     self.root = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
     random = np.random.default_rng(0)
-    lists = splits.read("mini_imagenet")
+    lists = splits.read_classes("mini_imagenet")
     for split, folder in (("train", "train"), ("validation", "val")):
       for name in lists[split][:2]:
         path = self.root / "files" / folder / name

@@ -1,4 +1,4 @@
-"""Tasks as infinite `tf.data` datasets, reproducible task by task."""
+"""Few-shot tasks as infinite `tf.data` datasets, reproducible task by task."""
 
 from tfmeta.data.ambiguous_pairs import ambiguous_pairs as ambiguous_pairs
 from tfmeta.data.arrays import tasks_from_arrays as tasks_from_arrays
@@ -15,5 +15,5 @@ from tfmeta.data.omniglot import omniglot as omniglot
 from tfmeta.data.omniglot import omniglot_classes as omniglot_classes
 from tfmeta.data.omniglot import omniglot_drawings as omniglot_drawings
 from tfmeta.data.sinusoid import sinusoid as sinusoid
-from tfmeta.data.sinusoid_or_line import sinusoid_or_line as sinusoid_or_line
+from tfmeta.data.sinusoid import sinusoid_or_line as sinusoid_or_line
 from tfmeta.data.task import TaskSpec as TaskSpec

@@ -1,4 +1,4 @@
-"""Images from files of people's own, at one size."""
+"""Reads JPEG and PNG files and scales the images to one size."""
 
 from collections.abc import Sequence
 import os
@@ -7,31 +7,34 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
-_ENDINGS = (".jpeg", ".jpg", ".png")
+_SUFFIXES = (".jpeg", ".jpg", ".png")
 
 
 def is_image(file: pathlib.Path) -> bool:
-  """Whether it is a JPEG or PNG file by its name, and not hidden."""
+  """Returns whether `file` exists and has the name of an image."""
   return has_image_name(file) and file.is_file()
 
 
 def has_image_name(file: pathlib.PurePath) -> bool:
-  """As `is_image`, of a file that lies in an archive."""
-  return file.suffix.lower() in _ENDINGS and not file.name.startswith(".")
+  """Returns whether the name is that of a JPEG or PNG file, and not hidden."""
+  return file.suffix.lower() in _SUFFIXES and not file.name.startswith(".")
 
 
 def decode(
   content: bytes, shape: Sequence[int], name: str | os.PathLike[str]
 ) -> np.ndarray:
-  """Returns the image in a JPEG or PNG file.
+  """Decodes a JPEG or PNG file and scales the image.
 
   Args:
-    content: Of the file.
-    shape: Height, width and channels to make of it.
-    name: Of the file, for the message if it is none.
+    content: The bytes of the file.
+    shape: Height, width and channels of the result.
+    name: Path of the file, for the message.
 
   Returns:
-    uint8 of that shape.
+    uint8 array of the given shape.
+
+  Raises:
+    ValueError: If the file is not an image that can be read.
   """
   try:
     image = tf.io.decode_image(
@@ -39,14 +42,22 @@ def decode(
     )
   except tf.errors.InvalidArgumentError as error:
     raise ValueError(
-      f"{os.fspath(name)} is no JPEG or PNG image that can be read; mend it or "
-      "take it away."
+      f"{os.fspath(name)} is not a readable JPEG or PNG image; repair it or "
+      "remove it."
     ) from error
   return scale(image.numpy(), shape[:2])
 
 
 def scale(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
-  """Scales uint8 `[h, w, c]`, smoothed as it shrinks, whatever its shape."""
+  """Scales an image with antialiasing, without keeping its aspect ratio.
+
+  Args:
+    image: uint8 `[height, width, channels]`.
+    size: New height and width.
+
+  Returns:
+    uint8 `[*size, channels]`.
+  """
   if image.shape[:2] == tuple(size):
     return image
   scaled = tf.image.resize(image, list(size), antialias=True)

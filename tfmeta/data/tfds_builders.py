@@ -1,26 +1,29 @@
-"""Data sets that TFDS has prepared, in a folder of its own."""
+"""Builders of TensorFlow Datasets (TFDS), which download and prepare data."""
 
 import os
 from typing import Any
 
+from tfmeta import packages
 
-def builder_of(
+
+def prepared_builder(
   name: str,
   data_dir: str | os.PathLike[str] | None,
   *,
   download: bool = True,
 ) -> Any:
-  """Returns the TFDS builder of a data set that lies prepared.
+  """Returns the TFDS builder of a data set, and prepares the data if needed.
 
   Args:
-    name: With its version, such as `"omniglot:3.*.*"`.
-    data_dir: Folder of TFDS data sets; `None` is TFDS's own choice.
-    download: Whether TFDS may download and prepare what is not there.
+    name: Name and version of the data set, such as `"omniglot:3.*.*"`.
+    data_dir: Folder of TFDS data sets. `None` leaves the choice to TFDS.
+    download: Whether TFDS may download and prepare missing data.
 
   Raises:
-    FileNotFoundError: If the data are not there and cannot be had.
+    FileNotFoundError: If the data is missing and cannot be downloaded.
+    ImportError: If TFDS is not installed.
   """
-  builder = opened(name, data_dir)
+  builder = open_builder(name, data_dir)
   if builder.is_prepared():
     return builder
   if not download:
@@ -32,12 +35,17 @@ def builder_of(
     raise FileNotFoundError(_missing(builder, reason)) from error
 
 
-def opened(name: str, data_dir: str | os.PathLike[str] | None) -> Any:
-  """Returns the TFDS builder of a data set, which may not be prepared."""
-  # Slow to import, and of no use to those who bring their own data.
-  import tensorflow_datasets as tfds
+def open_builder(name: str, data_dir: str | os.PathLike[str] | None) -> Any:
+  """Returns the TFDS builder of a data set, prepared or not.
 
-  return tfds.builder(name, data_dir=folder_of(data_dir))
+  Args:
+    name: Name of the data set, with or without its version.
+    data_dir: Folder of TFDS data sets. `None` leaves the choice to TFDS.
+
+  Raises:
+    ImportError: If TFDS is not installed.
+  """
+  return packages.datasets().builder(name, data_dir=expand_folder(data_dir))
 
 
 def prepare(
@@ -46,34 +54,38 @@ def prepare(
   data_dir: str | os.PathLike[str] | None,
   **options: Any,
 ) -> Any:
-  """Prepares a data set; returns its builder, or that of who was first.
+  """Prepares a data set, unless another process does so at the same time.
 
   Args:
-    builder: What `opened` gave for `name` and `data_dir`.
-    name: As in `builder_of`.
-    data_dir: As there.
-    **options: Those of `download_and_prepare`.
+    builder: The builder that `open_builder(name, data_dir)` returned.
+    name: Name of the data set, with or without its version.
+    data_dir: Folder of TFDS data sets. `None` leaves the choice to TFDS.
+    **options: Arguments of the builder's `download_and_prepare`.
+
+  Returns:
+    A builder of the prepared data set.
   """
   try:
     builder.download_and_prepare(**options)
     return builder
   except OSError:
-    # Another process, as of several workers, may have been first.
-    other = opened(name, data_dir)
+    # When several workers start at once, one moves the prepared data into place
+    # and the others fail. A new builder finds the data.
+    other = open_builder(name, data_dir)
     if not other.is_prepared():
       raise
     return other
 
 
-def folder_of(data_dir: str | os.PathLike[str] | None) -> str | None:
-  """`data_dir` as TFDS takes it."""
+def expand_folder(data_dir: str | os.PathLike[str] | None) -> str | None:
+  """Returns `data_dir` as a string, with `~` replaced by the home folder."""
   return None if data_dir is None else os.path.expanduser(os.fspath(data_dir))
 
 
 def _missing(builder: Any, reason: str) -> str:
   return (
     f"The data set {builder.name} is not in {os.fspath(builder.data_path)}, "
-    f"and {reason}; run `tfds build {builder.name}` where there is a network, "
-    "and give the folder it wrote to as `data_dir` or in the environment "
-    "variable TFDS_DATA_DIR."
+    f"and {reason}. Run `tfds build {builder.name}` on a machine with a "
+    "network, and pass the folder that it wrote to as `data_dir` or in the "
+    "environment variable TFDS_DATA_DIR."
   )

@@ -1,10 +1,8 @@
-import os
 import pathlib
 import tempfile
 from unittest import mock
 
 from absl.testing import absltest
-from absl.testing import parameterized
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
@@ -14,53 +12,49 @@ from tfmeta.data import splits
 from tfmeta.data.imagenet import mapped_images
 
 SPEC = data.TaskSpec(ways=2, shots=1, query_shots=2)
-SIZES = {"mini_imagenet": (64, 16, 20), "tiered_imagenet": (351, 97, 160)}
+CLASSES = splits.read_classes("mini_imagenet")
 
 
 def setUpModule():
   tfds.disable_progress_bar()
 
 
-def _write(root, split, name, count=3, size=(84, 84)):
-  """Images of one class, each of one grey, told by its class and number."""
-  lists = splits.read("mini_imagenet")
-  known = sorted(set().union(*lists.values()))
-  (root / split / name).mkdir(parents=True)
-  for number in range(count):
-    grey = known.index(name) * 2 + number if name in known else 0
-    image = tf.fill([*size, 3], tf.constant(grey % 256, tf.uint8))
-    path = root / split / name / f"{number}.png"
-    path.write_bytes(tf.io.encode_png(image).numpy())
+def _write(folder, names):
+  """Writes three images of each class; image i of class c has gray 9 c + i."""
+  for number, name in enumerate(names):
+    (folder / name).mkdir(parents=True)
+    for i in range(3):
+      image = tf.fill([84, 84, 3], tf.constant(9 * number + i, tf.uint8))
+      content = tf.io.encode_png(image).numpy()
+      (folder / name / f"{i}.png").write_bytes(content)
 
 
-class ListsTest(parameterized.TestCase):
-  @parameterized.parameters(*SIZES.items())
-  def test_splits_are_of_the_published_sizes_and_share_no_class(
-    self, name, sizes
-  ):
-    lists = [splits.read(name)[split] for split in splits.SPLITS]
-    self.assertEqual(tuple(map(len, lists)), sizes)
-    self.assertLen(set().union(*lists), sum(sizes))
+class PreparedTest(absltest.TestCase):
+  """Tests that share data prepared from three classes in two splits."""
 
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    root = pathlib.Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
+    cls.manual, cls.data = root / "manual", root / "data"
+    # The validation classes come last, so that their grays differ.
+    names = CLASSES["train"][:3] + CLASSES["validation"][:3]
+    _write(cls.manual / "all", names)
+    for folder, members in (("train", names[:3]), ("val", names[3:])):
+      (cls.manual / folder).mkdir()
+      for name in members:
+        path = cls.manual / "all" / name
+        path.rename(cls.manual / folder / name)
+    (cls.manual / "all").rmdir()
+    cls.tasks("train")
 
-class ImageNetTest(absltest.TestCase):
-  def setUp(self):
-    super().setUp()
-    root = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
-    self.manual, self.data = root / "manual", root / "data"
-    self.classes = splits.read("mini_imagenet")
+  @classmethod
+  def tasks(cls, split, **options):
+    options = {"manual_dir": cls.manual, **options}
+    return data.mini_imagenet(split, SPEC, data_dir=cls.data, **options)
 
-  def fill(self, **options):
-    for split, name in (("train", "train"), ("validation", "val")):
-      for label in self.classes[split][:3]:
-        _write(self.manual, name, label, **options)
-
-  def tasks(self, split, draw=data.mini_imagenet, **options):
-    options = {"manual_dir": self.manual, **options}
-    return draw(split, SPEC, data_dir=self.data, **options)
-
-  def greys(self, split, **options):
-    """The grey of each image of the first tasks, and its label."""
+  def grays(self, split, **options):
+    """Yields the gray of each image of the first tasks, and its label."""
     for inputs, query_y in self.tasks(split, **options).take(10):
       x = tf.concat([inputs["support_x"], inputs["query_x"]], 0).numpy()
       self.assertEqual(x.shape, (6, 84, 84, 3))
@@ -68,113 +62,76 @@ class ImageNetTest(absltest.TestCase):
       y = tf.concat([inputs["support_y"], query_y], 0).numpy()
       yield np.round(x[:, 0, 0, 0] * 255).astype(int), y
 
-  def test_tasks_are_of_the_classes_of_the_split(self):
-    self.fill()
-    known = sorted(set().union(*self.classes.values()))
-    for split in ("train", "validation"):
-      own = {known.index(name) for name in self.classes[split][:3]}
-      allowed = {c: {2 * c + i for i in range(3)} for c in own}
-      for greys, labels in self.greys(split):
+  def test_tasks_have_the_classes_of_the_split(self):
+    for split, numbers in (("train", (0, 1, 2)), ("validation", (3, 4, 5))):
+      allowed = [{9 * c, 9 * c + 1, 9 * c + 2} for c in numbers]
+      for grays, labels in self.grays(split):
         for way in range(2):
-          seen = {*greys[labels == way]}
-          self.assertLen(seen, 3)
-          self.assertIn(seen, allowed.values())
+          self.assertIn({*grays[labels == way]}, allowed)
 
-  def test_once_prepared_the_files_are_needed_no_more(self):
-    self.fill()
-    first = [greys.tolist() for greys, _ in self.greys("train")]
-    other = {"manual_dir": None, "memory_limit": 0}
-    mapped = [greys.tolist() for greys, _ in self.greys("train", **other)]
+  def test_prepared_data_needs_no_files(self):
+    first = [grays.tolist() for grays, _ in self.grays("train")]
+    options = {"manual_dir": None, "memory_limit": 0}
+    mapped = [grays.tolist() for grays, _ in self.grays("train", **options)]
     self.assertEqual(first, mapped)
-    mapped_images.mapped.cache_clear()  # As in another process.
+    # The cache is empty in a new process.
+    mapped_images.read.cache_clear()
     with mock.patch.object(mapped_images, "_write") as write:
       self.tasks("train")
     write.assert_not_called()
 
-  def test_images_are_scaled_to_84_by_84(self):
-    self.fill(size=(100, 60))
-    self.assertLen(list(self.greys("train")), 10)
-
-  def test_tfds_can_load_it_by_name(self):
-    self.fill()
-    self.tasks("train")
-    examples = tfds.load("mini_imagenet", split="train", data_dir=self.data)
-    self.assertLen(list(examples), 9)
-
-  def test_tiered_imagenet_is_read_likewise(self):
-    names = splits.read("tiered_imagenet")["test"][:2]
-    for name in names:
-      _write(self.manual, "test", name)
-    tasks = self.tasks("test", data.tiered_imagenet)
-    self.assertEqual(tasks.element_spec[0]["query_x"].shape, (4, 84, 84, 3))
-
-  def test_a_class_of_another_split_is_refused(self):
-    self.fill()
-    _write(self.manual, "train", self.classes["test"][0])
-    with self.assertRaisesRegex(ValueError, "'train' alone, such as n0153"):
-      self.tasks("train")
-    self.assertFalse((self.data / "mini_imagenet" / "1.0.0").exists())
-
-  def test_what_is_no_image_is_named(self):
-    self.fill()
-    broken = self.manual / "train" / self.classes["train"][1] / "1.png"
-    broken.write_bytes(b"nothing")
-    with self.assertRaisesRegex(ValueError, str(broken)):
-      self.tasks("train")
-
-  def test_folders_without_images_are_named(self):
-    self.fill()
-    for file in self.manual.glob("val/*/*"):
-      file.unlink()
-    with self.assertRaisesRegex(ValueError, "val must hold.*no images"):
-      self.tasks("train")
-
-  def test_of_two_that_prepare_at_once_both_go_on(self):
-    self.fill()
-    self.tasks("train")  # The other one's.
+  def test_processes_that_prepare_at_once_all_continue(self):
+    # Another process has prepared the data when the own attempt has failed.
     answers = mock.Mock(side_effect=[False, True])
     builder = tfds.builder("mini_imagenet", data_dir=self.data)
     with mock.patch.object(type(builder), "is_prepared", answers):
       with mock.patch.object(
         type(builder), "download_and_prepare", side_effect=FileExistsError
-      ):
+      ) as prepare:
         self.assertLen(self.tasks("train").element_spec, 2)
+    prepare.assert_called_once()
 
-  def test_what_is_written_in_part_does_not_stay(self):
-    self.fill()
-    with mock.patch.object(np, "save", side_effect=OSError("disk full")):
-      with self.assertRaisesRegex(OSError, "disk full"):
-        self.tasks("train")
-    rows = self.data / "mini_imagenet" / "1.0.0" / "rows"
-    self.assertEqual([f.name for f in rows.iterdir()], ["train_images.npy"])
-    self.assertLen(list(self.greys("train")), 10)
-
-  def test_without_files_the_layouts_are_listed(self):
-    with self.assertRaisesRegex(FileNotFoundError, "mini-imagenet-cache-train"):
-      self.tasks("train")
-    self.manual.mkdir()
-    with self.assertRaisesRegex(FileNotFoundError, "there is nothing in"):
-      self.tasks("train")
-    (self.manual / "notes.txt").write_text("nothing")
-    with self.assertRaisesRegex(FileNotFoundError, "mini-imagenet-cache-train"):
-      self.tasks("train")
-
-  def test_a_split_that_was_not_there_is_named(self):
-    self.fill()
+  def test_a_missing_split_is_named(self):
     with self.assertRaisesRegex(FileNotFoundError, "no split 'test'.*train, v"):
       self.tasks("test")
 
-  def test_data_that_cannot_be_written_to_are_read_all_the_same(self):
-    self.fill()
-    expected = [greys.tolist() for greys, _ in self.greys("train")]
-    rows = self.data / "mini_imagenet" / "1.0.0" / "rows"
-    for file in rows.iterdir():
-      file.unlink()
-    mapped_images.mapped.cache_clear()
-    with mock.patch.object(os, "access", return_value=False):
-      found = [greys.tolist() for greys, _ in self.greys("train")]
-    self.assertEqual(found, expected)
-    self.assertEmpty(list(rows.iterdir()))
+  def test_an_unknown_split_is_rejected(self):
+    with self.assertRaisesRegex(ValueError, "`split` must be one of 'train'"):
+      self.tasks("val")
+
+
+class FilesTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    root = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+    self.manual, self.data = root / "manual", root / "data"
+
+  def tasks(self, name, split):
+    load = getattr(data, name)
+    return load(split, SPEC, data_dir=self.data, manual_dir=self.manual)
+
+  def test_tiered_imagenet_has_its_own_classes(self):
+    names = splits.read_classes("tiered_imagenet")["test"][:2]
+    _write(self.manual / "test", names)
+    tasks = self.tasks("tiered_imagenet", "test")
+    self.assertEqual(tasks.element_spec[0]["query_x"].shape, (4, 84, 84, 3))
+
+  def test_without_files_the_layouts_are_listed(self):
+    def check(message):
+      with self.assertRaisesRegex(FileNotFoundError, message):
+        self.tasks("mini_imagenet", "train")
+
+    check("mini-imagenet-cache-train")
+    self.manual.mkdir()
+    check("holds no files to read")
+    (self.manual / "notes.txt").write_text("text")
+    check("mini-imagenet-cache-train")
+
+  def test_the_default_folder_is_that_of_tfds(self):
+    folder = self.data / "downloads" / "manual"
+    _write(folder / "train", CLASSES["train"][:2])
+    tasks = data.mini_imagenet("train", SPEC, data_dir=self.data)
+    self.assertEqual(tasks.element_spec[1].shape, (4,))
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""miniImageNet and tieredImageNet, from files that people have."""
+"""miniImageNet and tieredImageNet, read from files that the user provides."""

@@ -1,12 +1,12 @@
-"""TFDS builders of miniImageNet and tieredImageNet, from files people have.
+"""TFDS builders of miniImageNet and tieredImageNet.
 
-Importing this module makes both known to TFDS:
+Importing this module loads TFDS and registers both data sets with it:
 
   tfds.builder("mini_imagenet").download_and_prepare(
     download_config=tfds.download.DownloadConfig(manual_dir=folder))
 
-Images are 84x84, kept without loss; the splits are those that the folder has.
-ImageNet's images are for non-commercial research.
+Images are stored at 84x84 without loss. The prepared data has the splits that
+the folder holds. ImageNet's images are for non-commercial research.
 """
 
 from collections.abc import Iterator
@@ -15,38 +15,46 @@ import re
 from typing import Any
 
 import numpy as np
-import tensorflow_datasets as tfds
 
+from tfmeta import packages
 from tfmeta.data import image_files
 from tfmeta.data import splits
 from tfmeta.data.imagenet import layouts
 
-SHAPE = (84, 84, 3)
+IMAGE_SHAPE = (84, 84, 3)
 
 _INSTRUCTIONS = f"""\
-Nothing is downloaded: put what you have into one folder, and give that as
-`manual_dir`. It may hold, for each of the three splits,
+Nothing is downloaded: put the files that you have into one folder, and pass it
+as `manual_dir`. For each of the three splits it may hold
 
 {layouts.LAYOUTS}"""
 
+_tfds = packages.datasets()
 
-class _ImageNetSplits(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-  """Images with the name of their class, in the order of the files."""
 
-  VERSION = tfds.core.Version("1.0.0")
-  RELEASE_NOTES = {"1.0.0": "The first one."}
+class _ImageNetSplits:
+  """What both builders do; TFDS registers subclasses of its own class only.
+
+  Examples are images and the name of their class, in the order of the files.
+  """
+
+  name: str  # TFDS derives it from the name of the subclass.
+
+  VERSION = _tfds.core.Version("1.0.0")
+  RELEASE_NOTES = {"1.0.0": "The first release."}
   MANUAL_DOWNLOAD_INSTRUCTIONS = _INSTRUCTIONS
 
-  def _info(self) -> tfds.core.DatasetInfo:
-    return tfds.core.DatasetInfo(
+  def _info(self) -> Any:
+    features = {
+      "image": _tfds.features.Image(shape=IMAGE_SHAPE, encoding_format="png"),
+      "class": _tfds.features.Text(),
+    }
+    return _tfds.core.DatasetInfo(
       builder=self,
       description=self.__doc__,
-      features=tfds.features.FeaturesDict(
-        {
-          "image": tfds.features.Image(shape=SHAPE, encoding_format="png"),
-          "class": tfds.features.Text(),
-        }
-      ),
+      features=_tfds.features.FeaturesDict(features),
+      # Tasks depend on the order of the images, so it must not depend on the
+      # version of TFDS.
       disable_shuffling=True,
     )
 
@@ -69,15 +77,16 @@ class _ImageNetSplits(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   def _generate_examples(
     self, split: str, path: pathlib.Path, read: Any
   ) -> Iterator[tuple[int, dict[str, Any]]]:
-    own = {*splits.read(self.name)[split]}
+    allowed = {*splits.read_classes(self.name)[split]}
     number = -1
     for number, (name, place, image) in enumerate(read()):
-      if re.fullmatch(r"n\d{8}", name) and name not in own:
+      # Classes with other names cannot be checked.
+      if re.fullmatch(r"n\d{8}", name) and name not in allowed:
         raise ValueError(
-          f"{path} must hold classes of {self.name}'s split {split!r} alone, "
-          f"such as {min(own)}. Received: class {name!r}"
+          f"{path} must hold only classes of {self.name}'s split {split!r}, "
+          f"such as {min(allowed)}. Received: class {name!r}"
         )
-      yield number, {"image": _at_one_size(image, place), "class": name}
+      yield number, {"image": _scale(image, place), "class": name}
     if number < 0:
       raise ValueError(
         f"{path} must hold a folder of JPEG or PNG images for each class. "
@@ -85,16 +94,16 @@ class _ImageNetSplits(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       )
 
 
-class MiniImagenet(_ImageNetSplits):
-  """miniImageNet: 100 classes of ImageNet, 600 images each, at 84x84.
+class MiniImagenet(_ImageNetSplits, _tfds.core.GeneratorBasedBuilder):
+  """miniImageNet: 100 classes of ImageNet with 600 images each, at 84x84.
 
   O. Vinyals, C. Blundell, T. Lillicrap, K. Kavukcuoglu, D. Wierstra. Matching
-  Networks for One Shot Learning. NeurIPS 2016. The split is that of S. Ravi,
+  Networks for One Shot Learning. NeurIPS 2016. The splits are those of S. Ravi,
   H. Larochelle. Optimization as a Model for Few-Shot Learning. ICLR 2017.
   """
 
 
-class TieredImagenet(_ImageNetSplits):
+class TieredImagenet(_ImageNetSplits, _tfds.core.GeneratorBasedBuilder):
   """tieredImageNet: 608 classes of ImageNet, at 84x84, split by superclass.
 
   M. Ren, E. Triantafillou, S. Ravi, J. Snell, K. Swersky, J. Tenenbaum,
@@ -103,12 +112,13 @@ class TieredImagenet(_ImageNetSplits):
   """
 
 
-def _at_one_size(image: bytes | np.ndarray, place: str) -> np.ndarray:
+def _scale(image: bytes | np.ndarray, place: str) -> np.ndarray:
+  """Returns an image, or the image in the content of a file, at 84x84."""
   if isinstance(image, bytes):
-    return image_files.decode(image, SHAPE, place)
+    return image_files.decode(image, IMAGE_SHAPE, place)
   if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
     raise ValueError(
-      f"{place} must be an image [height, width, 3] of uint8. "
+      f"{place} must be a uint8 image [height, width, 3]. "
       f"Received: shape {image.shape}, {image.dtype}"
     )
-  return image_files.scale(image, SHAPE[:2])
+  return image_files.scale(image, IMAGE_SHAPE[:2])
