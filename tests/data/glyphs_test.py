@@ -1,3 +1,4 @@
+import functools
 import importlib
 
 from absl.testing import absltest
@@ -20,6 +21,18 @@ def _take(count, split="train", spec=SMALL, **kwargs):
   return list(tasks.take(count).as_numpy_iterator())
 
 
+@functools.cache
+def _large_tasks():
+  """Returns 200 tasks of `SPEC`, which the tests share."""
+  return _take(200, split="test", spec=SPEC)
+
+
+@functools.cache
+def _small_tasks():
+  """Returns the first tasks of `SMALL`, which the tests share."""
+  return _take(4)
+
+
 def _nearest_neighbor_accuracy(task):
   inputs, query_y = task
   support = inputs["support_x"].reshape(1, SPEC.support_size, -1)
@@ -30,8 +43,9 @@ def _nearest_neighbor_accuracy(task):
 
 class GlyphsTest(parameterized.TestCase):
   def test_nearest_neighbors_are_better_than_chance_but_poor(self):
-    tasks = _take(200, split="test", spec=SPEC)
-    accuracy = np.mean([_nearest_neighbor_accuracy(task) for task in tasks])
+    accuracy = np.mean(
+      [_nearest_neighbor_accuracy(task) for task in _large_tasks()]
+    )
     self.assertBetween(accuracy, 0.45, 0.70)
 
   def test_drawings_of_a_class_are_alike(self):
@@ -54,24 +68,24 @@ class GlyphsTest(parameterized.TestCase):
     self.assertEqual(data.glyphs("train", SPEC).element_spec, expected)
 
   def test_support_and_query_are_balanced(self):
-    inputs, query_y = _take(1, spec=SPEC)[0]
+    inputs, query_y = _large_tasks()[0]
     np.testing.assert_array_equal(np.sort(inputs["support_y"]), np.arange(5))
     np.testing.assert_array_equal(np.bincount(query_y), [15] * 5)
 
   def test_no_two_drawings_are_equal(self):
-    inputs, _ = _take(1, spec=SPEC)[0]
+    inputs, _ = _large_tasks()[0]
     x = np.concatenate([inputs["support_x"], inputs["query_x"]])
     self.assertLen(np.unique(x.reshape(80, -1), axis=0), 80)
 
   def test_tasks_depend_on_the_seed(self):
-    first, again, other = _take(2), _take(2), _take(2, seed=1)
+    first, again, other = _small_tasks(), _take(4), _take(1, seed=1)
     tf.nest.map_structure(np.testing.assert_array_equal, first, again)
     pair = [tasks[0][0]["query_x"] for tasks in (first, other)]
     self.assertFalse(np.array_equal(*pair))
 
   def test_start_equals_skip(self):
     tf.nest.map_structure(
-      np.testing.assert_array_equal, _take(4)[2:], _take(2, start=2)
+      np.testing.assert_array_equal, _small_tasks()[2:], _take(2, start=2)
     )
 
   def test_splits_share_no_class(self):

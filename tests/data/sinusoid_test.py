@@ -1,3 +1,4 @@
+import functools
 import math
 
 from absl.testing import absltest
@@ -18,6 +19,12 @@ def _take(count, split="train", spec=SPEC, **kwargs):
   x = np.concatenate([inputs["support_x"], inputs["query_x"]], axis=1)
   y = np.concatenate([inputs["support_y"], query_y], axis=1)
   return x[..., 0].astype(float), y[..., 0].astype(float)
+
+
+@functools.cache
+def _default_tasks():
+  """Returns x and y of 500 tasks with default arguments."""
+  return _take(500)
 
 
 def _fit(x, y):
@@ -65,7 +72,7 @@ def _fit_sinusoid(x, y):
 
 class SinusoidTest(parameterized.TestCase):
   def test_defaults_are_the_ranges_of_the_paper(self):
-    x, y = _take(500)
+    x, y = _default_tasks()
     amplitude, phase, residual = _fit(x, y)
     self.assertLess(np.abs(residual).max(), 1e-5)
     for values, low, high in (
@@ -100,7 +107,7 @@ class SinusoidTest(parameterized.TestCase):
     self.assertAlmostEqual(stddev, expected, delta=0.05 * expected)
 
   def test_query_targets_can_be_free_of_noise(self):
-    clean, noisy = (_take(4, noise_stddev=s)[1] for s in (0.0, 0.5))
+    clean, noisy = _default_tasks()[1][:4], _take(4, noise_stddev=0.5)[1]
     half = _take(4, noise_stddev=0.5, noisy_query=False)[1]
     np.testing.assert_array_equal(half[:, :10], noisy[:, :10])
     np.testing.assert_array_equal(half[:, 10:], clean[:, 10:])
@@ -123,10 +130,12 @@ class SinusoidTest(parameterized.TestCase):
       for seed in (0, 1)
     ]
     self.assertLen(np.unique(sampled), np.size(sampled))
-    np.testing.assert_array_equal(sampled[0], _take(5)[0])
+    np.testing.assert_array_equal(sampled[0], _default_tasks()[0][:5])
 
   def test_start_equals_skip(self):
-    np.testing.assert_array_equal(_take(9)[1][4:], _take(5, start=4)[1])
+    np.testing.assert_array_equal(
+      _default_tasks()[1][4:9], _take(5, start=4)[1]
+    )
 
   def test_shapes_are_static(self):
     inputs, query_y = data.sinusoid("train", SPEC).element_spec

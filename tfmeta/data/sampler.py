@@ -19,7 +19,7 @@ from tfmeta.data import task
 # Seeds and task indices are int64 and not negative.
 LARGEST_INDEX = 2**63 - 1
 
-# The default, "auto_select", differs between devices.
+# The default algorithm depends on the device and on XLA.
 _ALGORITHM = "philox"
 
 

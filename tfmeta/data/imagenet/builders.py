@@ -33,7 +33,7 @@ _tfds = packages.datasets()
 
 
 class _ImageNetSplits:
-  """What both builders do; TFDS registers subclasses of its own class only.
+  """The common part of both builders, which TFDS must not register.
 
   Examples are images and the name of their class, in the order of the files.
   """
@@ -53,8 +53,7 @@ class _ImageNetSplits:
       builder=self,
       description=self.__doc__,
       features=_tfds.features.FeaturesDict(features),
-      # Tasks depend on the order of the images, so it must not depend on the
-      # version of TFDS.
+      # TFDS would shuffle the images, and tasks depend on their order.
       disable_shuffling=True,
     )
 
