@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 import tensorflow_datasets as tfds
 
-from tfmeta.data import class_lists
+from tfmeta.data import splits
 from trainers import settings
 from trainers import training
 
@@ -24,7 +24,7 @@ class ImageSetsTest(absltest.TestCase):
     super().setUp()
     self.root = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
     random = np.random.default_rng(0)
-    lists = class_lists.read("mini_imagenet")
+    lists = splits.read_classes("mini_imagenet")
     for split, folder in (("train", "train"), ("validation", "val")):
       for name in lists[split][:2]:
         path = self.root / "files" / folder / name

@@ -1,7 +1,7 @@
-"""Images of a prepared TFDS data set as rows of a file, mapped into memory.
+"""Images of a prepared TFDS data set as an array that is mapped from disk.
 
-The file is written once, beside what TFDS prepared, and any later start maps it
-without reading or decoding anything.
+The array is written once, beside the files that TFDS prepared. Later processes
+map it without reading or decoding anything.
 """
 
 from collections.abc import Iterator
@@ -14,32 +14,35 @@ from typing import Any
 
 import numpy as np
 
-_BATCH = 256
+from tfmeta import packages
+
+_BATCH_SIZE = 256
 
 
 @functools.lru_cache(maxsize=8)
-def mapped(
+def read(
   data_path: str, split: str, shape: tuple[int, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Returns images and their classes, of a split.
+  """Returns the images of a split and the name of each image's class.
 
   Args:
-    data_path: Of the data set, where TFDS prepared it.
-    split: Its name.
-    shape: Of an image.
+    data_path: Folder in which TFDS prepared the data set.
+    split: Name of the split.
+    shape: Shape of an image.
 
   Returns:
-    Images uint8 `[n, *shape]` and names of classes `[n]`. Where nothing can be
-    written beside the data, they are in a nameless temporary file, which is
-    written anew by every process.
+    Images, uint8 `[n, *shape]`, mapped from disk; and names, `[n]`. If the
+    folder cannot be written to, the images are in a temporary file, which every
+    process writes for itself.
   """
+  # Data written by earlier versions has this folder too.
   folder = pathlib.Path(data_path) / "rows"
   if _path(folder, split, "classes").exists():
     return _load(folder, split)
   if _can_write(folder):
     _write(data_path, split, shape, folder)
     return _load(folder, split)
-  # What is mapped stays so when the file has no name any more.
+  # The mapping stays valid after the file is deleted.
   with tempfile.TemporaryDirectory(prefix="tfmeta") as temporary:
     _write(data_path, split, shape, pathlib.Path(temporary))
     return _load(pathlib.Path(temporary), split)
@@ -61,15 +64,14 @@ def _can_write(folder: pathlib.Path) -> bool:
 def _write(
   data_path: str, split: str, shape: tuple[int, ...], folder: pathlib.Path
 ) -> None:
-  """Writes both files; that of classes last, as it stands for both."""
-  import tensorflow_datasets as tfds  # Slow to import.
-
-  open_builder: Any = tfds.builder_from_directory  # Its decorator hides types.
-  builder = open_builder(data_path)
+  """Writes the images and then the classes, whose file marks both as whole."""
+  builder = packages.datasets().builder_from_directory(data_path)
   count = builder.info.splits[split].num_examples
-  examples = builder.as_dataset(split).batch(_BATCH).prefetch(2)
+  examples = builder.as_dataset(split).batch(_BATCH_SIZE).prefetch(2)
   classes = []
   with _replacing(_path(folder, split, "images")) as file:
+    # The header of a .npy file comes first, and then the images batch by batch,
+    # because a split may be larger than the memory.
     header = {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)}
     np.lib.format.write_array_header_1_0(file, header)
     for batch in examples.as_numpy_iterator():
@@ -86,11 +88,12 @@ def _write(
 
 @contextlib.contextmanager
 def _replacing(path: pathlib.Path) -> Iterator[Any]:
-  """A file that has its name only once it is whole, and vanishes otherwise."""
+  """Opens a file that appears at `path` only if it is written completely."""
   number, unfinished = tempfile.mkstemp(dir=path.parent, prefix=path.name)
   try:
     with os.fdopen(number, "wb") as file:
       yield file
+    # `mkstemp` lets only this user read the file.
     os.chmod(unfinished, 0o644)
     os.replace(unfinished, path)
   finally:

@@ -9,7 +9,7 @@ from absl.testing import parameterized
 import numpy as np
 import tensorflow as tf
 
-from tfmeta.data import image_layouts
+from tfmeta.data.imagenet import layouts
 
 CLASSES = ("n01532829", "n01558993")
 IMAGES = np.random.default_rng(0).integers(0, 256, [2, 3, 5, 4, 3], np.uint8)
@@ -54,10 +54,10 @@ def _dump(path, content):
 
 
 def _class_dict(root, name):
-  rows = {CLASSES[1]: [0, 2, 4], CLASSES[0]: [1, 3, 5]}
+  indices = {CLASSES[1]: [0, 2, 4], CLASSES[0]: [1, 3, 5]}
   images = np.empty([6, *IMAGES.shape[2:]], np.uint8)
   images[1::2], images[::2] = IMAGES
-  content = {"image_data": images, "class_dict": rows}
+  content = {"image_data": images, "class_dict": indices}
   _dump(root / f"mini-imagenet-cache-{name}.pkl", content)
 
 
@@ -69,7 +69,8 @@ def _data_and_labels(root, name):
 
 
 def _npz(root, name):
-  blue_first = IMAGES.reshape(6, 5, 4, 3)[..., ::-1]  # As OpenCV reads them.
+  # OpenCV reads the channels in this order.
+  blue_first = IMAGES.reshape(6, 5, 4, 3)[..., ::-1]
   images = np.ascontiguousarray(blue_first)
   np.savez(root / f"{name}_images.npz", images=images)
   labels = {"label_specific": np.array([7] * 3 + [11] * 3), "other": [0]}
@@ -78,7 +79,7 @@ def _npz(root, name):
 
 def _png_pickle(root, name):
   files = [_encoded(image) for images in IMAGES for image in images]
-  # Some of OpenCV's releases give a column.
+  # Some releases of OpenCV return a column.
   images = [np.frombuffer(file, np.uint8).reshape(-1, 1) for file in files]
   _dump(root / f"{name}_images_png.pkl", images)
   _dump(root / f"{name}_labels.pkl", {"labels": [7] * 3 + [11] * 3})
@@ -107,7 +108,7 @@ class LayoutsTest(parameterized.TestCase):
     self.root = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
 
   def read(self, split):
-    found = image_layouts.find(self.root, split)
+    found = layouts.find(self.root, split)
     self.assertIsNotNone(found)
     return list(found[1]())
 
@@ -115,7 +116,7 @@ class LayoutsTest(parameterized.TestCase):
     layout=sorted(LAYOUTS),
     names=[("train", "train"), ("validation", "val"), ("test", "test")],
   )
-  def test_every_layout_gives_all_images_by_class(self, layout, names):
+  def test_every_layout_yields_all_images_by_class(self, layout, names):
     split, name = names
     LAYOUTS[layout](self.root, name)
     examples = self.read(split)
@@ -128,35 +129,36 @@ class LayoutsTest(parameterized.TestCase):
       expected = IMAGES[number // 3, number % 3]
       np.testing.assert_array_equal(_as_array(image), expected)
     for other in {"train", "validation", "test"} - {split}:
-      self.assertIsNone(image_layouts.find(self.root, other))
+      self.assertIsNone(layouts.find(self.root, other))
 
-  def test_images_that_were_moved_into_folders_are_found_there(self):
-    _csv(self.root, "train")  # As MAML's script leaves it.
+  def test_images_that_were_moved_into_folders_are_found(self):
+    # MAML's script moves the images that the csv file names.
+    _csv(self.root, "train")
     for file in (self.root / "images").iterdir():
       file.unlink()
     _folders(self.root, "train")
     self.assertLen(self.read("train"), 6)
 
-  def test_images_of_other_phases_are_not_those_of_the_split(self):
-    # Images of training classes on which some validate.
+  def test_images_of_other_phases_do_not_belong_to_the_split(self):
+    # This file holds validation images of the training classes.
     path = "miniImageNet_category_split_train_phase_val.pickle"
     (self.root / path).write_bytes(b"")
     for split in ("train", "validation", "test"):
-      self.assertIsNone(image_layouts.find(self.root, split))
+      self.assertIsNone(layouts.find(self.root, split))
 
-  def test_rows_that_there_are_not_are_named(self):
+  def test_missing_indices_are_named(self):
     content = {"image_data": IMAGES[0], "class_dict": {"ant": [0, 3]}}
     _dump(self.root / "mini-imagenet-cache-val.pkl", content)
-    with self.assertRaisesRegex(ValueError, "3 images. Received: row 3"):
+    with self.assertRaisesRegex(ValueError, "3 images. Received: index 3"):
       self.read("validation")
 
-  def test_a_compressed_archive_is_refused(self):
+  def test_a_compressed_archive_is_rejected(self):
     with tarfile.open(self.root / "test.tar", "w:gz") as archive:
       archive.add(__file__)
-    with self.assertRaisesRegex(ValueError, "test.tar must .* not compressed"):
+    with self.assertRaisesRegex(ValueError, "test.tar must .* uncompressed"):
       self.read("test")
 
-  def test_a_missing_image_of_a_csv_file_is_named(self):
+  def test_a_missing_image_in_a_csv_file_is_named(self):
     (self.root / "train.csv").write_text("filename,label\na.jpg,b\n")
     with self.assertRaisesRegex(FileNotFoundError, "train.csv names .*a.jpg"):
       self.read("train")
@@ -166,7 +168,7 @@ class LayoutsTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, r"filename and label\. Received"):
       self.read("train")
 
-  def test_a_dict_without_its_keys_is_named(self):
+  def test_missing_keys_are_named(self):
     _dump(self.root / "mini-imagenet-cache-val.pkl", {"image_data": []})
     with self.assertRaisesRegex(ValueError, "'image_data' and 'class_dict'"):
       self.read("validation")
@@ -177,26 +179,26 @@ class LayoutsTest(parameterized.TestCase):
       self.read("train")
 
   @parameterized.parameters(
-    ("pixels", lambda x: x, "no npz file of `images`"),
-    ("images", np.asfortranarray, "Fortran's order"),
+    ("pixels", lambda x: x, "not an npz file of `images`"),
+    ("images", np.asfortranarray, "Fortran order"),
     ("images", lambda x: x / 255, "float64"),
     ("images", lambda x: x[..., 0], r"shape \(2, 4, 4\)"),
   )
-  def test_arrays_of_another_kind_are_refused(self, name, change, message):
+  def test_arrays_of_another_kind_are_rejected(self, name, change, message):
     images = change(np.zeros([2, 4, 4, 3], np.uint8))
     np.savez(self.root / "train_images.npz", **{name: images})
     _dump(self.root / "train_labels.pkl", {"labels": [0, 1]})
     with self.assertRaisesRegex(ValueError, message):
       self.read("train")
 
-  def test_a_file_that_is_no_archive_is_refused(self):
-    (self.root / "train_images.npz").write_bytes(b"nothing")
+  def test_a_file_that_is_not_an_archive_is_rejected(self):
+    (self.root / "train_images.npz").write_bytes(b"text")
     _dump(self.root / "train_labels.pkl", {"labels": [0, 1]})
-    with self.assertRaisesRegex(ValueError, "no npz file of `images`"):
+    with self.assertRaisesRegex(ValueError, "not an npz file of `images`"):
       self.read("train")
 
   @parameterized.parameters(_npz, _png_pickle)
-  def test_labels_for_other_images_are_refused(self, write):
+  def test_a_wrong_number_of_labels_is_rejected(self, write):
     write(self.root, "train")
     _dump(self.root / "train_labels.pkl", {"labels": [0, 1]})
     with self.assertRaisesRegex(ValueError, "6 images, 2 labels"):
