@@ -18,8 +18,8 @@ from absl import flags
 from matplotlib import figure
 import numpy as np
 
-from benchmarks import draws
-from benchmarks import sinusoid_learners
+from benchmarks.shared import bmaml_sinusoids
+from benchmarks.shared import sampled_predictions
 import tfmeta
 
 _UPDATES = flags.DEFINE_integer("updates", 5000, "Of each learner.")
@@ -46,7 +46,7 @@ def errors(
   for count in range(FIRST, FIRST + QUESTIONS + 1):
     rows = np.stack([np.flatnonzero(one) for one in known])[..., np.newaxis]
     support = [np.take_along_axis(t, rows, axis=1) for t in (pool_x, pool_y)]
-    outputs, _ = draws.outputs_of(learner, *support, seen_x)
+    outputs, _ = sampled_predictions.outputs_of(learner, *support, seen_x)
     away = outputs[..., POOL:].mean(axis=1) - tasks["query_y"][..., 0]
     found.append(np.mean(away**2, axis=1))
     if count < FIRST + QUESTIONS:
@@ -80,7 +80,7 @@ def draw(runs: dict[str, dict], path: pathlib.Path) -> None:
 
 def run(name: str, tasks: dict[str, np.ndarray]) -> dict[str, dict]:
   """Trains a learner; its two error curves."""
-  learner = sinusoid_learners.train(
+  learner = bmaml_sinusoids.train(
     name, TRAINING_TASKS, SHOTS, seed=0, updates=_UPDATES.value
   )
   curves = {}
@@ -95,7 +95,7 @@ def run(name: str, tasks: dict[str, np.ndarray]) -> dict[str, dict]:
 def main(_) -> None:
   """Runs all learners."""
   output = pathlib.Path(_OUTPUT.value)
-  tasks = sinusoid_learners.held_out("test", POOL, _TEST_TASKS.value)
+  tasks = bmaml_sinusoids.held_out("test", POOL, _TEST_TASKS.value)
   report = {
     "command": " ".join(["python -m benchmarks.active", *sys.argv[1:]]),
     "updates": _UPDATES.value,

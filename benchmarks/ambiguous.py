@@ -28,8 +28,8 @@ import tensorflow as tf
 
 from benchmarks import ambiguous_picture
 from benchmarks import codes
-from benchmarks import draws
 from benchmarks import readings
+from benchmarks.shared import sampled_predictions
 import tfmeta
 
 _SOURCE = flags.DEFINE_enum(
@@ -139,11 +139,13 @@ def probabilities(learner: tfmeta.MetaLearner, inputs: dict) -> np.ndarray:
 
   def one_task(support_x, support_y, query_x):
     weights = learner.adapt(support_x, support_y)
-    return tf.nn.softmax(draws.samples_of(learner, weights, query_x))
+    return tf.nn.softmax(
+      sampled_predictions.samples_of(learner, weights, query_x)
+    )
 
   keys = ("support_x", "support_y", "query_x")
   arrays = (inputs[key] for key in keys)
-  return draws.of_tasks(learner, one_task, *arrays).numpy()
+  return sampled_predictions.of_tasks(learner, one_task, *arrays).numpy()
 
 
 def measure(learner: tfmeta.MetaLearner, images) -> tuple[dict, np.ndarray]:

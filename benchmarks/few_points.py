@@ -29,8 +29,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from benchmarks import draws
 from benchmarks import few_points_report
+from benchmarks.shared import sampled_predictions
 import tfmeta
 
 _UPDATES = flags.DEFINE_integer("updates", 10_000, "Of each learner.")
@@ -155,10 +155,10 @@ def measure(learner: tfmeta.MetaLearner, shots: int) -> dict[str, Any]:
   grid = np.broadcast_to(GRID, (len(arrays["query_x"]), *GRID.shape))
   at = np.concatenate([arrays["query_x"], grid], axis=1)
   support = arrays["support_x"], arrays["support_y"]
-  outputs, _ = draws.outputs_of(learner, *support, at)
+  outputs, _ = sampled_predictions.outputs_of(learner, *support, at)
   targets = arrays["query_y"][..., 0]
   chosen, test = slice(VALIDATION_TASKS), slice(VALIDATION_TASKS, None)
-  noise = draws.chosen_noise(
+  noise = sampled_predictions.chosen_noise(
     targets[chosen], outputs[chosen, :, :queries], scale=1.0
   )
   drawn = outputs[test, :, :queries]
@@ -167,7 +167,9 @@ def measure(learner: tfmeta.MetaLearner, shots: int) -> dict[str, Any]:
     **spreads(outputs[test, :, queries:], support[0][test]),
     "noise": noise,
     "mse": np.mean(errors, axis=1).tolist(),
-    "nll": draws.mixture_losses(targets[test], drawn, noise).tolist(),
+    "nll": sampled_predictions.mixture_losses(
+      targets[test], drawn, noise
+    ).tolist(),
   }
 
 
@@ -191,7 +193,7 @@ def families(learner: tfmeta.MetaLearner) -> dict[str, int]:
   That is, the error of the best line is less than half of the error of the best
   sinusoid of period 2 pi, or the other way.
   """
-  outputs, _ = draws.outputs_of(
+  outputs, _ = sampled_predictions.outputs_of(
     learner, *(part[np.newaxis] for part in (*AMBIGUOUS, GRID))
   )
   x = GRID[:, 0]

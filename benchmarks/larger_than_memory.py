@@ -21,8 +21,8 @@ from absl import app
 from absl import flags
 import numpy as np
 
-from benchmarks import processes
 from benchmarks.contenders import mapped_images
+from benchmarks.contenders import processes
 
 _GIB = flags.DEFINE_float("gib", 4.0, "Size of the images.")
 _LIMIT = flags.DEFINE_integer("limit_mib", 2048, "Of the process that reads.")

@@ -21,7 +21,7 @@ from absl import app
 from absl import flags
 import keras
 
-from benchmarks.contenders import workload
+from benchmarks.shared import workload
 import tfmeta
 
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "Turns of each learner.")

@@ -23,8 +23,8 @@ from absl import flags
 import keras
 import numpy as np
 
-from benchmarks import draws
-from benchmarks import sinusoid_learners
+from benchmarks.shared import bmaml_sinusoids
+from benchmarks.shared import sampled_predictions
 
 _UPDATES = flags.DEFINE_integer("updates", 5000, "Of each learner.")
 _SEEDS = flags.DEFINE_integer("seeds", 3, "Runs of each.")
@@ -49,41 +49,46 @@ TRIED_UPDATES = 2000
 
 def predicted(learner, split: str, shots: int, count: int):
   """Targets `[T, n]`, outputs of draws `[T, M, n]` and their own noise."""
-  tasks = sinusoid_learners.held_out(split, shots, count)
+  tasks = bmaml_sinusoids.held_out(split, shots, count)
   keys = ("support_x", "support_y", "query_x")
-  outputs, noise = draws.outputs_of(learner, *(tasks[key] for key in keys))
+  outputs, noise = sampled_predictions.outputs_of(
+    learner, *(tasks[key] for key in keys)
+  )
   return tasks["query_y"][..., 0], outputs, noise
 
 
 def run(name: str, tasks: int, shots: int, seed: int) -> dict[str, float]:
   """Errors and likelihoods on test tasks."""
-  learner = sinusoid_learners.train(
+  learner = bmaml_sinusoids.train(
     name, tasks, shots, seed=seed, updates=_UPDATES.value
   )
   seen = predicted(learner, "validation", shots, VALIDATION_TASKS)
-  chosen = draws.chosen_noise(*seen[:2])
+  chosen = sampled_predictions.chosen_noise(*seen[:2])
   targets, outputs, own = predicted(learner, "test", shots, _TEST_TASKS.value)
   found = {
-    "mse": draws.squared_error(targets, outputs),
+    "mse": sampled_predictions.squared_error(targets, outputs),
     "mse_of_draws": float(np.mean((targets[:, np.newaxis] - outputs) ** 2)),
-    "nll": draws.mixture_loss(targets, outputs, chosen),
+    "nll": sampled_predictions.mixture_loss(targets, outputs, chosen),
     "noise": chosen,
   }
   if name == "BMAML":
-    found["nll_with_learned_noise"] = draws.mixture_loss(targets, outputs, own)
+    found["nll_with_learned_noise"] = sampled_predictions.mixture_loss(
+      targets, outputs, own
+    )
   return found
 
 
 def try_rates() -> None:
   """Prints validation errors of inner rates, after short runs."""
-  for name in sinusoid_learners.LEARNERS:
+  for name in bmaml_sinusoids.LEARNERS:
     for rate in TRIED[name if name in TRIED else ""]:
-      learner = sinusoid_learners.train(
+      learner = bmaml_sinusoids.train(
         name, TASKS[1], SHOTS[1], seed=0, updates=TRIED_UPDATES, rate=rate
       )
       seen = predicted(learner, "validation", SHOTS[1], VALIDATION_TASKS)
       print(
-        f"{name:18} {rate:7} {draws.squared_error(*seen[:2]):.3f}", flush=True
+        f"{name:18} {rate:7} {sampled_predictions.squared_error(*seen[:2]):.3f}",
+        flush=True,
       )
       keras.utils.clear_session()
 
@@ -94,7 +99,7 @@ def table(runs: dict[str, dict]) -> str:
     "tasks  shots  learner             squared error      of draws      NLL"
   ]
   for tasks, shots, name in itertools.product(
-    TASKS, SHOTS, sinusoid_learners.LEARNERS
+    TASKS, SHOTS, bmaml_sinusoids.LEARNERS
   ):
     found = [
       runs[key]
@@ -120,7 +125,7 @@ def compare() -> None:
     "command": " ".join(["python -m benchmarks.particles", *sys.argv[1:]]),
     "updates": _UPDATES.value,
     "test_tasks": _TEST_TASKS.value,
-    "inner_rates": sinusoid_learners.RATES,
+    "inner_rates": bmaml_sinusoids.RATES,
     "runs": {},
   }
   if output.exists():
@@ -132,7 +137,7 @@ def compare() -> None:
       )
     report["runs"] = before["runs"]
   for seed, tasks, shots, name in itertools.product(
-    range(_SEEDS.value), TASKS, SHOTS, sinusoid_learners.LEARNERS
+    range(_SEEDS.value), TASKS, SHOTS, bmaml_sinusoids.LEARNERS
   ):
     key = f"{name}/{tasks}/{shots}/{seed}"
     if key not in report["runs"]:

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from benchmarks import logical_cpus
+from benchmarks.shared import logical_cpus
 import tfmeta
 
 _DEVICES = flags.DEFINE_integer(

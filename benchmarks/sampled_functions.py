@@ -21,7 +21,7 @@ from matplotlib import figure
 import numpy as np
 import tensorflow as tf
 
-from benchmarks import draws
+from benchmarks.shared import sampled_predictions
 import tfmeta
 
 _UPDATES = flags.DEFINE_integer("updates", 3000, "Of each learner.")
@@ -129,7 +129,9 @@ def predicted(learner: tfmeta.MetaLearner, batch):
   """Targets `[T, n]` and outputs of draws `[T, M, n]` for the queries."""
   inputs, query_y = batch
   keys = ("support_x", "support_y", "query_x")
-  outputs, _ = draws.outputs_of(learner, *(inputs[key].numpy() for key in keys))
+  outputs, _ = sampled_predictions.outputs_of(
+    learner, *(inputs[key].numpy() for key in keys)
+  )
   return query_y.numpy()[..., 0], outputs
 
 
@@ -141,15 +143,15 @@ def measure(learner: tfmeta.MetaLearner, validation, test) -> dict[str, float]:
   seen, (targets, outputs) = (predicted(learner, b) for b in (validation, test))
   errors = np.mean((targets - outputs.mean(axis=1)) ** 2, axis=1)
   mean, interval = tfmeta.metrics.mean_and_interval(errors)
-  noise = draws.chosen_noise(*seen)
+  noise = sampled_predictions.chosen_noise(*seen)
   single = seen[0], seen[1].mean(axis=1, keepdims=True)
-  noise_of_mean = draws.chosen_noise(*single)
+  noise_of_mean = sampled_predictions.chosen_noise(*single)
   return {
     "mse": float(mean),
     "interval": float(interval),
-    "nll": draws.mixture_loss(targets, outputs, noise),
+    "nll": sampled_predictions.mixture_loss(targets, outputs, noise),
     "noise": noise,
-    "nll_of_mean": draws.mixture_loss(
+    "nll_of_mean": sampled_predictions.mixture_loss(
       targets, outputs.mean(axis=1, keepdims=True), noise_of_mean
     ),
     "noise_of_mean": noise_of_mean,
@@ -176,7 +178,7 @@ def main(_) -> None:
     learner = train(name)
     support = [test[0][key].numpy() for key in ("support_x", "support_y")]
     at = np.broadcast_to(GRID, (count, *GRID.shape))
-    shown[name], _ = draws.outputs_of(learner, *support, at)
+    shown[name], _ = sampled_predictions.outputs_of(learner, *support, at)
     report["runs"][name] = {
       **measure(learner, validation, test),
       **spreads(shown[name], support[0]),

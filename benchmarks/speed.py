@@ -18,10 +18,10 @@ import sys
 from absl import app
 from absl import flags
 
-from benchmarks import processes
 from benchmarks import speed_parts
 from benchmarks import speed_picture
 from benchmarks import speed_report
+from benchmarks.contenders import processes
 
 _QUICK = flags.DEFINE_bool("quick", False, "One round of short runs.")
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "Runs of each contender.")

@@ -3,7 +3,7 @@
 import functools
 from typing import Any
 
-from benchmarks import processes
+from benchmarks.contenders import processes
 
 CONTENDERS = ("tfmeta_fit", "tf_eager", "torch_func", "torch_loop", "jax_vmap")
 CONTENDER_CASES = ("sinusoid", "conv4", "conv4_first_order", "conv4_84")

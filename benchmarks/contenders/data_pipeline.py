@@ -6,7 +6,7 @@ import time
 
 import tensorflow as tf
 
-from benchmarks.contenders import workload
+from benchmarks.shared import workload
 import tfmeta
 
 BATCH = 32

@@ -14,7 +14,7 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.contenders import workload
+from benchmarks.shared import workload
 import tfmeta
 
 KINDS = ("Conv2D", "Conv2DBackpropFilter", "Conv2DBackpropInput", "MatMul")

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks.contenders import measure
-from benchmarks.contenders import workload
+from benchmarks.shared import workload
 
 
 def make_update(case: workload.Case) -> measure.Update:

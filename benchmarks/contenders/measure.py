@@ -9,7 +9,7 @@ import resource
 import statistics
 import time
 
-from benchmarks.contenders import workload
+from benchmarks.shared import workload
 
 CHECKED_TASKS = 2
 CHECKED_UPDATES = 3

@@ -6,9 +6,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from benchmarks import logical_cpus
 from benchmarks.contenders import measure
-from benchmarks.contenders import workload
+from benchmarks.shared import logical_cpus
+from benchmarks.shared import workload
 import tfmeta
 
 # What learners need beside what they share.

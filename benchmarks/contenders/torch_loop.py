@@ -4,7 +4,7 @@ import torch
 
 from benchmarks.contenders import measure
 from benchmarks.contenders import torch_network
-from benchmarks.contenders import workload
+from benchmarks.shared import workload
 
 
 def make_update(case: workload.Case) -> measure.Update:

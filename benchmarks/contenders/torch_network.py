@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from benchmarks.contenders import workload
+from benchmarks.shared import workload
 
 
 def load(

@@ -22,7 +22,7 @@ A_CORE_EACH = {
   "TF_NUM_INTEROP_THREADS": str(os.cpu_count() or 1),
 }
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 class TooSlow(Exception):
