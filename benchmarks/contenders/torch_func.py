@@ -1,4 +1,4 @@
-"""PyTorch with `torch.func`: `vmap` over tasks of `grad` through `grad`."""
+"""MAML in `torch.func`: `vmap` over tasks, `grad` through `grad`."""
 
 import torch
 
@@ -8,7 +8,7 @@ from benchmarks.shared import workload
 
 
 def make_update(case: workload.Case) -> measure.Update:
-  """Returns a function that trains for so many updates."""
+  """Returns a function that makes a given number of updates."""
   weights, tasks = torch_network.load(case)
   optimizer = torch_network.make_optimizer(case, weights)
   batch = [tasks[k] for k in ("support_x", "support_y", "query_x", "query_y")]

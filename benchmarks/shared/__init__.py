@@ -1,1 +1,1 @@
-"""Code that two or more benchmarks share."""
+"""Code without flags that several benchmarks, or their tests, import."""
