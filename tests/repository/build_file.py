@@ -48,9 +48,6 @@ _LARGE = (
 # Parts that a long test is run in, each for itself.
 _SHARDS = {"tests/algorithms/common_test.py": 5}
 
-# Tests that read files of the repository.
-_READS_SOURCES = ("tests/repository/", "tests/benchmarks/index_test.py")
-
 # Folders whose files import each other by their names alone.
 _WITH_OWN_MODULES = ("tests/algorithms/", "tests/repository/")
 
@@ -85,7 +82,7 @@ def rule(path):
   lines.append(f'srcs = ["{path}"]')
   if path in _SHARDS:
     lines.append(f"shard_count = {_SHARDS[path]}")
-  if path.startswith(_READS_SOURCES):
+  if path.startswith("tests/repository/"):
     lines.append('data = [":sources"]')
   if path.startswith(_WITH_OWN_MODULES):
     folder = pathlib.PurePosixPath(path).parent
