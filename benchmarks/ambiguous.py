@@ -229,9 +229,9 @@ def measure(learner: tfmeta.MetaLearner, images) -> tuple[dict, np.ndarray]:
   adapted = result.by_step()[-1]
   report = {
     **{key: adapted[key] for key in ("accuracy", "interval", "nll", "ece")},
-    "draws": found.shape[1],
+    "samples": found.shape[1],
     **reading_metrics.all_metrics(found[:, :SAMPLES], readings.numpy()),
-    "covered_by_all_draws": reading_metrics.is_covered(
+    "covered_by_all_samples": reading_metrics.is_covered(
       found, readings.numpy()
     ).mean(),
   }

@@ -298,11 +298,11 @@ def main(_) -> None:
     "command": reports.command("few_points"),
     "updates": _UPDATES.value,
     "test_tasks": _TEST_TASKS.value,
-    "settings": {
+    "configuration": {
       **inner_options(),
       **PRIOR,
       "inner_steps": STEPS,
-      "draws": SAMPLES,
+      "samples": SAMPLES,
     },
     "runs": summarize(runs),
   }

@@ -50,7 +50,7 @@ VALIDATION_TASKS = 200
 CONFIGURATION = ("updates", "test_tasks", "inner_rates")
 
 # Entries of a run that the table shows.
-METRICS = ("mse", "mse_of_draws", "nll")
+METRICS = ("mse", "mse_of_samples", "nll")
 
 # Inner learning rates to try. BMAML's objective is a sum, those of the others
 # are means.
@@ -94,7 +94,7 @@ def run(name: str, tasks: int, shots: int, seed: int) -> dict[str, float]:
   )
   found = {
     "mse": sampled_predictions.squared_error(targets, outputs),
-    "mse_of_draws": float(np.mean((targets[:, np.newaxis] - outputs) ** 2)),
+    "mse_of_samples": float(np.mean((targets[:, np.newaxis] - outputs) ** 2)),
     "nll": sampled_predictions.mixture_loss(targets, outputs, noise),
     "noise": noise,
   }

@@ -96,8 +96,8 @@ def all_metrics(
     "disagreeing_open": differ[mask].mean(),
     "disagreeing_closed": differ[~mask].mean(),
     "confidence_open": confidence[mask].mean(),
-    "draw_accuracy": right.mean(),
-    "draw_accuracy_closed": right[..., 0].mean(axis=1)[~mask].mean(),
+    "sample_accuracy": right.mean(),
+    "sample_accuracy_closed": right[..., 0].mean(axis=1)[~mask].mean(),
     "joint_nll": joint_loss(probabilities, readings),
   }
   return {name: float(value) for name, value in found.items()}

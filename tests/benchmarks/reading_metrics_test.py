@@ -73,9 +73,9 @@ class ReadingMetricsTest(absltest.TestCase):
     self.assertEqual(found["takes_a_reading"], 1)
     self.assertEqual(found["disagreeing_open"], 1)
     self.assertEqual(found["disagreeing_closed"], 0)
-    self.assertEqual(found["draw_accuracy_closed"], 1)
+    self.assertEqual(found["sample_accuracy_closed"], 1)
     # A sample is right by the other reading where the readings agree.
-    self.assertAlmostEqual(found["draw_accuracy"], (1 + 0.2) / 2)
+    self.assertAlmostEqual(found["sample_accuracy"], (1 + 0.2) / 2)
 
 
 if __name__ == "__main__":
