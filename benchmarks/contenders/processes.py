@@ -1,4 +1,4 @@
-"""Runs contenders as processes of their own."""
+"""Runs each contender in its own process."""
 
 from collections.abc import Sequence
 import json
@@ -7,55 +7,67 @@ import pathlib
 import subprocess
 import sys
 
-# Libraries that other contenders need, and tfmeta does not.
+# Libraries that only contenders need.
 PEERS = ("torch", "jax")
 
-# TensorFlow leaves oneDNN's kernels out on some processors, where they are the
-# faster ones for convolutions (and the slower ones for products of small
-# matrices). PyTorch has them everywhere.
+# TensorFlow does not use oneDNN's kernels by default on some processors, where
+# they are faster for convolutions but slower for products of small matrices.
+# PyTorch uses them everywhere. They are therefore turned on for all cases but
+# these.
 WITHOUT_ONEDNN = ("sinusoid",)
 
-# tfmeta's tasks have a core each, as in the trainers. An eager loop has one
-# task at a time, and the others share out cores themselves.
-A_CORE_EACH = {
+# As in the trainers, each of tfmeta's tasks runs on one core. The eager loop
+# has one task at a time, and the other contenders manage threads themselves.
+ONE_CORE_PER_TASK = {
   "TF_NUM_INTRAOP_THREADS": "1",
   "TF_NUM_INTEROP_THREADS": str(os.cpu_count() or 1),
 }
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 class TooSlow(Exception):
-  """A contender was not through in time."""
+  """A contender did not finish in time."""
 
 
 class Runner:
-  """Starts contenders and reads the JSON line that they end with.
+  """Starter of contenders, which reads the line of JSON that each ends with.
 
   Args:
-    contenders: Names of modules of `benchmarks.contenders`. Those that begin
-      with the name of a library of `PEERS` are left out where it is missing.
-    peers_python: Interpreter for those.
+    contenders: Names of modules of `benchmarks.contenders`. A name that begins
+      with a library in `PEERS` needs that library, and is left out if the
+      library is not installed.
+    peers_python: Python interpreter that can import these libraries.
+
+  Attributes:
+    contenders: The names that can run.
   """
 
   def __init__(self, contenders: Sequence[str], *, peers_python: str):
     self._peers_python = peers_python
-    self._found = {name: self._version(name) for name in PEERS}
-    for name, version in self._found.items():
+    self._peer_versions = {name: self._version(name) for name in PEERS}
+    for name, version in self._peer_versions.items():
       if version is None:
         print(
-          f"No {name}: pip install -e .[benchmarks], or give --peers_python."
+          f"{name} is not installed and is left out. To include it, run "
+          "`pip install -e .[benchmarks]` or set --peers_python."
         )
     self.contenders = [name for name in contenders if self._can_run(name)]
 
   def run(
     self, contender: str, *, limit: float | None = None, **options: object
   ) -> dict:
-    """What the contender found; it is given up after `limit` seconds.
+    """Returns the measurements of a contender.
+
+    Args:
+      contender: Name of a module of `benchmarks.contenders`.
+      limit: Seconds after which the process is stopped; `None` for no limit.
+      **options: Its command-line flags. `True` stands for a flag without value.
 
     Raises:
-      RuntimeError: If it failed; with the end of what it said.
-      TooSlow: If it was not through in time.
+      RuntimeError: If the process failed. The message has the end of its
+        standard error.
+      TooSlow: If the process did not finish in time.
     """
     arguments = [
       f"--{name}" if value is True else f"--{name}={value}"
@@ -65,24 +77,24 @@ class Runner:
     command = [self._python(contender), "-m", module, *arguments]
     environment = _kernels_for(options.get("case"))
     if contender == "tfmeta_fit":
-      environment |= A_CORE_EACH
+      environment |= ONE_CORE_PER_TASK
     try:
       done = _run(command, limit, environment)
     except subprocess.TimeoutExpired as error:
-      given_up = f"{contender} not through in {limit} s: {options}"
-      raise TooSlow(given_up) from error
+      message = f"{contender} did not finish in {limit} s: {options}"
+      raise TooSlow(message) from error
     if done.returncode:
       raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.strip().splitlines()[-1])
 
   def versions(self) -> dict[str, str | None]:
-    """Versions of what is compared."""
+    """Returns the versions of all libraries that are compared."""
     own = {name: self._version(name) for name in ("tensorflow", "keras")}
-    return {**own, **self._found}
+    return {**own, **self._peer_versions}
 
   def _can_run(self, contender: str) -> bool:
     peer = _peer_of(contender)
-    return peer is None or self._found[peer] is not None
+    return peer is None or self._peer_versions[peer] is not None
 
   def _python(self, name: str) -> str:
     return self._peers_python if _peer_of(name) else sys.executable

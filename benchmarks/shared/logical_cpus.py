@@ -1,10 +1,14 @@
-"""Several devices on a machine that has one CPU."""
+"""Several devices on a machine that has a single CPU device."""
 
 import tensorflow as tf
 
 
-def strategy_of(devices: int) -> tf.distribute.Strategy:
-  """A strategy for so many logical CPUs, before TensorFlow is used."""
+def strategy_for(devices: int) -> tf.distribute.Strategy:
+  """Returns a strategy that trains on `devices` logical CPUs.
+
+  Logical devices can be configured only before TensorFlow runs its first
+  operation, so call this function first.
+  """
   if devices == 1:
     return tf.distribute.get_strategy()
   cpu = tf.config.list_physical_devices("CPU")[0]

@@ -1,4 +1,8 @@
-"""The same tasks and initial weights for every contender, in NumPy alone."""
+"""Tasks and initial weights that are the same for every contender.
+
+This file needs NumPy only, so that PyTorch and JAX can run in an environment
+that has no TensorFlow.
+"""
 
 import dataclasses
 import itertools
@@ -7,30 +11,33 @@ import numpy as np
 
 HIDDEN = 40
 ADAM_LEARNING_RATE = 1e-3
-ADAM_EPSILON = 1e-7  # Keras's default.
 SGD_LEARNING_RATE = 1e-2
-NORM_EPSILON = 1e-3  # Keras's default.
+
+# Keras's defaults, which differ from those of PyTorch.
+ADAM_EPSILON = 1e-7
+NORM_EPSILON = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-  """A training run that all contenders repeat.
+  """A training run that every contender repeats.
 
   Attributes:
     tasks: Tasks per outer update.
     inner_steps: Gradient steps per task.
-    inner_learning_rate: Their size.
-    ways: Classes of a task; `None` for the sinusoids.
-    shots: Support examples per class (of the function, in regression).
-    query_shots: Query examples per class (of the function, in regression).
+    inner_learning_rate: Learning rate of these steps.
+    ways: Classes of a task, or `None` for sinusoids.
+    shots: Support examples per class, or per function in regression.
+    query_shots: Query examples per class, or per function in regression.
     first_order: Whether second derivatives are dropped.
-    adam: Whether the outer optimizer is Adam; SGD otherwise, which unlike Adam
-      does not blow up the rounding errors of small gradients.
-    dtype: Of inputs and weights.
+    adam: Whether the outer optimizer is Adam. Otherwise it is SGD, which does
+      not amplify the rounding errors of small gradients as Adam does.
+    dtype: Type of inputs and weights.
     image: Height, width and channels of images.
-    filters: Of each convolution.
-    learner: Of tfmeta; the other contenders have MAML alone.
-    replicas: Logical CPUs that share the tasks, of tfmeta.
+    filters: Filters of each convolution.
+    learner: Class of tfmeta to train. The other contenders implement MAML only.
+    replicas: Logical CPUs that share the tasks. Only tfmeta supports more than
+      one.
   """
 
   tasks: int
@@ -70,13 +77,13 @@ CASES = {
   "conv4_84": dataclasses.replace(
     _CONV4, tasks=4, image=(84, 84, 3), filters=32
   ),
-  # Of the size of those that LEO's authors published.
+  # The embeddings that LEO's authors published have 640 numbers.
   "embeddings": dataclasses.replace(_CONV4, tasks=12, image=(640,)),
 }
 
 
 def make_tasks(case: Case, *, seed: int = 0) -> dict[str, np.ndarray]:
-  """Support and query sets, `[T, S, ...]` and `[T, Q, ...]`."""
+  """Returns support sets `[T, S, ...]` and query sets `[T, Q, ...]`."""
   random = np.random.default_rng(seed)
   x, y = (_sinusoids if case.ways is None else _images)(case, random)
   support = case.shots * (case.ways or 1)
@@ -89,7 +96,7 @@ def make_tasks(case: Case, *, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 def make_weights(case: Case, *, seed: int = 1) -> list[np.ndarray]:
-  """Initial weights (Glorot), in the order and layout of Keras."""
+  """Returns initial weights (Glorot) in the order and layout of Keras."""
   weights = _weights(case, np.random.default_rng(seed))
   return [w.astype(case.dtype) for w in weights]
 
@@ -102,6 +109,7 @@ def _weights(case, random):
   weights = []
   height, width, channels = case.image
   filters = case.filters
+  # Each of the four blocks has a kernel, a bias, a scale and a shift.
   for inputs in (channels, filters, filters, filters):
     weights += [
       _glorot(random, (3, 3, inputs, filters), 9 * inputs, 9 * filters),
@@ -109,6 +117,7 @@ def _weights(case, random):
       np.ones(filters),
       np.zeros(filters),
     ]
+  # Each block halves height and width, rounding down.
   features = (height // 16) * (width // 16) * filters
   return [*weights, *_dense(random, features, case.ways)]
 
@@ -123,7 +132,7 @@ def _sinusoids(case, random):
 
 
 def _images(case, random):
-  """A random picture per class, and noisy copies of it."""
+  """Samples a random picture for each class and adds noise to copies of it."""
   examples = case.shots + case.query_shots
   classes = random.uniform(size=(case.tasks, 1, case.ways, *case.image))
   shape = (case.tasks, examples, case.ways, *case.image)

@@ -1,4 +1,8 @@
-"""MAML, EMAML, BMAML and PLATIPUS on the sinusoids of the BMAML paper."""
+"""Four learners on the sinusoids of the BMAML paper (Yoon et al., 2018).
+
+Amplitude, phase and frequency of a function vary. The number of training tasks
+is limited, and each has 5 or 10 points.
+"""
 
 import functools
 import math
@@ -11,20 +15,25 @@ import tfmeta
 
 PARTICLES = 5
 META_BATCH = 10
+
+# Arguments of `tfmeta.data.sinusoid` that follow the paper.
 PROTOCOL = {
   "phase": (0.0, 2 * math.pi),
   "frequency": (0.5, 2.0),
   "noise_stddev": 0.01,
   "relative_noise": True,
 }
+
 LEARNERS = {
   "MAML": (tfmeta.MAML, {}),
   "EMAML": (tfmeta.EMAML, {"num_particles": PARTICLES}),
   "BMAML": (tfmeta.BMAML, {"num_particles": PARTICLES}),
   "PLATIPUS": (tfmeta.PLATIPUS, {"num_samples": PARTICLES}),
 }
-# Of the inner loop: of the mean squared error, and for BMAML of the
-# log-posterior, a sum. Those that `benchmarks.particles --rates` found best.
+
+# Inner learning rates that `benchmarks.particles --rates` found best. BMAML's
+# is smaller because its inner objective, the log-posterior, is a sum over
+# points, where the others minimize a mean.
 RATES = {
   "MAML": 0.03,
   "EMAML": 0.03,
@@ -33,18 +42,32 @@ RATES = {
 }
 
 
-def data(
+def make_tasks(
   split: str, shots: int, *, seed: int = 0, **options
 ) -> tf.data.Dataset:
-  """Tasks of the protocol, without end."""
+  """Returns an infinite data set of tasks.
+
+  Args:
+    split: `"train"`, `"validation"` or `"test"`.
+    shots: Support points of a task. Training tasks have as many query points;
+      the other tasks have 50.
+    seed: Seed of the tasks.
+    **options: Further arguments of `tfmeta.data.sinusoid`.
+  """
   queries = shots if split == "train" else 50
   spec = tfmeta.TaskSpec(shots=shots, query_shots=queries)
   return tfmeta.data.sinusoid(split, spec, seed=seed, **PROTOCOL, **options)
 
 
-def held_out(split: str, shots: int, count: int) -> dict[str, np.ndarray]:
-  """Tasks to choose by or to test on, with targets that have no noise."""
-  tasks = data(split, shots, noisy_query=False)
+def held_out_tasks(split: str, shots: int, count: int) -> dict[str, np.ndarray]:
+  """Returns the arrays of `count` tasks whose query targets have no noise.
+
+  Args:
+    split: `"validation"` or `"test"`.
+    shots: Support points of a task.
+    count: Number of tasks.
+  """
+  tasks = make_tasks(split, shots, noisy_query=False)
   inputs, query_y = next(iter(tasks.batch(count)))
   return {
     **{key: value.numpy() for key, value in inputs.items()},
@@ -52,13 +75,15 @@ def held_out(split: str, shots: int, count: int) -> dict[str, np.ndarray]:
   }
 
 
+# The cache holds one data set, because all learners train on the same tasks
+# before the next tasks are sampled.
 @functools.lru_cache(maxsize=1)
 def _training_tasks(
   tasks: int, shots: int, seed: int, count: int
 ) -> tf.data.Dataset:
-  """The first `count` tasks, drawn once for all learners."""
-  drawn = data("train", shots, seed=seed, num_tasks=tasks).take(count)
-  whole = next(iter(drawn.batch(count)))
+  """Returns `count` tasks in batches, sampled from `tasks` different ones."""
+  sampled = make_tasks("train", shots, seed=seed, num_tasks=tasks).take(count)
+  whole = next(iter(sampled.batch(count)))
   return tf.data.Dataset.from_tensor_slices(whole).batch(META_BATCH)
 
 
@@ -71,7 +96,16 @@ def train(
   updates: int,
   rate: float | None = None,
 ) -> tfmeta.MetaLearner:
-  """A learner after all its updates."""
+  """Returns a trained learner.
+
+  Args:
+    name: A key of `LEARNERS`.
+    tasks: Number of different training tasks.
+    shots: Support points of a task.
+    seed: Seed of the initial weights and of the order of tasks.
+    updates: Number of outer updates.
+    rate: Inner learning rate. Defaults to the learner's entry in `RATES`.
+  """
   learner_class, options = LEARNERS[name]
   keras.utils.set_random_seed(seed)
   model = tfmeta.models.mlp((1,), outputs=1, hidden=(40, 40, 40))
