@@ -13,7 +13,7 @@ import tensorflow as tf
 
 import tfmeta
 from tfmeta import layers
-from tfmeta.testing import second_order
+from tfmeta.testing.second_order import __main__ as second_order
 
 check = tfmeta.testing.check_second_order
 

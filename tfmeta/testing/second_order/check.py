@@ -7,11 +7,11 @@ import keras
 import tensorflow as tf
 
 from tfmeta import layers
-from tfmeta.testing import finite_differences
-from tfmeta.testing import layer_derivatives
-from tfmeta.testing import meta_gradient_report as report
-from tfmeta.testing import meta_loss
-from tfmeta.testing import precision
+from tfmeta.testing.second_order import finite_differences
+from tfmeta.testing.second_order import layer_derivatives
+from tfmeta.testing.second_order import meta_loss
+from tfmeta.testing.second_order import precision
+from tfmeta.testing.second_order import report
 
 MODES = ("graph", "compiled")
 _FLOAT32_TOLERANCE = 1e-4

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfmeta.testing import finite_differences
+from tfmeta.testing.second_order import finite_differences
 
 # Inner steps move the weights by this share of their norm, in any model.
 _INNER_STEP = 0.1

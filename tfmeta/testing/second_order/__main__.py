@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from tfmeta.algorithms import base
-from tfmeta.testing import meta_gradient
+from tfmeta.testing.second_order import check
 
 _EXAMPLES = 10
 RIGHT, WRONG, BAD_INPUT = 0, 1, 2
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   try:
     model = load(arguments.model)
     x = random_inputs(model, arguments.input_shape, arguments.seed)
-    report = meta_gradient.check_second_order(
+    report = check.check_second_order(
       model, x, modes=arguments.modes, seed=arguments.seed
     )
   except (OSError, TypeError, ValueError) as error:
@@ -107,8 +107,8 @@ def _parser():
   parser.add_argument(
     "--modes",
     nargs="+",
-    choices=meta_gradient.MODES,
-    default=meta_gradient.MODES,
+    choices=check.MODES,
+    default=check.MODES,
     help="what to check (compiling takes longest); default: both",
   )
   parser.add_argument("--seed", type=int, default=0, help="default: 0")

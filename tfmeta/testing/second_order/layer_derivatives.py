@@ -10,8 +10,8 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from tfmeta.testing import finite_differences
-from tfmeta.testing import meta_loss
+from tfmeta.testing.second_order import finite_differences
+from tfmeta.testing.second_order import meta_loss
 
 
 class Recording(NamedTuple):
