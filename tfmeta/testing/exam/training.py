@@ -118,7 +118,7 @@ def check_task_order(case: Any, subject: subjects.Subject) -> None:
 
 
 def check_regression(case: Any, subject: subjects.Subject) -> None:
-  """Float targets of rank 2 per task train, in a model with one output."""
+  """A model with one output learns from float targets of rank 2 per task."""
   if subject.backbone != "mlp":
     return
   random = np.random.default_rng(0)
@@ -134,7 +134,7 @@ def check_regression(case: Any, subject: subjects.Subject) -> None:
   learner = subject.learner_class(model, **kwargs)
   learner.compile(optimizer=subject.optimizer())
   history = learner.fit(inputs, target, epochs=10, verbose=0).history["loss"]
-  outputs = learner.predict(inputs, verbose=0)
+  outputs = subjects.predictions(learner, inputs)
   case.assertEqual(outputs.shape, target.shape)
   case.assertLess(history[-1], history[0])
   tested = learner.evaluate(inputs, target, verbose=0, return_dict=True)
