@@ -13,7 +13,7 @@ if typing.TYPE_CHECKING:
 def __getattr__(name: str) -> typing.Any:
   """Loads `LearnerTestCase` when it is first used.
 
-  Whoever trains a learner does not need `absl.testing`.
+  Training a learner needs neither the exam nor `absl.testing`.
   """
   if name != "LearnerTestCase":
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

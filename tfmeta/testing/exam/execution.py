@@ -30,8 +30,7 @@ def _make(
 
 def _pairs(subject: subjects.Subject, *, batches: int = 2) -> tf.data.Dataset:
   """Returns batches of two tasks, whose shape a graph knows in advance."""
-  whole = subject.dataset(tasks=2 * batches)
-  return whole.unbatch().batch(2, drop_remainder=True)
+  return subject.dataset(2, drop_remainder=True, tasks=2 * batches)
 
 
 def _trained(learner: Any, data: tf.data.Dataset) -> tuple[Any, Any]:

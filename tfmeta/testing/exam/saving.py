@@ -30,7 +30,7 @@ def _compiled(learner: keras.Model) -> set[str]:
 
 
 def check_keras_file(case: Any, subject: subjects.Subject) -> None:
-  """A reloaded `.keras` file predicts the same and goes on training."""
+  """A reloaded `.keras` file predicts the same and continues to train."""
   learner = subject.reuse()
   data = subject.dataset()
   learner.fit(data.repeat(2), verbose=0)

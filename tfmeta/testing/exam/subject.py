@@ -194,9 +194,19 @@ class Subject:
     """Returns `gaussian_tasks` that fit the backbone."""
     return gaussian_tasks(self.backbone, **kwargs)
 
-  def dataset(self, batch: int = TASKS, **kwargs: Any) -> tf.data.Dataset:
-    """Returns the fixed tasks as a finite data set, in batches of `batch`."""
-    return tf.data.Dataset.from_tensor_slices(self.tasks(**kwargs)).batch(batch)
+  def dataset(
+    self, batch: int = TASKS, *, drop_remainder: bool = False, **kwargs: Any
+  ) -> tf.data.Dataset:
+    """Returns the fixed tasks as a finite data set, in batches.
+
+    Args:
+      batch: Number of tasks in a batch.
+      drop_remainder: Whether all batches are of that size, so that a graph
+        knows it in advance. Default `False`.
+      **kwargs: Arguments of `gaussian_tasks`.
+    """
+    slices = tf.data.Dataset.from_tensor_slices(self.tasks(**kwargs))
+    return slices.batch(batch, drop_remainder=drop_remainder)
 
 
 def values(learner: keras.Model) -> list[np.ndarray]:
