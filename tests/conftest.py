@@ -1,4 +1,4 @@
-"""Prepares pytest as absltest does; with two CPUs, for two replicas."""
+"""Prepares pytest as absltest does, with two CPUs for two replicas."""
 
 import ctypes
 import gc
@@ -23,9 +23,10 @@ flags.FLAGS.mark_as_parsed()
 
 
 def pytest_runtest_teardown(item) -> None:
-  """Gives memory back after a test that traced a lot.
+  """Returns memory to the system after a test that traced a lot.
 
-  The C library would keep it: gigabytes, in a process of many such tests.
+  Graphs lie in cycles of references, and the C library keeps what is freed:
+  gigabytes, in a process of many such tests.
   """
   if "common_test" in item.nodeid:
     gc.collect()
@@ -35,6 +36,6 @@ def pytest_runtest_teardown(item) -> None:
 
 
 def pytest_collection_modifyitems(items) -> None:
-  """Puts the longest tests first, so that none is left alone at the end."""
+  """Runs the longest tests first, so that none is left alone at the end."""
   long = ("common_test", "kill_test", "launch_test")
   items.sort(key=lambda item: not any(name in item.nodeid for name in long))

@@ -1,4 +1,7 @@
-"""A meta-loss for any model: half of the inputs adapt, half measure."""
+"""The meta-loss of any model: half of the inputs adapt, half measure.
+
+The check runs on a copy of the model in float64, as a function of its weights.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,16 +9,54 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfmeta.testing import finite_differences
+from tfmeta.layers import copying
+from tfmeta.testing.second_order import finite_differences
 
 # Inner steps move the weights by this share of their norm, in any model.
 _INNER_STEP = 0.1
+_FLOATS = ("bfloat16", "float16", "float32", "float64")
+
+
+def in_dtype(model: keras.Model, dtype: str) -> keras.Model:
+  """Copies a model with all its layers and floating-point inputs in `dtype`.
+
+  Args:
+    model: A built model that Keras can rebuild from its configuration.
+    dtype: `"float32"` or `"float64"`.
+
+  Returns:
+    The copy, not compiled. Its variables have the same values.
+
+  Raises:
+    ValueError: If `model` cannot be rebuilt from its configuration.
+  """
+
+  def edit(config):
+    inner = config["config"]
+    if config["class_name"] == "DTypePolicy":
+      return {**config, "config": {"name": dtype}}
+    if isinstance(inner, dict) and inner.get("dtype") in _FLOATS:
+      return {**config, "config": {**inner, "dtype": dtype}}
+    return config
+
+  # Layers without a dtype in their configuration take the global policy.
+  before = keras.config.dtype_policy()
+  keras.config.set_dtype_policy(dtype)
+  try:
+    return copying.rebuild(model, edit)
+  finally:
+    keras.config.set_dtype_policy(before)
 
 
 def nearby_weights(model: keras.Model, seed: int) -> list[tf.Tensor]:
-  """Weights of `model` moved by a hundredth of their size.
+  """Returns the weights of `model`, moved by a hundredth of their size.
 
-  A model as initialised may sit on a kink: zero biases on blank images.
+  A model that was just initialized may sit on a kink of ReLU, as with zero
+  biases on blank images.
+
+  Args:
+    model: A built model.
+    seed: Seed of the movement.
   """
   weights = [tf.convert_to_tensor(v) for v in model.trainable_variables]
   noise = finite_differences.random_like(weights, seed + 1, weights[0].dtype)
@@ -26,12 +67,12 @@ def nearby_weights(model: keras.Model, seed: int) -> list[tf.Tensor]:
 
 
 def state_of(model: keras.Model) -> list[tf.Tensor]:
-  """Values of the non-trainable variables."""
+  """Returns the values of the non-trainable variables."""
   return [tf.convert_to_tensor(v) for v in model.non_trainable_variables]
 
 
 def cast_inputs(model: keras.Model, x: Any) -> tf.Tensor:
-  """`x` in the dtype that `model` takes, so that no precision is lost."""
+  """Returns `x` in the dtype that `model` takes, so that none of it is lost."""
   known = getattr(model, "inputs", None)
   dtype = known[0].dtype if known else model.trainable_variables[0].dtype
   return tf.cast(x, dtype)
@@ -45,15 +86,17 @@ def meta_loss(
   inner_steps: int,
   seed: int,
 ) -> finite_differences.Evaluate:
-  """Returns the function from weights to meta-loss and meta-gradient.
+  """Returns a function from weights to meta-loss and meta-gradient.
 
   Args:
     model: A built model.
-    point: Weights near which the function will be called; they set the size of
-      the inner steps.
-    x: `[n, ...]` inputs; the first half is the support set.
-    inner_steps: Gradient steps on the support set.
-    seed: Of the random targets.
+    point: Weights near which the function will be called. They determine the
+      inner learning rate: the first inner step moves the weights by a tenth of
+      their norm.
+    x: `[n, ...]` inputs. The first half is the support set, the rest the query
+      set.
+    inner_steps: Number of gradient steps on the support set.
+    seed: Seed of the random targets.
   """
   half = x.shape[0] // 2
   state = state_of(model)
@@ -77,7 +120,10 @@ def meta_loss(
 def value_and_gradients(
   function: Any, values: Sequence[tf.Tensor]
 ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-  """Value and gradients of a scalar function, zero where it does not reach."""
+  """Returns the value of a scalar function and its gradients.
+
+  The gradient is zero for what the function does not depend on.
+  """
   with tf.GradientTape() as tape:
     tape.watch(values)
     value = function(values)
@@ -91,12 +137,19 @@ def traced(
   *,
   jit_compile: bool,
 ) -> finite_differences.Evaluate:
-  """Traces `evaluate` once, as a graph or for XLA."""
+  """Traces `evaluate` once, as a graph or for XLA.
+
+  Args:
+    evaluate: Function of a point.
+    point: List of tensors, whose shapes and dtypes are traced for.
+    jit_compile: Whether to compile with XLA.
+  """
   function = tf.function(evaluate, autograph=False, jit_compile=jit_compile)
   return function.get_concrete_function(point)
 
 
 def _squared_error(model, weights, state, x, seed):
+  """Returns the mean squared error of all outputs for random targets."""
   outputs, _ = model.stateless_call(weights, state, x, training=True)
   outputs = keras.tree.flatten(outputs)
   targets = finite_differences.random_like(outputs, seed, outputs[0].dtype)

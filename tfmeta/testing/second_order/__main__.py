@@ -2,8 +2,9 @@
 
   python -m tfmeta.testing.second_order model.keras [--input_shape 28 28 1]
 
-It exits with 0 if the second derivatives are right, 1 if they are wrong or it
-could not be told, and 2, with one sentence, if the model could not be checked.
+The exit code is 0 if the second derivatives are right, 1 if they are wrong or
+the check is undecided, and 2 if the model could not be checked. In the last
+case one sentence on the standard error output says why.
 """
 
 import argparse
@@ -15,27 +16,27 @@ import keras
 import numpy as np
 
 from tfmeta.algorithms import meta_learner
-from tfmeta.testing import meta_gradient
+from tfmeta.testing.second_order import check
 
 _EXAMPLES = 10
 RIGHT, WRONG, BAD_INPUT = 0, 1, 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-  """Checks the model in a file and prints what was found.
+  """Checks the model in a file and prints the report.
 
   Args:
-    argv: Arguments. Defaults to those of the process.
+    argv: Arguments of the command. Default: those of the process.
 
   Returns:
-    The exit code: 0 if the second derivatives are right, 1 if they are wrong
-    or could not be told, 2 if the model could not be checked.
+    The exit code: 0 if the second derivatives are right, 1 if they are wrong or
+    the check is undecided, 2 if the model could not be checked.
   """
   arguments = _parser().parse_args(argv)
   try:
     model = load(arguments.model)
     x = random_inputs(model, arguments.input_shape, arguments.seed)
-    report = meta_gradient.check_second_order(
+    report = check.check_second_order(
       model, x, modes=arguments.modes, seed=arguments.seed
     )
   except (OSError, TypeError, ValueError) as error:
@@ -48,6 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def load(path: str) -> keras.Model:
   """Loads a model, or the model inside a learner.
 
+  Args:
+    path: A `.keras` file.
+
   Raises:
     ValueError: If there is no file at `path` that Keras can load as a model.
   """
@@ -55,7 +59,7 @@ def load(path: str) -> keras.Model:
     raise ValueError("there is no such file")
   try:
     model = keras.saving.load_model(path, compile=False)
-  except Exception as error:  # Keras raises whatever a broken file leads to.
+  except Exception as error:  # A broken file may raise anything inside Keras.
     text = str(error).strip() or type(error).__name__
     first = text.splitlines()[0].split(". ")[0]
     raise ValueError(f"Keras does not load it as a model ({first})") from error
@@ -65,7 +69,15 @@ def load(path: str) -> keras.Model:
 def random_inputs(
   model: keras.Model, shape: Sequence[int] | None, seed: int
 ) -> np.ndarray:
-  """Random inputs for `model`: standard normal, or 0 and 1 where integer.
+  """Samples inputs for `model`: standard normal, or 0 and 1 for integers.
+
+  Args:
+    model: A model with one input.
+    shape: Shape of one example, or `None` to take it from the model.
+    seed: Seed of the random numbers.
+
+  Returns:
+    `[10, *shape]` inputs.
 
   Raises:
     ValueError: If `shape` is needed, or does not fit the model.
@@ -107,11 +119,13 @@ def _parser():
   parser.add_argument(
     "--modes",
     nargs="+",
-    choices=meta_gradient.MODES,
-    default=meta_gradient.MODES,
-    help="what to check (compiling takes longest); default: both",
+    choices=check.MODES,
+    default=check.MODES,
+    help="modes to check (compiling takes longest); default: both",
   )
-  parser.add_argument("--seed", type=int, default=0, help="default: 0")
+  parser.add_argument(
+    "--seed", type=int, default=0, help="seed of the random inputs; default: 0"
+  )
   return parser
 
 

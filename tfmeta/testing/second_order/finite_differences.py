@@ -1,4 +1,4 @@
-"""A gradient against central differences, over several step sizes."""
+"""Compares gradients with central differences, over several step sizes."""
 
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-# Shares of the norm of the point. Large steps keep rounding small; small ones
-# stay on one side of the kinks of ReLU and max pooling.
+# Step sizes, as shares of the norm of the point. Large steps keep rounding
+# errors small; small steps cross no kink of ReLU or max pooling.
 STEPS = (1e-5, 1e-6, 1e-7, 1e-8)
 _TRIES = 4
 
@@ -22,10 +22,10 @@ class Agreement(NamedTuple):
   """How well a gradient agrees with central differences.
 
   Attributes:
-    error: Relative error at the largest step size that is within the tolerance,
-      else at the one that agrees best.
-    settled: Whether the differences agree with each other much better than with
-      the gradient, or with the gradient; else nothing can be concluded.
+    error: Relative error at the largest step size that agrees within the
+      tolerance; if there is none, at the step size that agrees best.
+    settled: Whether the differences agree with the gradient, or with each other
+      much better than with the gradient. If not, nothing can be concluded.
   """
 
   error: float
@@ -41,19 +41,20 @@ def compare(
 ) -> Agreement:
   """Compares a gradient with central differences along a random direction.
 
-  The error is relative to what the derivative along a random direction is
-  expected to be, the norm of the gradient over the square root of the number
-  of its entries. Where a kink lies in every interval, the differences do not
-  settle; other directions are then tried.
+  The error is relative to the derivative that is expected along a random
+  direction: the norm of the gradient over the square root of the number of its
+  entries. If every interval contains a kink, the differences do not settle, and
+  other directions are tried.
 
   Args:
-    evaluate: Maps a point to a scalar and its gradient.
+    evaluate: Function from a point to a scalar and its gradient.
     point: List of float64 tensors.
-    seed: Of the direction.
-    tolerance: Relative error from which on a gradient counts as wrong.
+    seed: Seed of the direction.
+    tolerance: Largest relative error at which a gradient counts as right.
 
   Returns:
-    The agreement along the first direction that settled, or the last one tried.
+    The agreement along the first direction that settles; if none does, along
+    the last one that was tried.
   """
   gradient = evaluate(point)[1]
   agreement = Agreement(float("inf"), False)
@@ -68,7 +69,13 @@ def compare(
 def random_like(
   tensors: Sequence[tf.Tensor], seed: int, dtype: str = "float64"
 ) -> list[tf.Tensor]:
-  """Standard normal tensors of the shapes of `tensors`, the same for a seed."""
+  """Returns standard normal tensors with the shapes of `tensors`.
+
+  Args:
+    tensors: List of tensors.
+    seed: Integer; equal seeds give equal tensors.
+    dtype: Floating-point dtype. Default `"float64"`.
+  """
   return [
     tf.random.stateless_normal(
       tensor.shape, [seed, index], dtype=dtype, alg="philox"
@@ -78,6 +85,7 @@ def random_like(
 
 
 def _along(evaluate, point, gradient, direction, tolerance):
+  """Returns the `Agreement` along one direction."""
   unit = float(tf.linalg.global_norm(direction))
   size = float(tf.linalg.global_norm(point)) / unit
   slope = float(_dot(gradient, direction))
@@ -92,12 +100,13 @@ def _along(evaluate, point, gradient, direction, tolerance):
     difference = (above - below) / (2 * step * size)
     if not math.isfinite(slope + difference):
       return Agreement(float("inf"), True)
-    # A gradient of zero is compared with rounding, not with itself.
+    # Where the gradient is zero, the scale is that of rounding errors.
     scale = max(abs(slope), expected, 1e-9 * abs(above) / size, 1e-30)
     error = min(error, abs(difference - slope) / max(scale, abs(difference)))
     if error <= tolerance:
       return Agreement(error, True)
     differences.append(difference)
+  # Without agreement, the differences tell only if they agree with each other.
   spread = min(
     abs(a - b) / max(abs(slope), abs(a))
     for a, b in itertools.pairwise(differences)

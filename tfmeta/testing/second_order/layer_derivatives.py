@@ -1,4 +1,4 @@
-"""Which layers of a model have wrong second derivatives."""
+"""Finds the layers of a model that have wrong second derivatives."""
 
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -10,19 +10,20 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from tfmeta.testing import finite_differences
-from tfmeta.testing import meta_loss
+from tfmeta.core import keras_internals
+from tfmeta.testing.second_order import finite_differences
+from tfmeta.testing.second_order import meta_loss
 
 
 class Recording(NamedTuple):
-  """A part of a model and what it receives.
+  """A part of a model and the inputs of its first call.
 
   Attributes:
-    path: Names of the parts around it and its own, joined by slashes.
+    path: Names of the parts around it and its own name, joined by slashes.
     part: A layer, or an operation of `keras.ops`.
     args: Positional arguments of its first call.
     kwargs: Keyword arguments of its first call.
-    values: Of its trainable variables, at that call.
+    values: Values of its trainable variables at that call.
   """
 
   path: str
@@ -38,13 +39,13 @@ def record(
   state: Sequence[tf.Tensor],
   x: tf.Tensor,
 ) -> list[Recording]:
-  """Runs `model` and records what each of its parts receives.
+  """Runs `model` and records the inputs of each of its parts.
 
   Args:
-    model: A built model.
-    weights: For its trainable variables.
-    state: For its non-trainable variables.
-    x: Inputs of the model.
+    model: A built model, usually a copy: its layers are wrapped while it runs.
+    weights: Values of its trainable variables.
+    state: Values of its non-trainable variables.
+    x: `[n, ...]` inputs of the model.
 
   Returns:
     One recording for each part that was called, in the order of the calls.
@@ -74,12 +75,13 @@ def record(
 def guilty(
   recordings: Sequence[Recording], is_wrong: Callable[[Recording], bool]
 ) -> list[str]:
-  """Paths of the innermost parts that are wrong.
+  """Returns the paths of the innermost parts that are wrong.
 
   Args:
-    recordings: From `record`.
-    is_wrong: Called for inner parts first; an outer one is asked about only if
-      no part inside it is wrong.
+    recordings: What `record` returned.
+    is_wrong: Function from a recording to whether its part is wrong. It is
+      called for inner parts first, and for an outer part only if no part
+      inside it is wrong.
   """
   found: list[str] = []
   deepest_first = sorted(recordings, key=lambda r: -r.path.count("/"))
@@ -94,12 +96,12 @@ def guilty(
 def is_wrong(
   recording: Recording, *, tolerance: float, jit_compile: bool
 ) -> bool:
-  """Whether second derivatives differ from central differences.
+  """Returns whether second derivatives differ from central differences.
 
   Args:
-    recording: Of a part of a model in float64.
-    tolerance: Largest relative error of a right derivative.
-    jit_compile: Whether to compile by XLA.
+    recording: Recording of a part of a model in float64.
+    tolerance: Largest relative error at which a derivative counts as right.
+    jit_compile: Whether to compile with XLA.
 
   Raises:
     tf.errors.OpError: If XLA cannot compile the part.
@@ -114,22 +116,23 @@ def is_wrong(
     agreement = finite_differences.compare(
       evaluate, point, seed=0, tolerance=tolerance
     )
-  except LookupError:  # A gradient without a gradient of its own.
+  except LookupError:  # TensorFlow has no gradient of this gradient.
     return True
   return agreement.settled and agreement.error > tolerance
 
 
 def compiled_error(recording: Recording) -> float:
-  """Relative difference of compiled second derivatives to those of the graph.
+  """Compares compiled second derivatives with those of the graph.
 
-  For parts that XLA does not compile in float64.
+  This serves parts that XLA does not compile in float64.
 
   Args:
-    recording: Of a part of a model in float32.
+    recording: Recording of a part of a model in float32.
 
   Returns:
-    In the Euclidean norm; infinite if they cannot be compiled at all, 0 for
-    layers that draw random numbers, which XLA draws differently.
+    The relative difference in the Euclidean norm. It is infinite if the part
+    cannot be compiled at all, and 0 for layers with random numbers, which XLA
+    samples differently.
   """
   call, point = _as_function(recording)
   if not point or _is_random(recording.part):
@@ -148,10 +151,11 @@ def compiled_error(recording: Recording) -> float:
 
 
 def _second_order(call, point):
-  """Returns a scalar made of first derivatives of `call`, and its gradient.
+  """Returns a function to a scalar of first derivatives, and its gradient.
 
-  What reaches the outputs from above must itself depend on them, or a layer
-  that loses the derivative with respect to it would pass: hence the square.
+  The gradient that reaches the outputs from above must itself depend on the
+  outputs. Otherwise a layer that loses the derivative with respect to that
+  gradient would pass. The scalar is therefore quadratic in the outputs.
   """
   mix = finite_differences.random_like(point, 11, point[0].dtype)
 
@@ -167,7 +171,10 @@ def _second_order(call, point):
 
 
 def _as_function(recording):
-  """Returns a function of weights and float inputs, and where it was called."""
+  """Returns the part as a function of one list of tensors, and that list.
+
+  The list holds its trainable weights, then its floating-point inputs.
+  """
   path, part, args, kwargs, values = recording
   flat = keras.tree.flatten((args, kwargs))
   places = [i for i, entry in enumerate(flat) if _is_float(entry)]
@@ -207,7 +214,10 @@ def _dot(left, right):
 
 
 def _parts(model, prefix="") -> Iterator[tuple[str, Any]]:
-  """Yields layers and operations; of models of layers, only what is inside."""
+  """Yields the path of each layer and operation, and the part itself.
+
+  Models that only chain layers are left out; the layers in them are not.
+  """
   for part in getattr(model, "operations", None) or _children(model):
     path = prefix + part.name
     if not isinstance(part, keras.Sequential) and not hasattr(
@@ -220,12 +230,14 @@ def _parts(model, prefix="") -> Iterator[tuple[str, Any]]:
 def _children(layer):
   if not isinstance(layer, keras.Layer):
     return ()
-  return layer._flatten_layers(include_self=False, recursive=False)
+  return keras_internals.flatten_layers(
+    layer, include_self=False, recursive=False
+  )
 
 
 @contextlib.contextmanager
 def _recorded(part, path, calls):
-  """Keeps the arguments of the first call of `part` under `path`."""
+  """Stores the arguments of the first call of `part` in `calls[path]`."""
   original = part.call
 
   def call(*args, **kwargs):
