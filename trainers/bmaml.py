@@ -7,9 +7,9 @@ python -m trainers.bmaml --particle_weights=head --meta_loss=nll
 
 from absl import flags as absl_flags
 
-from trainers import command
-from trainers import flags
-from trainers import settings
+from trainers.run import command
+from trainers.run import flags
+from trainers.run import settings
 
 _OWN = (
   "num_particles",

@@ -6,9 +6,9 @@ python -m trainers.emaml --dataset=sinusoid --num_particles=10
 
 from absl import flags as absl_flags
 
-from trainers import command
-from trainers import flags
-from trainers import settings
+from trainers.run import command
+from trainers.run import flags
+from trainers.run import settings
 
 _OWN = ("num_particles", "particle_weights", "first_order")
 

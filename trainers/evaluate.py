@@ -12,8 +12,8 @@ import pathlib
 
 from absl import flags
 
-from trainers import command
-from trainers import cores
+from trainers.run import command
+from trainers.run import cores
 
 _FLAGS = flags.FLAGS
 
@@ -43,10 +43,10 @@ def run(workdir, *, tasks, split="test", ensemble=1) -> dict:
     split: "train", "validation" or "test".
     ensemble: Of how many epochs the outputs are averaged.
   """
-  from trainers import checkpoints
-  from trainers import results
-  from trainers import settings
-  from trainers import workdir as folders
+  from trainers.run import checkpoints
+  from trainers.run import results
+  from trainers.run import settings
+  from trainers.run import workdir as folders
 
   folder = pathlib.Path(workdir)
   values = settings.Settings(**folders.read_settings(folder))

@@ -24,7 +24,7 @@ import time
 
 from absl import flags
 
-from trainers import command
+from trainers.run import command
 
 _FLAGS = flags.FLAGS
 _PAUSE = 0.1  # Seconds between two looks at the workers.

@@ -12,9 +12,9 @@ Each ingredient has its switch. Published figures are in trainers/README.md.
 
 from absl import flags as absl_flags
 
-from trainers import command
-from trainers import flags
-from trainers import settings
+from trainers.run import command
+from trainers.run import flags
+from trainers.run import settings
 
 _OWN = (
   "multi_step_epochs",

@@ -8,9 +8,9 @@ Published figures are in trainers/README.md.
 
 from absl import flags as absl_flags
 
-from trainers import command
-from trainers import flags
-from trainers import settings
+from trainers.run import command
+from trainers.run import flags
+from trainers.run import settings
 
 
 def define(flag_values=absl_flags.FLAGS) -> None:

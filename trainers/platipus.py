@@ -9,9 +9,9 @@ The last begins with the weights of a trained MAML.
 
 from absl import flags as absl_flags
 
-from trainers import command
-from trainers import flags
-from trainers import settings
+from trainers.run import command
+from trainers.run import flags
+from trainers.run import settings
 
 _OWN = (
   "num_samples",

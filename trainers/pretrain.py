@@ -17,7 +17,7 @@ import pathlib
 
 from absl import flags as absl_flags
 
-from trainers import command
+from trainers.run import command
 
 _FLAGS = absl_flags.FLAGS
 _RESULT = "pretrain.json"
@@ -60,8 +60,8 @@ def run(
   """Trains, and writes `backbone.keras`, `pretrain.json` and embeddings."""
   import keras
 
-  from trainers import drawings
-  from trainers import workdir as folders
+  from trainers.run import drawings
+  from trainers.run import workdir as folders
 
   settings = {
     "dataset": dataset,

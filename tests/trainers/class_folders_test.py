@@ -3,8 +3,8 @@ import tempfile
 
 from absl.testing import absltest
 
-from trainers import class_folders
-from trainers import settings
+from trainers.run import class_folders
+from trainers.run import settings
 
 
 class ClassFoldersTest(absltest.TestCase):

@@ -7,7 +7,7 @@ from absl.testing import flagsaver
 from absl.testing import parameterized
 
 from tfmeta import callbacks
-from trainers import command
+from trainers.run import command
 
 
 class CommandTest(parameterized.TestCase):

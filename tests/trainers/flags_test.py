@@ -17,7 +17,7 @@ from trainers import meta_sgd
 from trainers import platipus
 from trainers import presets
 from trainers import reptile
-from trainers import settings
+from trainers.run import settings
 
 TRAINERS = {
   "maml": maml,

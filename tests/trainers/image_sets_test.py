@@ -11,8 +11,8 @@ from PIL import Image
 import tensorflow_datasets as tfds
 
 from tfmeta.data import class_lists
-from trainers import settings
-from trainers import training
+from trainers.run import settings
+from trainers.run import training
 
 
 def setUpModule():

@@ -3,8 +3,8 @@ import math
 from absl.testing import absltest
 from absl.testing import parameterized
 
-from trainers import learners
-from trainers import settings
+from trainers.run import learners
+from trainers.run import settings
 
 
 def rate_at(share, **values):

@@ -14,10 +14,10 @@ from PIL import Image
 import tensorflow as tf
 
 import tfmeta
-from trainers import drawings
 from trainers import pretrain
-from trainers import settings
-from trainers import training
+from trainers.run import drawings
+from trainers.run import settings
+from trainers.run import training
 
 CLASSES = 8
 OPTIONS = {

@@ -14,13 +14,13 @@ from PIL import Image
 import tensorflow as tf
 
 import tfmeta
-from trainers import datasets
 from trainers import evaluate
-from trainers import learners
-from trainers import settings
-from trainers import strategies
-from trainers import training
-from trainers import workdir
+from trainers.run import datasets
+from trainers.run import learners
+from trainers.run import settings
+from trainers.run import strategies
+from trainers.run import training
+from trainers.run import workdir
 
 KEYS = {
   "trainer", "dataset", "split", "ways", "shots", "query_shots", "tasks",

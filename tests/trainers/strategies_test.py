@@ -9,9 +9,9 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import tensorflow as tf
 
-from trainers import rendezvous
-from trainers import settings
-from trainers import strategies
+from trainers.run import rendezvous
+from trainers.run import settings
+from trainers.run import strategies
 
 
 def make(**values):

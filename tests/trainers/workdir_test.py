@@ -7,12 +7,12 @@ import tempfile
 
 from absl.testing import absltest
 
-from trainers import settings
-from trainers import workdir
+from trainers.run import settings
+from trainers.run import workdir
 
 HOLD = """
 import sys
-from trainers import settings, workdir
+from trainers.run import settings, workdir
 with workdir.claim(settings.Settings("MAML", workdir=sys.argv[1])):
   print("held", flush=True)
   sys.stdin.read()

@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 import tfmeta
-from trainers import datasets
+from trainers.run import datasets
 
 _PACKAGES = ("tensorflow", "keras", "numpy")
 

@@ -3,7 +3,7 @@
 import keras
 
 import tfmeta
-from trainers import workdir
+from trainers.run import workdir
 
 
 def of_run(settings, folder) -> tfmeta.callbacks.Checkpoint:

@@ -6,9 +6,9 @@ import os
 import tensorflow as tf
 
 import tfmeta
-from trainers import class_folders
-from trainers import dataset_kinds
-from trainers import drawings
+from trainers.run import class_folders
+from trainers.run import dataset_kinds
+from trainers.run import drawings
 
 # Tasks that figures are measured on are the same for every run and algorithm.
 EVALUATION_SEED = 0

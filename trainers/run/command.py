@@ -9,7 +9,7 @@ from absl import app
 from absl import flags
 from absl import logging
 
-from trainers import cores
+from trainers.run import cores
 
 # How TensorFlow begins messages of errors that building a graph ran into.
 _IN_A_GRAPH = "in user code"
@@ -30,7 +30,9 @@ def train(read) -> None:
     settings = read()
     if settings.is_images:
       cores.share_out(settings.meta_batch_size)
-    from trainers import training  # TensorFlow loads here: --help stays quick.
+    from trainers.run import (
+      training,
+    )  # TensorFlow loads here: --help stays quick.
 
     training.run(settings)
 

@@ -5,7 +5,7 @@ import pathlib
 import random
 import tempfile
 
-from trainers import strategies
+from trainers.run import strategies
 
 SPLITS = ("train", "validation", "test")
 

@@ -5,7 +5,7 @@ import os
 
 import tensorflow as tf
 
-from trainers import rendezvous
+from trainers.run import rendezvous
 
 
 def make(settings) -> tf.distribute.Strategy:

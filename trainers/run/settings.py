@@ -5,7 +5,7 @@ import pathlib
 import typing
 from typing import Any
 
-from trainers import dataset_kinds
+from trainers.run import dataset_kinds
 
 
 def _option(default, help, choices=None) -> Any:

@@ -4,7 +4,7 @@ from matplotlib import figure
 import numpy as np
 import tensorflow as tf
 
-from trainers import datasets
+from trainers.run import datasets
 
 LEARNING_CURVE = "learning_curve.png"
 TASKS = "tasks.png"

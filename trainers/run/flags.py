@@ -4,9 +4,9 @@ from typing import Any
 
 from absl import flags
 
-from trainers import dataset_defaults
 from trainers import presets
-from trainers import settings
+from trainers.run import dataset_defaults
+from trainers.run import settings
 
 # The flags count as the trainer's own, so that its --help shows them.
 flags.disclaim_key_flags()

@@ -9,16 +9,16 @@ import keras
 import tensorflow as tf
 
 import tfmeta
-from trainers import calibration
-from trainers import checkpoints
-from trainers import datasets
-from trainers import figures
-from trainers import learned_rates
-from trainers import learners
-from trainers import progress
-from trainers import results
-from trainers import strategies
-from trainers import workdir
+from trainers.run import calibration
+from trainers.run import checkpoints
+from trainers.run import datasets
+from trainers.run import figures
+from trainers.run import learned_rates
+from trainers.run import learners
+from trainers.run import progress
+from trainers.run import results
+from trainers.run import strategies
+from trainers.run import workdir
 
 
 def run(settings) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""What the trainers share: run configuration, flags, data sets, training."""
