@@ -1,1 +1,1 @@
-"""What the trainers share: run configuration, flags, data sets, training."""
+"""The machinery that all trainers share."""

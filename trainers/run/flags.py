@@ -1,95 +1,186 @@
-"""The flags that all trainers share, and the settings they make."""
+"""The flags of a trainer, and the run configuration that they make."""
 
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Mapping
+import dataclasses
 from typing import Any
 
 from absl import flags
 
-from trainers import presets
-from trainers.run import dataset_defaults
-from trainers.run import settings
+from trainers.run import configuration
+from trainers.run import data_sets
+from trainers.run import option
 
-# The flags count as the trainer's own, so that its --help shows them.
+# Counts the flags as those of the trainer, so that its --help shows them.
 flags.disclaim_key_flags()
 
+FIRST_ORDER = option.Option(
+  "first_order",
+  bool,
+  False,
+  "Whether the outer gradient treats inner gradients as constants, which saves "
+  "the second derivatives.",
+)
 
-def define(trainer, *, flag_values=flags.FLAGS, **defaults) -> None:
-  """Defines a flag for each option, `--preset` and `--workdir`.
 
-  Args:
-    trainer: Name of the trainer's module, which presets go by.
-    flag_values: Where to define them.
-    **defaults: In place of those of `Settings`.
+@dataclasses.dataclass(frozen=True)
+class Trainer:
+  """What one trainer adds to the machinery that all of them share.
+
+  Attributes:
+    name: Name of the module, as in `python -m trainers.NAME`.
+    algorithm: Name of the learner in `tfmeta`.
+    options: Flags that are constructor arguments of this learner alone.
+    shared: Names of flags of all trainers that are also constructor arguments
+      of this learner alone.
+    defaults: Defaults of shared flags that differ from those of
+      `Configuration`.
+    choices: Values of shared flags that differ from those of `Configuration`.
+    why_unused: For shared flags, a further function like
+      `Option.why_unused`.
+    presets: Published values of flags, by the name of the preset.
+    source: Where the presets come from.
   """
-  defaults.setdefault("workdir", f"runs/{trainer}")
-  for option in settings.options():
-    default = defaults.pop(option.name, option.default)
-    _define_option(option, default, flag_values)
-  if defaults:
-    raise TypeError(f"There are no such options. Received: {sorted(defaults)}")
-  if names := sorted(presets.PRESETS[trainer]):
+
+  name: str
+  algorithm: str
+  options: tuple[option.Option, ...] = ()
+  shared: tuple[str, ...] = ()
+  defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  choices: Mapping[str, tuple[str, ...]] = dataclasses.field(
+    default_factory=dict
+  )
+  why_unused: Mapping[str, Callable[[Any], str | None]] = dataclasses.field(
+    default_factory=dict
+  )
+  presets: Mapping[str, Mapping[str, Any]] = dataclasses.field(
+    default_factory=dict
+  )
+  source: str = ""
+
+
+class _ChoiceParser(flags.EnumParser):
+  """Parser of a choice, with a sentence of its own for some wrong values."""
+
+  def __init__(self, choices: Iterable[str], refused: Mapping[str, str]):
+    super().__init__(list(choices))
+    self._refused = refused
+
+  def parse(self, argument: str) -> str:
+    """Returns `argument`, if it is one of the choices."""
+    if argument in self._refused:
+      raise ValueError(f"{self._refused[argument]}.")
+    return super().parse(argument)
+
+
+def define(trainer: Trainer, flag_values: flags.FlagValues) -> None:
+  """Defines all flags of a trainer, `--preset` included if it has any."""
+  for one in _all_options(trainer):
+    _define_option(one, flag_values)
+  if trainer.presets:
     flags.DEFINE_enum(
       "preset",
       None,
-      names,
-      "Published settings; other flags given beside it go before it. "
-      f"Source: {presets.SOURCES[trainer]}.",
+      sorted(trainer.presets),
+      "Published values for the other flags; those that are given too override "
+      f"it. Source: {trainer.source}.",
       flag_values=flag_values,
     )
 
 
-def define_particles(flag_values) -> None:
-  """Defines the flags of learners that have particles."""
-  flags.DEFINE_integer(
-    "num_particles", 5, "Initial weights to learn.", flag_values=flag_values
-  )
-  flags.DEFINE_enum(
-    "particle_weights",
-    "all",
-    ["all", "head"],
-    "What each particle has of its own: all weights, or those of the head.",
-    flag_values=flag_values,
-  )
-  define_first_order(flag_values)
-
-
-def define_first_order(flag_values) -> None:
-  """Defines the flag of learners that can do without second derivatives."""
-  flags.DEFINE_bool(
-    "first_order",
-    False,
-    "Whether inner gradients are constants to the outer one.",
-    flag_values=flag_values,
-  )
-
-
 def read(
-  trainer, algorithm, *, own=(), shared=(), flag_values=flags.FLAGS
-) -> settings.Settings:
-  """Settings from the command line, the preset, the data set, the defaults.
+  trainer: Trainer, flag_values: flags.FlagValues
+) -> configuration.Configuration:
+  """Returns the configuration that the parsed flags of a trainer make.
 
-  Args:
-    trainer: Name of the trainer's module.
-    algorithm: Name of the learner in `tfmeta`.
-    own: Names of the trainer's own flags, arguments of that learner alone.
-    shared: Names of flags of all trainers that are arguments of that learner.
-    flag_values: Where they were defined.
+  The command line overrides the preset, which overrides the defaults of the
+  data set, which override those of the trainer.
+
+  Raises:
+    ValueError: If a value is wrong, or if a flag on the command line would have
+      no effect in this run.
   """
-  names = [option.name for option in settings.options()]
-  values: dict[str, Any] = {
-    name: flag_values[name].value for name in [*names, *own]
+  all_options = _all_options(trainer)
+  given = {
+    one.name: flag_values[one.name].value
+    for one in all_options
+    if flag_values[one.name].present
   }
-  chosen = {}
-  if presets.PRESETS[trainer]:
-    chosen = presets.PRESETS[trainer].get(str(flag_values["preset"].value), {})
-  dataset = {**values, **chosen, **_given(flag_values, ["dataset"])}["dataset"]
-  for layer in (dataset_defaults.of_run(trainer, dataset), chosen):
-    values.update({k: v for k, v in layer.items() if k in values})
-  values.update(_given(flag_values, values))
+  preset = {}
+  if trainer.presets and flag_values["preset"].value:
+    preset = trainer.presets[flag_values["preset"].value]
+  defaults = {one.name: flag_values[one.name].default for one in all_options}
+  dataset = {**defaults, **preset, **given}["dataset"]
+  brought = data_sets.defaults_of(dataset, trainer.name)
+  config = _configuration(trainer, {**defaults, **brought, **preset, **given})
+  _check_used(all_options, config, given)
+  return config
+
+
+def _configuration(trainer, values) -> configuration.Configuration:
   values["hidden"] = _whole_numbers("hidden", values["hidden"])
-  own_values = {name: values[name] for name in shared}
-  own_values.update({name: values.pop(name) for name in own})
-  arguments = {k: v for k, v in own_values.items() if v is not None}
-  return settings.Settings(algorithm, own=arguments, **values)
+  own = {name: values[name] for name in trainer.shared}
+  own.update({one.name: values.pop(one.name) for one in trainer.options})
+  # An argument that is left out has the default of the learner.
+  own = {name: value for name, value in own.items() if value is not None}
+  return configuration.Configuration(trainer.algorithm, own=own, **values)
+
+
+def _check_used(all_options, config, given) -> None:
+  """Refuses flags that the user has given and that would change nothing."""
+  for one in all_options:
+    reason = one.why_unused(config) if one.name in given else None
+    if reason:
+      raise ValueError(
+        f"`{one.name}` would have no effect here: {reason}. Leave it out. "
+        f"Received: --{one.name}={_text(given[one.name])}"
+      )
+
+
+def _all_options(trainer: Trainer) -> list[option.Option]:
+  """Returns the shared flags, as the trainer changes them, and its own."""
+  defaults = {"workdir": f"runs/{trainer.name}", **trainer.defaults}
+  shared = configuration.options()
+  unknown = {*defaults, *trainer.choices, *trainer.why_unused}
+  unknown -= {one.name for one in shared}
+  if unknown:
+    raise TypeError(f"There are no such flags. Received: {sorted(unknown)}")
+  changed = [
+    dataclasses.replace(
+      one,
+      default=defaults.get(one.name, one.default),
+      choices=trainer.choices.get(one.name, one.choices),
+      why_unused=trainer.why_unused.get(one.name, one.why_unused),
+    )
+    for one in shared
+  ]
+  return [*changed, *trainer.options]
+
+
+def _define_option(one: option.Option, flag_values: flags.FlagValues) -> None:
+  if one.choices:
+    parser = _ChoiceParser(one.choices, one.refused)
+    flags.DEFINE(
+      parser,
+      one.name,
+      one.default,
+      f"<{'|'.join(one.choices)}>: {one.help}",
+      flag_values=flag_values,
+      serializer=flags.ArgumentSerializer(),
+    )
+    return
+  define_flag = {
+    bool: flags.DEFINE_bool,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    str: flags.DEFINE_string,
+    list: flags.DEFINE_list,
+  }[one.kind]
+  default = one.default
+  if one.kind is list and default is not None:
+    default = [str(value) for value in default]
+  define_flag(one.name, default, one.help, flag_values=flag_values)
 
 
 def _whole_numbers(name, texts) -> list[int]:
@@ -97,33 +188,13 @@ def _whole_numbers(name, texts) -> list[int]:
     return [int(text) for text in texts]
   except ValueError:
     raise ValueError(
-      f"--{name} must be whole numbers with commas between them. "
-      f"Received: --{name}={','.join(map(str, texts))}"
+      f"`{name}` must be whole numbers separated by commas. "
+      f"Received: --{name}={_text(texts)}"
     ) from None
 
 
-def _given(flag_values, names) -> dict[str, Any]:
-  """Values of those flags that the command line sets."""
-  return {
-    name: flag_values[name].value for name in names if flag_values[name].present
-  }
-
-
-def _define_option(option, default, flag_values):
-  help_text, choices = option.metadata["help"], option.metadata["choices"]
-  if choices:
-    flags.DEFINE_enum(
-      option.name, default, choices, help_text, flag_values=flag_values
-    )
-    return
-  kinds = {
-    bool: flags.DEFINE_bool,
-    int: flags.DEFINE_integer,
-    float: flags.DEFINE_float,
-    str: flags.DEFINE_string,
-    list: flags.DEFINE_list,
-  }
-  kind = settings.kind_of(option)
-  if kind is list:
-    default = [str(value) for value in default]
-  kinds[kind](option.name, default, help_text, flag_values=flag_values)
+def _text(value) -> str:
+  """Returns `value` as it is written on the command line."""
+  if isinstance(value, list | tuple):
+    return ",".join(map(str, value))
+  return str(value).lower() if isinstance(value, bool) else str(value)

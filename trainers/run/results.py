@@ -1,4 +1,4 @@
-"""The figures of a run, as they are written and printed."""
+"""The results of a run, as they are written and printed."""
 
 import importlib.metadata
 import math
@@ -8,24 +8,29 @@ import sys
 from typing import Any
 
 import tfmeta
-from trainers.run import datasets
+from trainers.run import tasks
 
 _PACKAGES = ("tensorflow", "keras", "numpy")
 
 
-def evaluate(settings, learner, checkpoint) -> tuple[Any, dict[str, Any]]:
-  """Figures on the tasks at the end, and what `result.json` holds.
+def final_results(config, learner, checkpoint) -> tuple[Any, dict[str, Any]]:
+  """Evaluates a trained learner.
+
+  Args:
+    config: A `Configuration`.
+    learner: The learner, with the weights of the best epoch.
+    checkpoint: The `tfmeta.callbacks.Checkpoint` of the run.
 
   Returns:
-    As `measure`; the dict also has `seconds`: the time all finished epochs
-    took, validation included, over all starts of the run. What a kill made a
-    run do twice counts once.
+    The result of `measure`, whose dict also tells of the training. `seconds` is
+    the time that all finished epochs took, with their validation, over all
+    starts of the run; an epoch that was interrupted and repeated counts once.
   """
-  result, figures = measure(
-    settings, [learner], settings.eval_split, settings.eval_tasks
+  measured, written = measure(
+    config, [learner], config.eval_split, config.eval_tasks
   )
-  return result, {
-    **figures,
+  return measured, {
+    **written,
     "epochs": checkpoint.epoch,
     "best_epochs": checkpoint.best_epochs,
     "seconds": round(sum(checkpoint.history["seconds"]), 1),
@@ -33,31 +38,39 @@ def evaluate(settings, learner, checkpoint) -> tuple[Any, dict[str, Any]]:
   }
 
 
-def measure(settings, learners, split, count) -> tuple[Any, dict[str, Any]]:
+def measure(
+  config, learners, split: str, count: int
+) -> tuple[Any, dict[str, Any]]:
   """Evaluates learners together on the first `count` tasks of a split.
 
+  Args:
+    config: The `Configuration` of their run.
+    learners: Learners whose outputs are averaged.
+    split: "train", "validation" or "test".
+    count: Number of tasks.
+
   Returns:
-    A `tfmeta.evaluation.EvaluationResult`, and the same as a dict together with
-    what is needed to get it again.
+    An `EvaluationResult`, and a dict with the same numbers and with what is
+    needed to reproduce them.
   """
-  noise = _noise(settings, learners)
-  result = tfmeta.evaluate(
+  noise = _noise_stddev(config, learners)
+  measured = tfmeta.evaluate(
     learners,
-    datasets.evaluation_tasks(settings, split, count),
+    tasks.evaluation_tasks(config, split, count),
     noise_stddev=noise,
-    nearest_neighbour=settings.is_images,
+    nearest_neighbour=config.is_images,
   )
-  return result, {
-    "trainer": settings.algorithm,
-    "dataset": settings.dataset,
+  return measured, {
+    "trainer": config.algorithm,
+    "dataset": config.dataset,
     "split": split,
-    **result.to_dict(),
+    **measured.to_dict(),
     "noise_stddev": noise,
-    "seed": settings.seed,
-    "inner_steps": settings.inner_steps,
-    **settings.own,
-    "train_shots": settings.train_shots or settings.shots,
-    "train_query_shots": settings.train_query_shots or settings.query_shots,
+    "seed": config.seed,
+    "inner_steps": config.inner_steps,
+    **config.own,
+    "train_shots": config.train_shots or config.shots,
+    "train_query_shots": config.train_query_shots or config.query_shots,
     "parameters": learners[0].model.count_params(),
     "versions": _versions(),
     "machine": _machine(),
@@ -65,25 +78,27 @@ def measure(settings, learners, split, count) -> tuple[Any, dict[str, Any]]:
   }
 
 
-def _noise(settings, learners):
-  """In regression, the root mean squared error on validation tasks.
+def _noise_stddev(config, learners) -> float | None:
+  """Returns the standard deviation of the noise that likelihoods assume.
 
-  Of targets around a prediction; the same for learners that have learned a
-  noise of their own, so that their likelihoods can be compared.
+  For regression it is the root mean squared error on validation tasks, also
+  where a learner has learned its own noise: likelihoods of learners can be
+  compared only under the same estimate.
   """
-  if not settings.is_regression:
+  if not config.is_regression:
     return None
-  count = settings.validation_tasks
-  tasks = datasets.evaluation_tasks(settings, "validation", count)
-  return max(math.sqrt(tfmeta.evaluate(learners, tasks).mean), 1e-6)
+  validation = tasks.evaluation_tasks(
+    config, "validation", config.validation_tasks
+  )
+  return max(math.sqrt(tfmeta.evaluate(learners, validation).mean), 1e-6)
 
 
-def _machine():
+def _machine() -> str:
   cores = f"{os.cpu_count()} cores"
   return ", ".join([platform.system(), platform.machine(), cores])
 
 
-def _versions():
+def _versions() -> dict[str, str]:
   versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
   return {
     "tfmeta": tfmeta.__version__,

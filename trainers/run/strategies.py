@@ -1,63 +1,46 @@
-"""How devices and machines share the work of a run."""
-
-import json
-import os
+"""The distribution strategy of a run."""
 
 import tensorflow as tf
 
-from trainers.run import rendezvous
+from trainers.run import workers
 
 
-def make(settings) -> tf.distribute.Strategy:
-  """The strategy of a run; before TensorFlow computes anything.
+def make(config) -> tf.distribute.Strategy:
+  """Returns the strategy of a run.
+
+  Must be called before TensorFlow computes anything.
 
   Raises:
-    ValueError: If the machine, or `TF_CONFIG`, is not made for it.
+    ValueError: If this machine or `TF_CONFIG` does not provide what the
+      strategy needs, or the tasks of an update cannot be divided evenly.
   """
-  match settings.strategy:
+  match config.strategy:
     case "mirrored":
       strategy = tf.distribute.MirroredStrategy()
     case "multi_worker":
-      strategy = _multi_worker(settings.startup_seconds)
+      strategy = _multi_worker(config.startup_seconds)
     case "tpu":
-      strategy = _tpu(settings.tpu)
-    case "parameter_server":
-      raise ValueError(
-        "Keras 3 can not train under a ParameterServerStrategy: its `fit` "
-        "hands out the data itself, and that strategy takes them from a "
-        "ClusterCoordinator. Use --strategy=multi_worker. Received: "
-        "--strategy=parameter_server"
-      )
+      strategy = _tpu(config.tpu)
     case _:
       return tf.distribute.get_strategy()
   replicas = strategy.num_replicas_in_sync
-  if settings.meta_batch_size % replicas:
+  if config.meta_batch_size % replicas:
     raise ValueError(
       f"`meta_batch_size` must be a multiple of the {replicas} replicas. "
-      f"Received: meta_batch_size={settings.meta_batch_size}"
+      f"Received: meta_batch_size={config.meta_batch_size}"
     )
   return strategy
 
 
-def is_chief(settings) -> bool:
-  """Whether this process writes the results of the run."""
-  if settings.strategy != "multi_worker":
-    return True
-  found = _configuration()
-  first = "chief" if "chief" in found["cluster"] else "worker"
-  task = found["task"]
-  return task.get("type") == first and int(task.get("index", -1)) == 0
-
-
 def check_agreement(strategy: tf.distribute.Strategy, done: int) -> None:
-  """Checks that all workers go on after the same epoch.
+  """Checks that all workers resume after the same epoch.
 
   Args:
-    strategy: That of the run.
-    done: Finished epochs, as this worker has found them.
+    strategy: Strategy of the run.
+    done: Number of finished epochs that this worker has found.
 
   Raises:
-    ValueError: If another worker has found other ones.
+    ValueError: If another worker has found a different number.
   """
 
   @tf.function
@@ -65,36 +48,22 @@ def check_agreement(strategy: tf.distribute.Strategy, done: int) -> None:
     own = tf.constant([done, done * done], tf.float32)
     return strategy.reduce("SUM", strategy.run(lambda: own), axis=None)
 
+  # Sum and sum of squares fit only if every worker has the same number: equal
+  # means alone could come from different ones.
   count = strategy.num_replicas_in_sync
   total, squares = summed().numpy()
   if total != done * count or squares != done * done * count:
     raise ValueError(
-      "All workers must see the same --workdir, and go on after the same "
+      "All workers must see the same --workdir and resume after the same "
       f"epoch. Received: {done} finished epochs here, {total / count:g} on "
       "average"
     )
 
 
 def _multi_worker(seconds: int) -> tf.distribute.Strategy:
-  found = _configuration()
-  rendezvous.wait(found["cluster"], found["task"], seconds)
+  found = workers.read_cluster()
+  workers.wait_for_all(found["cluster"], found["task"], seconds)
   return tf.distribute.MultiWorkerMirroredStrategy()
-
-
-def _configuration() -> dict:
-  text = os.environ.get("TF_CONFIG", "")
-  try:
-    found = dict(json.loads(text or "{}"))
-  except (TypeError, ValueError):
-    found = {}
-  parts = [found.get(name) for name in ("cluster", "task")]
-  if not all(isinstance(part, dict) for part in parts):
-    raise ValueError(
-      "--strategy=multi_worker takes the addresses of all workers from the "
-      "environment variable TF_CONFIG, which `python -m trainers.launch "
-      f"--workers=2 -- python -m trainers.maml ...` sets. Received: {text!r}"
-    )
-  return found
 
 
 def _tpu(name: str) -> tf.distribute.Strategy:
@@ -105,7 +74,6 @@ def _tpu(name: str) -> tf.distribute.Strategy:
   except (ValueError, OSError, tf.errors.OpError) as error:
     reason, *_ = str(error).split("\n")
     raise ValueError(
-      f"There is no TPU to be had: {reason} "
-      f"Received: --strategy=tpu --tpu={name!r}"
+      f"No TPU can be reached: {reason} Received: --strategy=tpu --tpu={name!r}"
     ) from error
   return tf.distribute.TPUStrategy(resolver)

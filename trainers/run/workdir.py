@@ -6,10 +6,11 @@ import dataclasses
 import json
 import os
 import pathlib
+from typing import Any
 
 try:
   import fcntl
-except ImportError:  # Not on Windows, where nothing guards the folder then.
+except ImportError:  # On Windows, nothing guards the folder.
   fcntl = None
 
 FLAGS = "flags.json"
@@ -20,7 +21,9 @@ LAST_GOOD = "last_good.keras"
 SAVED_MODEL = "saved_model"
 
 _LOCK = "lock"
-# What may change between two starts of one run: none touches the weights.
+
+# Values that may change between two starts of a run, because the weights do not
+# depend on them.
 _FREE = (
   "workdir",
   "data_dir",
@@ -33,50 +36,49 @@ _FREE = (
 
 
 @contextlib.contextmanager
-def claim(settings) -> Iterator[pathlib.Path]:
-  """Makes the folder of a run, or goes on in it; yields its path.
+def claim(config) -> Iterator[pathlib.Path]:
+  """Makes the folder of a run, or enters it again, and yields its path.
 
-  If the run is refused before it has written anything, the folder is left
-  empty.
+  If the run fails before it has written anything, the folder is left empty.
 
   Raises:
-    ValueError: If another run is in it: of another process at this moment, or
-      with other settings, which the message names. (Until a run has finished
-      an epoch, its settings may be put right.)
+    ValueError: If another process is using the folder, or if it holds a run
+      with another configuration; the message names the differences. Until a run
+      has finished an epoch, its configuration may change.
   """
-  folder = pathlib.Path(settings.workdir)
+  folder = pathlib.Path(config.workdir)
   try:
     folder.mkdir(parents=True, exist_ok=True)
   except FileExistsError:
     raise ValueError(
       "`workdir` must be a folder. "
-      f"Received: workdir={settings.workdir!r}, which is a file"
+      f"Received: workdir={config.workdir!r}, which is a file"
     ) from None
   with open(folder / _LOCK, "w") as lock:
     _lock(lock, folder)
-    _check_same(folder, settings)
+    _check_same(folder, config)
     fresh = not (folder / FLAGS).exists()
-    write_json(folder / FLAGS, dataclasses.asdict(settings))
+    write_json(folder / FLAGS, dataclasses.asdict(config))
     try:
       yield folder
-    except (ValueError, OSError):
+    except (ValueError, OSError, ImportError):
       if fresh:
-        _leave_no_trace(folder)
+        _clear(folder)
       raise
 
 
-def read_settings(folder) -> dict:
-  """The settings that the run in `folder` was started with.
+def read_configuration(folder) -> dict[str, Any]:
+  """Returns the fields of the `Configuration` of the run in `folder`.
 
   Raises:
-    ValueError: If there is no such run.
+    ValueError: If there is no run, or its file is damaged.
   """
   path = pathlib.Path(folder) / FLAGS
   try:
-    return json.loads(path.read_text())
+    return _brought_up_to_date(json.loads(path.read_text()))
   except FileNotFoundError:
     raise ValueError(
-      f"There is no run in this folder, as it has no {FLAGS}. "
+      f"This folder holds no run, because it has no {FLAGS}. "
       f"Received: workdir={os.fspath(folder)!r}"
     ) from None
   except json.JSONDecodeError as error:
@@ -84,7 +86,7 @@ def read_settings(folder) -> dict:
 
 
 def write_json(path, value) -> None:
-  """Writes `value` whole, or leaves what was there."""
+  """Writes all of `value`, or leaves the file as it was."""
   with replacing(path) as temporary:
     text = json.dumps(value, indent=2, allow_nan=False)
     temporary.write_text(text + "\n")
@@ -92,7 +94,7 @@ def write_json(path, value) -> None:
 
 @contextlib.contextmanager
 def replacing(path) -> Iterator[pathlib.Path]:
-  """Yields a path to write to, which then takes the place of `path`."""
+  """Yields a path to write to; the file then replaces the one at `path`."""
   path = pathlib.Path(path)
   temporary = path.with_name(f"unfinished_{path.name}")
   try:
@@ -104,69 +106,83 @@ def replacing(path) -> Iterator[pathlib.Path]:
     raise
 
 
-def _lock(file, folder):
+def _brought_up_to_date(values: dict[str, Any]) -> dict[str, Any]:
+  """Returns the values of a run that an earlier version may have written.
+
+  There, `--normalization=none` built a network without normalization, which is
+  now `--network_normalization=none`.
+  """
+  if "network_normalization" in values or values.get("normalization") != "none":
+    return values
+  return {**values, "normalization": None, "network_normalization": "none"}
+
+
+def _lock(file, folder) -> None:
   if fcntl is None:
     return
   try:
-    # The system lets go of it when the process ends, in whatever way.
+    # The system releases the lock when the process ends, even if it is killed.
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
   except OSError:
     raise ValueError(
-      "Another process is at work in this workdir. "
+      "Another process is using this workdir. "
       f"Received: workdir={os.fspath(folder)!r}"
     ) from None
 
 
-def _leave_no_trace(folder):
-  """Clears a folder in which a refused run has done nothing yet."""
+def _clear(folder) -> None:
+  """Clears a folder in which a failed run has written nothing of its own."""
   if {path.name for path in folder.iterdir()} == {FLAGS, _LOCK}:
     (folder / FLAGS).unlink()
     (folder / _LOCK).unlink()
 
 
-def _check_same(folder, settings):
+def _check_same(folder, config) -> None:
   if not (folder / FLAGS).exists():
-    names = sorted(path.name for path in folder.iterdir())
-    others = [n for n in names if n != _LOCK and not n.startswith("unfinished")]
-    if others:
-      raise ValueError(
-        f"This folder holds files of something else, such as {others[0]!r}; "
-        "choose another --workdir. "
-        f"Received: workdir={os.fspath(folder)!r}"
-      )
+    _check_empty(folder)
     return
-  there = _flat({**_defaults(settings), **read_settings(folder)})
-  here = _flat(json.loads(json.dumps(dataclasses.asdict(settings))))
-  differing = [
+  there = _flat({**_defaults(config), **read_configuration(folder)})
+  # Through JSON, in which tuples are lists.
+  here = _flat(json.loads(json.dumps(dataclasses.asdict(config))))
+  differences = [
     f"{name} is {there.get(name)!r} there and {here.get(name)!r} here"
     for name in sorted({*there, *here})
     if name not in _FREE and there.get(name) != here.get(name)
   ]
-  if differing and _has_work(folder):
+  if differences and _has_work(folder):
     raise ValueError(
-      f"This workdir belongs to another run: {'; '.join(differing)}. Choose "
+      f"This workdir belongs to another run: {'; '.join(differences)}. Choose "
       "another --workdir, or remove this one. "
       f"Received: workdir={os.fspath(folder)!r}"
     )
 
 
-def _defaults(settings):
-  """Of options that the run may be older than."""
-  fields = dataclasses.fields(settings)
+def _check_empty(folder) -> None:
+  names = sorted(path.name for path in folder.iterdir())
+  others = [n for n in names if n != _LOCK and not n.startswith("unfinished")]
+  if others:
+    raise ValueError(
+      f"This folder holds other files, such as {others[0]!r}; choose another "
+      f"--workdir. Received: workdir={os.fspath(folder)!r}"
+    )
+
+
+def _defaults(config) -> dict[str, Any]:
+  """Returns the defaults of fields that an older run does not have."""
   return {
     field.name: field.default
-    for field in fields
+    for field in dataclasses.fields(config)
     if field.default is not dataclasses.MISSING
   }
 
 
-def _has_work(folder):
-  """Whether anything would be lost: an epoch has been finished."""
+def _has_work(folder) -> bool:
+  """Returns whether an epoch has been finished, which would be lost."""
   return any(folder.glob(f"{CHECKPOINTS}/epoch-*")) or any(
     (folder / name).exists() for name in (LEARNER, RESULT)
   )
 
 
-def _flat(settings):
-  own = settings.pop("own", {})
-  return {**settings, **own}
+def _flat(values: dict[str, Any]) -> dict[str, Any]:
+  own = values.pop("own", {})
+  return {**values, **own}
