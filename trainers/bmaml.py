@@ -35,6 +35,12 @@ def _unless_flat(config) -> str | None:
   return None
 
 
+def _unless_several(config) -> str | None:
+  if config.own["num_particles"] == 1:
+    return "a single particle has no other to repel"
+  return None
+
+
 TRAINER = flags.Trainer(
   "bmaml",
   "BMAML",
@@ -72,6 +78,7 @@ TRAINER = flags.Trainer(
       1.0,
       "Factor of the repulsion between particles: 1 is exact, and the released "
       "code uses 0.5 for sinusoids.",
+      why_unused=_unless_several,
     ),
   ),
   defaults={"inner_loss_reduction": "sum"},

@@ -5,7 +5,8 @@
   python -m trainers.leo --preset=mini_imagenet_5way_1shot
       --dataset=~/embeddings/miniImageNet/center
 
-trainers/README.md lists the published results of the presets.
+The presets do not choose the data set: --dataset names a folder of embeddings.
+trainers/README.md lists the published results.
 """
 
 from trainers.run import command_line

@@ -15,6 +15,7 @@ from trainers.run import command_line
 from trainers.run import configuration
 from trainers.run import flags
 from trainers.run import option
+from trainers.run import unused_flags
 
 SOURCE = "github.com/AntreasAntoniou/HowToTrainYourMAMLPytorch, 8696470"
 
@@ -73,6 +74,13 @@ PRESETS = {
   },
 }
 
+
+def _unless_several_steps(config) -> str | None:
+  if config.inner_steps == 1:
+    return "with --inner_steps=1 there is only one query loss"
+  return None
+
+
 TRAINER = flags.Trainer(
   "maml_plus_plus",
   "MAMLPlusPlus",
@@ -83,6 +91,7 @@ TRAINER = flags.Trainer(
       2,
       "Number of first epochs in which the query losses after all inner steps "
       "count, with weights that move to the last step; 0 for none.",
+      why_unused=_unless_several_steps,
     ),
     option.Option(
       "learn_rates",
@@ -102,7 +111,7 @@ TRAINER = flags.Trainer(
       False,
       "Whether inner steps also adapt the scales and shifts of normalization "
       "layers.",
-      why_unused=configuration.without_normalization,
+      why_unused=unused_flags.without_normalization,
     ),
   ),
   # The learner needs it to turn epochs into updates.

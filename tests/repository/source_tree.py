@@ -3,6 +3,7 @@
 import ast
 import functools
 import pathlib
+import re
 
 # Not resolved: under Bazel this is the tree of links that the test declares.
 ROOT = pathlib.Path(__file__).absolute().parents[2]
@@ -77,7 +78,8 @@ def started_files(path):
     for node in ast.walk(syntax_tree(path))
     if isinstance(node, ast.Constant) and isinstance(node.value, str)
   }
-  programs = {n.replace(".", "/") + ".py" for n in names if "." in n}
+  modules = (name for name in names if re.fullmatch(r"\w+(\.\w+)+", name))
+  programs = {module.replace(".", "/") + ".py" for module in modules}
   return sorted(p for p in programs if (ROOT / p).is_file() and p != path)
 
 

@@ -25,26 +25,26 @@ from trainers.run import training
 
 ROOT = pathlib.Path(__file__).parents[2]
 COMMANDS = (
-  "anil",
-  "bmaml",
-  "emaml",
-  "evaluate",
-  "fomaml",
-  "launch",
-  "leo",
-  "maml",
-  "maml_plus_plus",
-  "meta_sgd",
-  "platipus",
-  "pretrain",
-  "reptile",
+  "trainers.anil",
+  "trainers.bmaml",
+  "trainers.emaml",
+  "trainers.evaluate",
+  "trainers.fomaml",
+  "trainers.launch",
+  "trainers.leo",
+  "trainers.maml",
+  "trainers.maml_plus_plus",
+  "trainers.meta_sgd",
+  "trainers.platipus",
+  "trainers.pretrain",
+  "trainers.reptile",
 )
 
 
 def start(name, *arguments):
   """A command that ends before TensorFlow loads."""
   return subprocess.run(
-    [sys.executable, "-m", f"trainers.{name}", *arguments],
+    [sys.executable, "-m", name, *arguments],
     capture_output=True,
     text=True,
     cwd=ROOT,
@@ -62,7 +62,7 @@ def parse(trainer, *arguments):
 class ProcessTest(parameterized.TestCase):
   def test_these_are_all_commands(self):
     found = [
-      path.stem
+      f"trainers.{path.stem}"
       for path in (ROOT / "trainers").glob("*.py")
       if "__main__" in path.read_text(encoding="utf-8")
     ]
@@ -76,19 +76,39 @@ class ProcessTest(parameterized.TestCase):
     self.assertNotIn("Traceback", ended.stderr)
 
   @parameterized.parameters(
-    ("maml", "--ways=many", "--ways=many"),
-    ("maml", "ways=5", "Flags must begin with --. Received: ways=5"),
-    ("maml", "--preset=mnist", "should be one of <mini_imagenet_5way_1shot"),
+    ("trainers.maml", "--ways=many", "--ways=many"),
+    ("trainers.maml", "ways=5", "Flags must begin with --. Received: ways=5"),
+    (
+      "trainers.maml",
+      "--preset=mnist",
+      "should be one of <mini_imagenet_5way_1shot",
+    ),
     (
       "maml",
       "--dataset=sinusoid --filters=8",
       "error: `filters` would have no",
     ),
-    ("maml", "--normalization=per_step_running", "<transductive|support_stats"),
-    ("maml", "--strategy=parameter_server", "use --strategy=multi_worker"),
-    ("pretrain", "--data_dir=/x", "error: `data_dir` would have no effect"),
-    ("evaluate", "--tasks=0", "0 is not a positive integer"),
-    ("launch", "--workers=2", "The command of a worker must follow after --"),
+    (
+      "trainers.maml",
+      "--normalization=per_step_running",
+      "<transductive|support_stats",
+    ),
+    (
+      "trainers.maml",
+      "--strategy=parameter_server",
+      "use --strategy=multi_worker",
+    ),
+    (
+      "trainers.pretrain",
+      "--data_dir=/x",
+      "error: `data_dir` would have no effect",
+    ),
+    ("trainers.evaluate", "--tasks=0", "0 is not a positive integer"),
+    (
+      "trainers.launch",
+      "--workers=2",
+      "The command of a worker must follow after --",
+    ),
   )
   def test_a_wrong_value_is_one_sentence(self, name, arguments, sentence):
     ended = start(name, *arguments.split())

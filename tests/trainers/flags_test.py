@@ -172,6 +172,12 @@ IGNORED = (
     ["--prior=hierarchical", "--inner_loss_reduction=mean"],
     "inner_loss_reduction",
   ),
+  ("bmaml", ["--num_particles=1", "--repulsion_scale=2"], "repulsion_scale"),
+  (
+    "maml_plus_plus",
+    ["--inner_steps=1", "--multi_step_epochs=1"],
+    "multi_step_epochs",
+  ),
   (
     "leo",
     ["--finetuning_steps=0", "--finetuning_learning_rate=1"],
@@ -207,6 +213,8 @@ USED = (
   ("maml_plus_plus", ["--momentum=0.5", "--normalization=per_step_running"]),
   ("maml_plus_plus", ["--adapt_normalization"]),
   ("bmaml", ["--leader_steps=2", "--inner_loss_reduction=mean"]),
+  ("bmaml", ["--num_particles=2", "--repulsion_scale=2"]),
+  ("maml_plus_plus", ["--multi_step_epochs=1"]),
   ("leo", ["--finetuning_learning_rate=1"]),
   ("maml", ["--final_learning_rate=1e-5"]),
   ("maml", ["--strategy=tpu", "--tpu=there"]),

@@ -8,6 +8,7 @@ from typing import Any
 
 from trainers.run import data_sets
 from trainers.run import option
+from trainers.run import unused_flags
 
 # Batch normalization with statistics of each inner step is left to the learner
 # that has it: MAML++ adds these to its own choices.
@@ -19,83 +20,6 @@ _PARAMETER_SERVER = (
   "hands out the data itself, where that strategy needs a ClusterCoordinator; "
   "use --strategy=multi_worker"
 )
-
-
-def _unless(kind: str, owns: str) -> Callable[[Any], str | None]:
-  """Returns a reason for flags that are for one kind of data set alone."""
-
-  def why_unused(config):
-    if not data_sets.is_known(config.dataset) or config.kind == kind:
-      return None
-    return f"the data set {config.dataset!r} has no {owns}"
-
-  return why_unused
-
-
-_unless_images = _unless(data_sets.IMAGES, "images")
-_unless_regression = _unless(data_sets.REGRESSION, "targets of a regression")
-
-
-def _unless_classes(config) -> str | None:
-  if config.is_regression:
-    return f"the tasks of {config.dataset!r} have no classes"
-  return None
-
-
-def _unless_read(name: str) -> Callable[[Any], str | None]:
-  """Returns a reason for flags that some data sets read and others do not."""
-
-  def why_unused(config):
-    known = data_sets.is_known(config.dataset)
-    if known and name not in data_sets.find(config.dataset).flags:
-      return f"the data set {config.dataset!r} does not use it"
-    return None
-
-  return why_unused
-
-
-def without_normalization(config) -> str | None:
-  """Returns why the network has no normalization, or `None` if it has."""
-  if config.is_images and config.network_normalization == "none":
-    return "--network_normalization=none builds a network without normalization"
-  return _unless_images(config)
-
-
-def without_batch_normalization(config) -> str | None:
-  """Returns why no layer uses statistics of a batch, or `None` if one does."""
-  if config.is_images and config.network_normalization != "batch":
-    return (
-      f"--network_normalization={config.network_normalization} builds a "
-      "network without batch normalization"
-    )
-  return _unless_images(config)
-
-
-def _unless_running(config) -> str | None:
-  if config.normalization != "per_step_running":
-    return "only --normalization=per_step_running uses moving statistics"
-  return without_batch_normalization(config)
-
-
-def _unless_decaying(config) -> str | None:
-  if config.learning_rate_decay == "none":
-    return "--learning_rate_decay=none keeps the learning rate constant"
-  return None
-
-
-def _unless_one_process(config) -> str | None:
-  if config.strategy == "multi_worker" and config.steps_per_execution > 1:
-    return "--strategy=multi_worker makes one update in each call of the graph"
-  return None
-
-
-def _unless_strategy(strategy: str) -> Callable[[Any], str | None]:
-  def why_unused(config):
-    if config.strategy == strategy:
-      return None
-    return f"it is for --strategy={strategy}"
-
-  return why_unused
 
 
 def _option(
@@ -145,13 +69,13 @@ class Configuration:
   data_dir: str | None = _option(
     None,
     "Folder in which TFDS keeps data sets. Default: the one of TFDS.",
-    why_unused=_unless_read("data_dir"),
+    why_unused=unused_flags.not_read_by_data_set("data_dir"),
   )
   manual_dir: str | None = _option(
     None,
     "Folder with the files from which mini_imagenet or tiered_imagenet is "
     "prepared, once. Default: downloads/manual in --data_dir.",
-    why_unused=_unless_read("manual_dir"),
+    why_unused=unused_flags.not_read_by_data_set("manual_dir"),
   )
   rotations: str | None = _option(
     None,
@@ -159,24 +83,24 @@ class Configuration:
     "further classes, as one random turn of each class in a task, or not at "
     "all. Default: as_classes.",
     choices=("as_classes", "per_task", "none"),
-    why_unused=_unless_read("rotations"),
+    why_unused=unused_flags.not_read_by_data_set("rotations"),
   )
   size: int | None = _option(
     None,
     "Height and width in pixels to which the images of omniglot or of a "
     "directory are scaled. Default: 28 for omniglot, 84 for a directory.",
-    why_unused=_unless_read("size"),
+    why_unused=unused_flags.not_read_by_data_set("size"),
   )
   channels: int = _option(
     3,
     "Channels of the images of a directory: 1 (gray) or 3 (color).",
-    why_unused=_unless_read("channels"),
+    why_unused=unused_flags.not_read_by_data_set("channels"),
   )
   ways: int | None = _option(
     5,
     "Classes in each task, for classification.",
     least=2,
-    why_unused=_unless_classes,
+    why_unused=unused_flags.without_classes,
   )
   shots: int = _option(
     1,
@@ -199,49 +123,49 @@ class Configuration:
     None,
     "Number of different sinusoids in training. Default: each one is new.",
     least=1,
-    why_unused=_unless_read("num_tasks"),
+    why_unused=unused_flags.not_read_by_data_set("num_tasks"),
   )
 
   filters: int = _option(
     32,
     "Filters of each convolution, for images.",
     least=1,
-    why_unused=_unless_images,
+    why_unused=unused_flags.without_images,
   )
   pooling: str = _option(
     "stride",
     "How each block of the convolutional network halves the image.",
     choices=("max", "average", "stride"),
-    why_unused=_unless_images,
+    why_unused=unused_flags.without_images,
   )
   network_normalization: str = _option(
     "batch",
     "Normalization layers of the convolutional network.",
     choices=("batch", "layer", "group", "none"),
-    why_unused=_unless_images,
+    why_unused=unused_flags.without_images,
   )
   scale: bool = _option(
     True,
     "Whether normalization layers learn a scale in addition to a shift.",
-    why_unused=without_normalization,
+    why_unused=unused_flags.without_normalization,
   )
   momentum: float = _option(
     0.9,
     "Momentum of the moving statistics of batch normalization, for "
     "--normalization=per_step_running of MAML++.",
-    why_unused=_unless_running,
+    why_unused=unused_flags.without_moving_statistics,
   )
   head_input: str = _option(
     "flatten",
     "Input of the last layer: all features of the image, or their mean over "
     "the positions.",
     choices=("flatten", "mean"),
-    why_unused=_unless_images,
+    why_unused=unused_flags.without_images,
   )
   hidden: list[int] = _option(
     (40, 40),
     "Units of each hidden layer, for regression.",
-    why_unused=_unless_regression,
+    why_unused=unused_flags.without_regression,
   )
 
   inner_steps: int = _option(1, "Number of inner steps in training.")
@@ -264,7 +188,7 @@ class Configuration:
     "which training does not update. MAML++ also has statistics for each inner "
     "step. Default: transductive; for MAML++, per_step_transductive.",
     choices=NORMALIZATIONS,
-    why_unused=without_batch_normalization,
+    why_unused=unused_flags.without_batch_normalization,
   )
   task_map: str = _option(
     "auto",
@@ -283,7 +207,7 @@ class Configuration:
     1,
     "Number of updates in each call of the TensorFlow graph.",
     least=1,
-    why_unused=_unless_one_process,
+    why_unused=unused_flags.with_several_workers,
   )
   jit_compile: bool | None = _option(
     None, "Whether XLA compiles the updates. Default: Keras decides."
@@ -302,7 +226,7 @@ class Configuration:
   final_learning_rate: float = _option(
     0.0,
     "Outer learning rate at the end of the run.",
-    why_unused=_unless_decaying,
+    why_unused=unused_flags.without_decay,
   )
   clipvalue: float | None = _option(
     None,
@@ -348,14 +272,14 @@ class Configuration:
   tpu: str = _option(
     "local",
     "Name or address of the TPU, for --strategy=tpu.",
-    why_unused=_unless_strategy("tpu"),
+    why_unused=unused_flags.without_strategy("tpu"),
   )
   startup_seconds: int = _option(
     300,
     "Seconds to wait until all workers have started, for "
     "--strategy=multi_worker.",
     least=1,
-    why_unused=_unless_strategy("multi_worker"),
+    why_unused=unused_flags.without_strategy("multi_worker"),
   )
 
   def __post_init__(self) -> None:
