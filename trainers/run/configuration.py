@@ -64,7 +64,8 @@ class Configuration:
     "tiered_imagenet, cifar_fs, fc100, glyph_pairs, omniglot_pairs, sinusoid, "
     "varied_sinusoid (the frequency varies too, and targets are noisy), "
     "sinusoid_or_line, or a directory that holds either a folder of images for "
-    "each class or the embeddings that trainers.pretrain writes.",
+    "each class or the embeddings that trainers.pretrain writes. Regressions "
+    "and pairs change the defaults of other flags; see trainers/README.md.",
   )
   data_dir: str | None = _option(
     None,
