@@ -19,7 +19,7 @@ IMAGES = "images"
 EMBEDDINGS = "embeddings"
 REGRESSION = "regression"
 
-SPLITS = ("train", "validation", "test")
+SPLITS = class_folders.SPLITS
 
 # File by which a folder of embeddings is told from a folder of images.
 _EMBEDDINGS_FILE = "train_embeddings.pkl"
