@@ -11,8 +11,8 @@ from PIL import Image
 import tensorflow_datasets as tfds
 
 from tfmeta.data import splits
-from trainers import settings
-from trainers import training
+from trainers.run import configuration
+from trainers.run import training
 
 
 def setUpModule():
@@ -34,7 +34,7 @@ class ImageSetsTest(absltest.TestCase):
           Image.fromarray(noise).save(path / f"{number}.jpg")
 
   def make(self, **options):
-    return settings.Settings(
+    return configuration.Configuration(
       "FOMAML",
       dataset="mini_imagenet",
       data_dir=str(self.root / "data"),

@@ -7,7 +7,7 @@ from absl.testing import flagsaver
 from absl.testing import parameterized
 
 from tfmeta import callbacks
-from trainers import command
+from trainers.run import command_line
 
 
 class CommandTest(parameterized.TestCase):
@@ -19,7 +19,7 @@ class CommandTest(parameterized.TestCase):
 
   def attempt(self, main, arguments=("program",)):
     with contextlib.redirect_stderr(io.StringIO()) as err:
-      code = command.attempt(main, arguments)
+      code = command_line.attempt(main, arguments)
     return code, err.getvalue()
 
   @parameterized.parameters(
@@ -28,9 +28,10 @@ class CommandTest(parameterized.TestCase):
     (callbacks.DivergenceError("NaN at update 3."), "NaN at update 3."),
     (callbacks.CheckpointError("No room."), "No room."),
     (FileNotFoundError("No data in /x."), "No data in /x."),
+    (ImportError("pip install it."), "pip install it."),
     (
       OSError(28, "No space left", "/x/y"),
-      "No space left: /x/y. Make room and start the run again.",
+      "No space left: /x/y. Free some space and start the run again.",
     ),
     (PermissionError(13, "Permission denied"), "Permission denied"),
   )
@@ -41,7 +42,10 @@ class CommandTest(parameterized.TestCase):
     self.assertEqual(self.attempt(main), (1, f"error: {sentence}\n"))
 
   @parameterized.parameters(
-    AttributeError("typo"), TypeError("typo"), ValueError("in user code: typo")
+    AttributeError("typo"),
+    TypeError("typo"),
+    ValueError("in user code: typo"),
+    ModuleNotFoundError("No module named 'typo'", name="typo"),
   )
   def test_a_fault_of_the_program_keeps_its_traceback(self, error):
     def main(_):
@@ -56,7 +60,7 @@ class CommandTest(parameterized.TestCase):
 
     code, said = self.attempt(main)
     self.assertEqual(code, 130)
-    self.assertIn("the same command goes on", said)
+    self.assertIn("The same command resumes", said)
 
   def test_a_word_that_is_no_flag_is_named(self):
     code, said = self.attempt(self.fail, ["program", "ways=5"])

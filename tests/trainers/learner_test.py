@@ -3,13 +3,13 @@ import math
 from absl.testing import absltest
 from absl.testing import parameterized
 
-from trainers import learners
-from trainers import settings
+from trainers.run import configuration
+from trainers.run import learner
 
 
 def rate_at(share, **values):
   """The outer learning rate after a share of a run of 10 epochs."""
-  run = settings.Settings(
+  run = configuration.Configuration(
     "MAML",
     workdir="run",
     epochs=10,
@@ -18,7 +18,7 @@ def rate_at(share, **values):
     final_learning_rate=1e-5,
     **values,
   )
-  rate = learners._learning_rate(run)
+  rate = learner.learning_rate(run)
   return float(rate(round(share * 1000))) if callable(rate) else rate
 
 
@@ -41,9 +41,9 @@ class LearningRateTest(parameterized.TestCase):
     found = rate_at(share, learning_rate_decay="exponential")
     self.assertAlmostEqual(found, expected, places=9)
 
-  def test_a_rate_that_falls_by_a_factor_falls_to_a_number_above_0(self):
+  def test_an_exponential_decay_must_end_above_0(self):
     with self.assertRaisesRegex(ValueError, "final_learning_rate=0.0"):
-      settings.Settings(
+      configuration.Configuration(
         "MAML", workdir="run", learning_rate_decay="exponential"
       )
 
