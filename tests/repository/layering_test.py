@@ -72,9 +72,7 @@ ONLY_IN = {
 # file that uses one says why.
 PRIVATE = {
   "tfmeta/core/xla.py": {"tensorflow.python.ops.control_flow_util"},
-  "tfmeta/core/keras_internals.py": {
-    "tensorflow.python.ops.control_flow_util"
-  },
+  "tfmeta/core/keras_internals.py": {"tensorflow.python.ops.control_flow_util"},
 }
 
 
