@@ -1,6 +1,9 @@
-# make demo   trains, evaluates, exports, and uses the export without tfmeta
-# make test   runs the whole suite
-# Both make the virtual environment .venv first, if it is not there yet.
+# make demo          trains, evaluates, exports, and uses the export without
+#                    tfmeta
+# make test          runs all tests
+# make test_lowest   runs the fast tests with the oldest packages that are
+#                    supported
+# Each first creates the virtual environment that it needs.
 
 PYTHON ?= $(firstword $(shell command -v python3.11 python3))
 BIN := .venv/bin
@@ -13,11 +16,11 @@ ifneq ($(wildcard ../shared/data/tfds/omniglot),)
   export TFDS_DATA_DIR ?= $(abspath ../shared/data/tfds)
 endif
 
-.PHONY: install demo test lint bazel build_file public_api clean
+.PHONY: install demo test test_lowest lint bazel build_file public_api clean
 
 install: .venv/installed
 
-.venv/installed: setup.py pyproject.toml
+.venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	touch $@
@@ -34,6 +37,20 @@ demo: install
 test: install
 	$(BIN)/python -m pytest -n 3 --dist load --maxschedchunk 1
 
+# The fast tests with the lowest versions that pyproject.toml allows, in an
+# environment of their own. TensorFlow's lowest one needs Python 3.11 or 3.12.
+test_lowest: .venv_lowest/installed
+	.venv_lowest/bin/python -m pytest -n 3 -m "not long"
+
+.venv_lowest/installed: pyproject.toml
+	rm -rf .venv_lowest
+	$(PYTHON) -m venv .venv_lowest
+	.venv_lowest/bin/python tests/repository/lowest_versions.py \
+	  > .venv_lowest/constraints.txt
+	.venv_lowest/bin/python -m pip install --quiet --editable ".[dev]" \
+	  --constraint .venv_lowest/constraints.txt
+	touch $@
+
 lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -46,8 +63,7 @@ bazel: install
 
 # After adding a file or an import.
 build_file: install
-	$(BIN)/python tests/repository/build_file.py > BUILD.new
-	mv BUILD.new BUILD
+	$(BIN)/python tests/repository/build_file.py
 
 # After changing what tfmeta offers.
 public_api: install
@@ -55,5 +71,5 @@ public_api: install
 	mv public_api.new tests/repository/public_api.txt
 
 clean:
-	rm -rf .venv build dist runs *.egg-info bazel-*
+	rm -rf .venv .venv_lowest build dist runs *.egg-info bazel-*
 	find . -name __pycache__ -prune -exec rm -rf {} +

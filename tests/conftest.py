@@ -11,6 +11,8 @@ os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 from absl import flags
+import long_tests
+import pytest
 import tensorflow as tf
 
 _CPU = tf.config.list_physical_devices("CPU")[0]
@@ -34,7 +36,10 @@ def pytest_runtest_teardown(item) -> None:
       trim(0)
 
 
-def pytest_collection_modifyitems(items) -> None:
-  """Puts the longest tests first, so that none is left alone at the end."""
-  long = ("common_test", "kill_test", "launch_test")
-  items.sort(key=lambda item: not any(name in item.nodeid for name in long))
+def pytest_collection_modifyitems(config, items) -> None:
+  """Marks the long tests, and starts with them, so that none is left alone."""
+  paths = {config.rootpath / path for path in long_tests.PATHS}
+  for item in items:
+    if item.path in paths:
+      item.add_marker(pytest.mark.long)
+  items.sort(key=lambda item: item.path not in paths)
