@@ -11,7 +11,7 @@ BIN := .venv/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 export PYTHONUNBUFFERED := 1
 
-# Real Omniglot, prepared by TFDS, where a copy lies beside the checkout.
+# TensorFlow Datasets finds Omniglot here if a copy lies beside the checkout.
 ifneq ($(wildcard ../shared/data/tfds/omniglot),)
   export TFDS_DATA_DIR ?= $(abspath ../shared/data/tfds)
 endif
@@ -25,8 +25,8 @@ install: .venv/installed
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	touch $@
 
-# The second program runs where tfmeta cannot be imported: -S leaves out the
-# links of editable packages, -P leaves out the folder of the program.
+# The second program runs where tfmeta cannot be imported: -S ignores editable
+# packages, and -P keeps the folder of the program off the path.
 demo: install
 	$(BIN)/python -m trainers.maml
 	PYTHONPATH=$$($(BIN)/python -c "import sysconfig; \
@@ -56,16 +56,17 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 
-# Debian: apt-get install --no-install-recommends bazel-bootstrap bazel-rules-java
+# On Debian, this installs Bazel: apt-get install --no-install-recommends
+# bazel-bootstrap bazel-rules-java
 bazel: install
 	PATH="$(CURDIR)/$(BIN):$$PATH" bazel test //... ; \
 	  status=$$?; bazel shutdown; exit $$status
 
-# After adding a file or an import.
+# Run this after you add a file or an import.
 build_file: install
 	$(BIN)/python tests/repository/build_file.py
 
-# After changing what tfmeta offers.
+# Run this after you change the public names of tfmeta.
 public_api: install
 	$(BIN)/python tests/repository/public_names.py > public_api.new
 	mv public_api.new tests/repository/public_api.txt

@@ -1,4 +1,4 @@
-"""Imports go down only: CONTRIBUTING.md draws the layers."""
+"""Tests that imports go down only, through the layers of CONTRIBUTING.md."""
 
 import ast
 import pathlib
@@ -77,12 +77,12 @@ PRIVATE = {
 
 
 def part(path):
-  """Part of tfmeta the file belongs to: its folder, or its own name."""
+  """Returns the part of tfmeta that a file belongs to: its folder or name."""
   return pathlib.PurePosixPath(path).with_suffix("").parts[1]
 
 
 def is_allowed(importer, imported):
-  """Whether one file of tfmeta may import another."""
+  """Returns whether one file of tfmeta may import another."""
   if part(importer) == part(imported):
     return is_allowed_inside(importer, imported)
   stem = imported.removeprefix("tfmeta/").removesuffix(".py")
@@ -90,7 +90,7 @@ def is_allowed(importer, imported):
 
 
 def is_allowed_inside(importer, imported):
-  """Whether two files of the same folder may be joined."""
+  """Returns whether a file may import another one of the same folder."""
   folder, is_package = re.subn(r"__init__\.py$", "", imported)
   if is_package and importer.startswith(folder):
     return False
@@ -103,7 +103,7 @@ def is_allowed_inside(importer, imported):
 
 
 def find_cycle(arrows):
-  """Files that import each other in a ring, or an empty list."""
+  """Returns files that import each other in a ring, or an empty list."""
   done = set()
 
   def walk(path, trail):
@@ -119,7 +119,7 @@ def find_cycle(arrows):
 
 
 def attribute_chains(path):
-  """Dotted expressions in the file, such as `keras.layers.Dense`."""
+  """Yields dotted expressions in the file, such as `keras.layers.Dense`."""
   for node in ast.walk(source_tree.syntax_tree(path)):
     if isinstance(node, ast.Attribute):
       yield ast.unparse(node)
@@ -189,7 +189,7 @@ class LayeringTest(parameterized.TestCase):
 
 
 class RulesTest(parameterized.TestCase):
-  """The rules, on arrows that nobody has drawn."""
+  """Tests the rules on imports that no file has."""
 
   @parameterized.parameters(
     ("tfmeta/algorithms/maml.py", "tfmeta/core/functional.py"),

@@ -1,7 +1,7 @@
 from absl.testing import absltest
 import source_tree
 
-# Text that can be read and judged; no images, arrays or archives.
+# Text that a reader can check: no images, arrays or archives.
 PLAIN = {".py", ".json", ".md", ".txt", ".typed"}
 NAMES = {"BUILD"}
 

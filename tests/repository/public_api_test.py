@@ -9,7 +9,10 @@ EXPECTED = pathlib.Path(__file__).with_name("public_api.txt")
 
 
 def own_methods(cls):
-  """Public methods and properties that `cls` adds to its foreign bases."""
+  """Yields the public methods and properties that `cls` adds to its bases.
+
+  Only bases from outside tfmeta count: their users know what they define.
+  """
   foreign = [b for b in cls.__mro__ if not b.__module__.startswith("tfmeta")]
   for name, value in vars(cls).items():
     value = getattr(value, "__func__", value)
@@ -20,7 +23,7 @@ def own_methods(cls):
 
 
 def writes_its_constructor(value):
-  """Whether it is a class with an `__init__` written by hand."""
+  """Returns whether `value` is a class that defines `__init__` itself."""
   known = "__init__" in vars(value) if inspect.isclass(value) else False
   return known and not dataclasses.is_dataclass(value)
 
@@ -32,11 +35,11 @@ class PublicApiTest(absltest.TestCase):
     self.assertMultiLineEqual(
       EXPECTED.read_text(encoding="utf-8"),
       public_names.text(),
-      "If this change is meant, run `make public_api` and tell of it in "
+      "If this change is intended, run `make public_api` and describe it in "
       "CHANGELOG.md.",
     )
 
-  def test_modules_are_the_ones_the_readme_speaks_of(self):
+  def test_public_modules_are_the_ones_on_record(self):
     self.assertCountEqual(
       [module.__name__ for module in public_names.public_modules()],
       ["tfmeta"]
@@ -54,14 +57,14 @@ class PublicApiTest(absltest.TestCase):
       ],
     )
 
-  def test_everything_public_says_what_it_is(self):
+  def test_every_public_object_has_a_docstring(self):
     for module in public_names.public_modules():
       self.assertTrue(module.__doc__, module.__name__)
     for name, value in public_names.public_objects():
       if inspect.isclass(value) or inspect.isfunction(value):
         self.assertTrue(value.__doc__, name)
 
-  def test_every_method_of_ours_says_what_it_does(self):
+  def test_every_public_method_has_a_docstring(self):
     silent = [
       name
       for _, cls in public_names.public_objects()
@@ -71,13 +74,13 @@ class PublicApiTest(absltest.TestCase):
     ]
     self.assertEmpty(silent)
 
-  def test_settings_after_the_second_argument_are_keyword_only(self):
+  def test_options_after_the_second_argument_are_keyword_only(self):
     for name, value in public_names.public_objects():
       if inspect.isfunction(value) or writes_its_constructor(value):
         parameters = inspect.signature(value).parameters.values()
         free = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
-        settings = [p.name for p in free[2:] if p.default is not p.empty]
-        self.assertEmpty(settings, name)
+        options = [p.name for p in free[2:] if p.default is not p.empty]
+        self.assertEmpty(options, name)
 
 
 if __name__ == "__main__":
