@@ -1,4 +1,4 @@
-"""Tests that imports go down only, through the layers of CONTRIBUTING.md."""
+"""Imports go down only: CONTRIBUTING.md draws the layers."""
 
 import ast
 import pathlib
@@ -72,17 +72,19 @@ ONLY_IN = {
 # file that uses one says why.
 PRIVATE = {
   "tfmeta/core/xla.py": {"tensorflow.python.ops.control_flow_util"},
-  "tfmeta/core/keras_internals.py": {"tensorflow.python.ops.control_flow_util"},
+  "tfmeta/core/keras_internals.py": {
+    "tensorflow.python.ops.control_flow_util"
+  },
 }
 
 
 def part(path):
-  """Returns the part of tfmeta that a file belongs to: its folder or name."""
+  """Part of tfmeta the file belongs to: its folder, or its own name."""
   return pathlib.PurePosixPath(path).with_suffix("").parts[1]
 
 
 def is_allowed(importer, imported):
-  """Returns whether one file of tfmeta may import another."""
+  """Whether one file of tfmeta may import another."""
   if part(importer) == part(imported):
     return is_allowed_inside(importer, imported)
   stem = imported.removeprefix("tfmeta/").removesuffix(".py")
@@ -90,7 +92,7 @@ def is_allowed(importer, imported):
 
 
 def is_allowed_inside(importer, imported):
-  """Returns whether a file may import another one of the same folder."""
+  """Whether two files of the same folder may be joined."""
   folder, is_package = re.subn(r"__init__\.py$", "", imported)
   if is_package and importer.startswith(folder):
     return False
@@ -103,7 +105,7 @@ def is_allowed_inside(importer, imported):
 
 
 def find_cycle(arrows):
-  """Returns files that import each other in a ring, or an empty list."""
+  """Files that import each other in a ring, or an empty list."""
   done = set()
 
   def walk(path, trail):
@@ -119,7 +121,7 @@ def find_cycle(arrows):
 
 
 def attribute_chains(path):
-  """Yields dotted expressions in the file, such as `keras.layers.Dense`."""
+  """Dotted expressions in the file, such as `keras.layers.Dense`."""
   for node in ast.walk(source_tree.syntax_tree(path)):
     if isinstance(node, ast.Attribute):
       yield ast.unparse(node)
@@ -189,7 +191,7 @@ class LayeringTest(parameterized.TestCase):
 
 
 class RulesTest(parameterized.TestCase):
-  """Tests the rules on imports that no file has."""
+  """The rules, on arrows that nobody has drawn."""
 
   @parameterized.parameters(
     ("tfmeta/algorithms/maml.py", "tfmeta/core/functional.py"),

@@ -82,7 +82,7 @@ def imported_files(path):
 
 
 def started_files(path):
-  """Returns the files of programs that `path` starts, by names such as "a.b"."""
+  """Returns the programs that `path` starts by a name, such as "trainers.x"."""
   names = {
     node.value
     for node in ast.walk(syntax_tree(path))

@@ -85,7 +85,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
   def __init__(self, *args, **kwargs):
     super().__init__(*args, **kwargs)
     for option in ("renorm", "synchronized"):
-      if getattr(self, option, False):  # Keras has `renorm` from 3.15 on.
+      if getattr(self, option, False):  # Keras has `renorm` from 3.14 on.
         raise ValueError(
           f"`{option}` must be False: the statistics of a batch are those of "
           f"one task and are differentiated exactly. Received: {option}=True"
