@@ -1,4 +1,4 @@
-"""Prepares pytest as absltest does, with two CPUs for two replicas."""
+"""Prepares pytest as absltest does; with two CPUs, for two replicas."""
 
 import ctypes
 import gc
@@ -11,6 +11,8 @@ os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 from absl import flags
+import long_tests
+import pytest
 import tensorflow as tf
 
 _CPU = tf.config.list_physical_devices("CPU")[0]
@@ -23,10 +25,9 @@ flags.FLAGS.mark_as_parsed()
 
 
 def pytest_runtest_teardown(item) -> None:
-  """Returns memory to the system after a test that traced a lot.
+  """Gives memory back after a test that traced a lot.
 
-  Graphs lie in cycles of references, and the C library keeps what is freed:
-  gigabytes, in a process of many such tests.
+  The C library would keep it: gigabytes, in a process of many such tests.
   """
   if "common_test" in item.nodeid:
     gc.collect()
@@ -35,7 +36,10 @@ def pytest_runtest_teardown(item) -> None:
       trim(0)
 
 
-def pytest_collection_modifyitems(items) -> None:
-  """Runs the longest tests first, so that none is left alone at the end."""
-  long = ("common_test", "kill_test", "launch_test")
-  items.sort(key=lambda item: not any(name in item.nodeid for name in long))
+def pytest_collection_modifyitems(config, items) -> None:
+  """Marks the long tests, and starts with them, so that none is left alone."""
+  paths = {config.rootpath / path for path in long_tests.PATHS}
+  for item in items:
+    if item.path in paths:
+      item.add_marker(pytest.mark.long)
+  items.sort(key=lambda item: item.path not in paths)

@@ -1,61 +1,101 @@
 import ast
+import collections
 import difflib
-import os
 
 from absl.testing import absltest
 import build_file
+import long_tests
 import source_tree
 
 
 def rules():
-  """The rules in BUILD by name: what they are, and their attributes."""
+  """Returns the rules of all BUILD files by their absolute labels."""
   found = {}
-  for node in source_tree.syntax_tree("BUILD").body:
-    call = node.value
-    attributes = {k.arg: k.value for k in call.keywords}
-    if call.func.id in ("py_library", "py_test"):
-      name = ast.literal_eval(attributes["name"])
-      found[name] = (call.func.id, attributes)
+  for path in build_file.paths_on_disk():
+    folder = build_file.folder_of(path)
+    for node in source_tree.syntax_tree(path).body:
+      call = node.value
+      attributes = {k.arg: k.value for k in call.keywords}
+      if call.func.id in ("py_library", "py_test"):
+        name = ast.literal_eval(attributes["name"])
+        found[f"//{folder}:{name}"] = (call.func.id, attributes)
   return found
+
+
+def absolute(label, folder):
+  """Returns a label in its long form: `//a/b` means `//a/b:b`."""
+  if label.startswith(":"):
+    return f"//{folder}{label}"
+  return label if ":" in label else f"{label}:{label.rpartition('/')[2]}"
+
+
+def lines(path):
+  """Returns the lines of a file, or none if it does not exist."""
+  file = source_tree.ROOT / path
+  text = file.read_text(encoding="utf-8") if file.is_file() else ""
+  return text.splitlines()
 
 
 class BuildTest(absltest.TestCase):
   def test_every_file_has_a_target_with_the_imports_as_its_deps(self):
-    text = (source_tree.ROOT / "BUILD").read_text(encoding="utf-8")
-    differences = difflib.unified_diff(
-      text.splitlines(), build_file.text().splitlines(), "BUILD", "imports", n=1
-    )
-    found = "\n".join(differences)
-    if found:
-      self.fail(f"BUILD is out of date: run `make build_file`.\n{found}")
+    due = build_file.texts()
+    differences = []
+    for path in sorted(due.keys() | build_file.paths_on_disk()):
+      imports = due.get(path, "").splitlines()
+      differences += difflib.unified_diff(
+        lines(path), imports, path, "imports", n=1
+      )
+    if differences:
+      found = "\n".join(differences)
+      self.fail(f"BUILD files are out of date: run `make build_file`.\n{found}")
+
+  def test_no_two_files_share_a_target(self):
+    paths = source_tree.python_files(*build_file.FOLDERS)
+    labels = collections.Counter(build_file.label(path) for path in paths)
+    self.assertEmpty([label for label, n in labels.items() if n > 1])
 
   def test_every_test_file_is_a_test_of_its_own(self):
-    tests = [n for n, (kind, _) in rules().items() if kind == "py_test"]
+    tests = [label for label, (kind, _) in rules().items() if kind == "py_test"]
     paths = source_tree.python_files("tests")
     self.assertCountEqual(
-      tests, [p.removesuffix(".py") for p in paths if p.endswith("_test.py")]
+      tests,
+      [
+        absolute(build_file.label(path), "")
+        for path in paths
+        if path.endswith("_test.py")
+      ],
     )
 
   def test_no_target_depends_on_a_missing_one(self):
-    known = {f":{name}" for name in rules()}
-    for name, (_, attributes) in rules().items():
+    known = rules()
+    for label, (_, attributes) in known.items():
       if "deps" in attributes:
-        missing = set(ast.literal_eval(attributes["deps"])) - known
-        self.assertEmpty(missing, f"deps of {name}")
+        folder = label[2:].partition(":")[0]
+        deps = ast.literal_eval(attributes["deps"])
+        missing = {absolute(d, folder) for d in deps} - known.keys()
+        self.assertEmpty(missing, f"deps of {label}")
 
-  def test_the_only_build_file_is_at_the_top(self):
-    found = []
-    for folder, folders, files in os.walk(source_tree.ROOT):
-      folders[:] = [f for f in folders if not f.startswith((".", "bazel-"))]
-      found += [os.path.join(folder, f) for f in files if f in NAMES]
-    self.assertEqual(found, [str(source_tree.ROOT / "BUILD")])
+  def test_long_tests_exist(self):
+    tests = source_tree.python_files("tests")
+    self.assertContainsSubset(long_tests.PATHS, tests)
 
 
-NAMES = ("BUILD", "BUILD.bazel")
+class LabelTest(absltest.TestCase):
+  def test_a_file_of_another_folder_has_an_absolute_label(self):
+    label = build_file.label("tfmeta/core/checks.py", "tfmeta/layers")
+    self.assertEqual(label, "//tfmeta/core:checks")
+
+  def test_a_file_of_the_same_folder_has_a_relative_label(self):
+    label = build_file.label("tfmeta/core/checks.py", "tfmeta/core")
+    self.assertEqual(label, ":checks")
+
+  def test_a_package_has_the_label_of_its_folder(self):
+    label = build_file.label("tfmeta/core/__init__.py", "tfmeta/layers")
+    self.assertEqual(label, "//tfmeta/core")
 
 
 class SourceTreeTest(absltest.TestCase):
-  """BUILD and the layering test are no better than this reading."""
+  """Tests the reading of imports, on which many tests of this folder rely."""
 
   def test_a_module_and_a_name_in_a_module_lead_to_the_same_file(self):
     for name in ("tfmeta.typing", "tfmeta.typing.Weights"):
@@ -71,7 +111,11 @@ class SourceTreeTest(absltest.TestCase):
     here = "tests/repository/build_test.py"
     self.assertEqual(
       source_tree.imported_files(here),
-      ["tests/repository/build_file.py", "tests/repository/source_tree.py"],
+      [
+        "tests/repository/build_file.py",
+        "tests/repository/long_tests.py",
+        "tests/repository/source_tree.py",
+      ],
     )
     self.assertIn("absl", source_tree.outside_packages(here))
 

@@ -1,4 +1,4 @@
-"""What the documents say must be so: their programs run, their links lead."""
+"""Tests the documents: their programs run and their links lead somewhere."""
 
 import contextlib
 import doctest
@@ -20,7 +20,7 @@ DOCUMENTS = (
   "trainers/README.md",
 )
 
-# The README's programs run as they stand but for the sizes.
+# The programs of the README run with smaller sizes, and otherwise unchanged.
 SMALLER = {
   "(28, 28, 1), ways=5": "(28, 28, 1), ways=5, filters=4",
   "inner_steps=5": "inner_steps=1",
@@ -38,13 +38,13 @@ def read(name):
 
 
 def blocks(name, language):
-  """Fenced blocks of a language in a document."""
+  """Returns the fenced blocks of a language in a document."""
   pattern = rf"^```{language}\n(.*?)^```$"
   return re.findall(pattern, read(name), re.MULTILINE | re.DOTALL)
 
 
 def smaller(program):
-  """The program with its sizes replaced, each of which must be in it."""
+  """Returns the program with smaller sizes; each size must occur in it."""
   for text, replacement in SMALLER.items():
     if text not in program:
       raise ValueError(f"README.md no longer says `{text}`.")
@@ -53,7 +53,7 @@ def smaller(program):
 
 
 def own_data():
-  """What a reader is told to bring: 6 classes of 20 images."""
+  """Returns the data that a reader brings: 6 classes of 20 images."""
   random = np.random.default_rng(0)
   x = random.random((120, 28, 28, 1), dtype=np.float32)
   return {"x": x, "y": np.repeat(np.arange(6), 20)}
@@ -126,7 +126,7 @@ class VersionTest(absltest.TestCase):
 
 
 def modules_with_examples():
-  """Modules of tfmeta whose docstrings hold `>>>` examples."""
+  """Yields the modules of tfmeta whose docstrings hold `>>>` examples."""
   for path in source_tree.python_files("tfmeta"):
     if ">>> " in read(path):
       yield path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")

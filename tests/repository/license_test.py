@@ -1,8 +1,9 @@
 from absl.testing import absltest
 import source_tree
 
-# Text that can be read and judged; no images, arrays or archives.
+# Text that a reader can check: no images, arrays or archives.
 PLAIN = {".py", ".json", ".md", ".txt", ".typed"}
+NAMES = {"BUILD"}
 
 
 class LicenseTest(absltest.TestCase):
@@ -14,7 +15,7 @@ class LicenseTest(absltest.TestCase):
 
   def test_the_metadata_name_the_same_license(self):
     for name, line in (
-      ("setup.py", 'license="Apache-2.0"'),
+      ("pyproject.toml", 'license = "Apache-2.0"'),
       ("CITATION.cff", "license: Apache-2.0"),
     ):
       text = (source_tree.ROOT / name).read_text(encoding="utf-8")
@@ -24,7 +25,8 @@ class LicenseTest(absltest.TestCase):
     for folder in ("tfmeta", "trainers", "tests", "examples"):
       for path in (source_tree.ROOT / folder).rglob("*"):
         if path.is_file() and path.suffix != ".pyc":
-          self.assertIn(path.suffix, PLAIN, path)
+          plain = path.suffix in PLAIN or path.name in NAMES
+          self.assertTrue(plain, path)
           self.assertLess(path.stat().st_size, 1 << 20, path)
 
 

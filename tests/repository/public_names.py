@@ -1,4 +1,4 @@
-"""Lists what tfmeta offers, with the arguments: `make public_api`."""
+"""Lists the public names of tfmeta with their arguments: `make public_api`."""
 
 import ast
 import inspect
@@ -12,12 +12,12 @@ PLAIN = (bool, int, float, str, tuple, type(None))
 
 
 def names_of(module):
-  """Public names that the source text of `module` imports or defines."""
+  """Returns the public names that the source of `module` imports or defines."""
   path = source_tree.file_of(module.__name__)
   names = []
   for node in _statements(source_tree.syntax_tree(path).body):
     if isinstance(node, ast.ImportFrom):
-      # `import x as x` marks what is offered, as type checkers read it.
+      # Type checkers read `import x as x` as a name that is exported.
       names += [a.asname for a in node.names if a.asname == a.name]
     elif isinstance(node, ast.FunctionDef | ast.ClassDef):
       names.append(node.name)
@@ -31,13 +31,13 @@ def _statements(body):
 
 
 def public_modules():
-  """`tfmeta` and the modules among its names."""
+  """Returns `tfmeta` and the modules among its names."""
   members = (getattr(tfmeta, name) for name in names_of(tfmeta))
   return [tfmeta, *filter(inspect.ismodule, members)]
 
 
 def public_objects():
-  """Pairs of a full name and the class, function or other object it names."""
+  """Returns pairs of a full name and the object that has this name."""
   return [
     (f"{module.__name__}.{name}", getattr(module, name))
     for module in public_modules()
@@ -76,7 +76,7 @@ def _arguments(value):
 
 
 def text():
-  """One line for each public name."""
+  """Returns one line for each public name."""
   modules = [module.__name__ for module in public_modules()]
   lines = [name + _arguments(value) for name, value in public_objects()]
   return "\n".join([*modules, *lines, ""])

@@ -1,16 +1,19 @@
-"""What the files of this repository import, read from their source text."""
+"""Reads from the source text what the files of this repository import."""
 
 import ast
 import functools
 import pathlib
 import re
 
-# Not resolved: under Bazel this is the tree of links that the test declares.
+# Symbolic links stay: Bazel gives each test a tree of links to its files.
 ROOT = pathlib.Path(__file__).absolute().parents[2]
 
 
 def python_files(*folders):
-  """Paths of all Python files below `folders`, relative to the root."""
+  """Returns the paths of all Python files below `folders`.
+
+  Paths are relative to the root of the repository, everywhere in this module.
+  """
   found = [p for f in folders for p in (ROOT / f).rglob("*.py")]
   return sorted(p.relative_to(ROOT).as_posix() for p in found)
 
@@ -21,12 +24,12 @@ def syntax_tree(path):
 
 
 def package_of(path):
-  """Dotted name of the package that holds the file `path`."""
+  """Returns the dotted name of the package that holds the file `path`."""
   return ".".join(pathlib.PurePosixPath(path).parts[:-1])
 
 
 def _absolute(node, path):
-  """Dotted name that `from ... import` starts with, relative ones resolved."""
+  """Returns the absolute dotted name after `from` in an import statement."""
   if not node.level:
     return node.module
   package = package_of(path).split(".")
@@ -35,7 +38,10 @@ def _absolute(node, path):
 
 
 def imported_names(path):
-  """Dotted names the file imports: `from a import b` counts as `a.b`."""
+  """Returns the dotted names that the file imports.
+
+  `from a import b` imports `a.b`.
+  """
   names = set()
   for node in ast.walk(syntax_tree(path)):
     if isinstance(node, ast.Import):
@@ -47,10 +53,15 @@ def imported_names(path):
 
 
 def file_of(name, importer=None):
-  """File of this repository that importing `name` needs, or None.
+  """Returns the file that holds `name`, or `None` if it is not of this project.
 
-  The longest leading part of `name` that is a module counts, so that the name
-  of a function leads to the file which holds it.
+  The longest leading part of `name` that is a module decides, so that the name
+  of a function leads to the file that defines it.
+
+  Args:
+    name: Dotted name, such as `tfmeta.core.svgd.kernel`.
+    importer: Path of the file that imports it. Tests may import the modules
+      beside them by their names alone.
   """
   bases = [pathlib.PurePosixPath()]
   if importer is not None and importer.startswith("tests/"):
@@ -66,13 +77,13 @@ def file_of(name, importer=None):
 
 
 def imported_files(path):
-  """Files of this repository that the file `path` imports."""
+  """Returns the files of this repository that the file `path` imports."""
   found = {file_of(name, path) for name in imported_names(path)}
   return sorted(found - {None, path})
 
 
 def started_files(path):
-  """Files of the programs that the file starts by name: `"trainers.maml"`."""
+  """Returns the programs that `path` starts by a name, such as "trainers.x"."""
   names = {
     node.value
     for node in ast.walk(syntax_tree(path))
@@ -84,7 +95,10 @@ def started_files(path):
 
 
 def outside_packages(path):
-  """Top-level names of what the file imports from outside the repository."""
+  """Returns the top-level names of the packages that the file imports.
+
+  Packages of this repository do not count.
+  """
   return sorted(
     name.partition(".")[0]
     for name in imported_names(path)

@@ -1,7 +1,8 @@
 """External repositories for Debian's Bazel 4.2.3, made without a network.
 
-Its built-in workspace downloads rules_cc, rules_java and the coverage tools.
-Nothing here uses them, so small stand-ins (and Debian's own rules_java) do.
+The built-in workspace of Bazel downloads rules_cc, rules_java and the coverage
+tools. This project uses none of them, so small stand-ins and Debian's own
+rules_java replace them.
 """
 
 _PYTHON = """\

@@ -1,0 +1,203 @@
+"""Tests how much a reader must open: chains of classes, chains of files."""
+
+import ast
+import collections
+import pathlib
+import re
+
+from absl.testing import absltest
+import source_tree
+
+# Pending: 4, once the base class of the learners is one class again.
+DEEPEST_CHAIN = 6
+
+MOST_MODULES = 12
+READING_LIST = "From a task to its meta-gradient"
+
+# Modules behind maml.py that a reader of it leaves closed, with the reason.
+CLOSED = {}
+
+# Files with a single importer and no test file of their own, with the reason.
+# Pending: each of these is to be merged, to get its test, or to get its reason.
+SINGLE_IMPORTER = {
+  path: "pending"
+  for path in (
+    "benchmarks/ablation_picture.py",
+    "benchmarks/ambiguous_picture.py",
+    "benchmarks/codes.py",
+    "benchmarks/contenders/mapped_images.py",
+    "benchmarks/epoch_clock.py",
+    "benchmarks/few_points_report.py",
+    "benchmarks/sinusoid_picture.py",
+    "benchmarks/speed_picture.py",
+    "benchmarks/speed_report.py",
+    "tfmeta/algorithms/building.py",
+    "tfmeta/algorithms/one_task.py",
+    "tfmeta/algorithms/passes.py",
+    "tfmeta/algorithms/task_batch.py",
+    "tfmeta/callbacks/whole_file.py",
+    "tfmeta/data/drawing.py",
+    "tfmeta/data/image_builders.py",
+    "tfmeta/data/row_files.py",
+    "tfmeta/evaluation/arguments.py",
+    "tfmeta/evaluation/figures_of_task.py",
+    "tfmeta/export.py",
+    "tfmeta/testing/layer_derivatives.py",
+    "tfmeta/testing/meta_gradient_report.py",
+    "tfmeta/testing/precision.py",
+    "trainers/calibration.py",
+    "trainers/dataset_defaults.py",
+    "trainers/figures.py",
+    "trainers/learned_rates.py",
+    "trainers/rendezvous.py",
+    "trainers/training.py",
+  )
+}
+
+
+def importers(*folders):
+  """Returns the files that import each file of `folders`, by its path."""
+  found = collections.defaultdict(set)
+  for path in source_tree.python_files(*folders):
+    for imported in source_tree.imported_files(path):
+      found[imported].add(path)
+  return found
+
+
+def place_of_test(path):
+  """Returns where the test file of a file belongs."""
+  folders = pathlib.PurePosixPath(path).parent.parts
+  inside = folders[1:] if folders[0] == "tfmeta" else folders
+  name = f"{pathlib.PurePosixPath(path).stem}_test.py"
+  return pathlib.PurePosixPath("tests", *inside, name).as_posix()
+
+
+def reached_from(path):
+  """Returns the files that `path` imports, directly or through others."""
+  found, waiting = set(), [path]
+  while waiting:
+    new = {*source_tree.imported_files(waiting.pop())} - found - {path}
+    found |= new
+    waiting += new
+  return found
+
+
+def own_bases(path):
+  """Returns the bases of each class in a file that are classes of tfmeta.
+
+  Classes are named `path:name`. A base is written `name`, if the same file
+  defines it, or `module.name`.
+  """
+  tree = source_tree.syntax_tree(path)
+  classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+  here = {cls.name: path for cls in classes}
+  modules = {
+    alias.asname or alias.name: source_tree.file_of(
+      f"{node.module}.{alias.name}"
+    )
+    for node in tree.body
+    if isinstance(node, ast.ImportFrom)
+    for alias in node.names
+  }
+  found = {}
+  for cls in classes:
+    bases = [ast.unparse(base).rpartition(".")[::2] for base in cls.bases]
+    homes = [(modules if m else here).get(m or name) for m, name in bases]
+    found[f"{path}:{cls.name}"] = [
+      f"{home}:{name}"
+      for home, (_, name) in zip(homes, bases, strict=True)
+      if home
+    ]
+  return found
+
+
+def longest_chain(bases, cls):
+  """Returns the longest chain of classes from `cls` to its last own base."""
+  chains = [longest_chain(bases, base) for base in bases.get(cls, ())]
+  return [cls, *max(chains, key=len, default=[])]
+
+
+def reading_list():
+  """Returns the paths that CONTRIBUTING.md lists under the heading."""
+  text = (source_tree.ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+  section = re.search(
+    rf"^## {READING_LIST}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL
+  )
+  return re.findall(r"`(tfmeta/[\w/]+\.py)`", section[1]) if section else []
+
+
+class ClassesTest(absltest.TestCase):
+  def test_chains_of_own_classes_are_short(self):
+    bases = {}
+    for path in source_tree.python_files("tfmeta"):
+      bases.update(own_bases(path))
+    for cls in bases:
+      chain = longest_chain(bases, cls)
+      self.assertLessEqual(len(chain), DEEPEST_CHAIN, " < ".join(chain))
+
+  def test_follows_a_base_into_another_file_and_not_into_keras(self):
+    bases = own_bases("tfmeta/layers/normalization.py")
+    file = "tfmeta/layers/normalization.py"
+    self.assertEmpty(bases[f"{file}:BatchNormalization"])
+    self.assertEqual(
+      bases[f"{file}:TransductiveBatchNormalization"],
+      [f"{file}:BatchNormalization"],
+    )
+    anil = own_bases("tfmeta/algorithms/anil.py")
+    self.assertEqual(
+      anil["tfmeta/algorithms/anil.py:ANIL"], ["tfmeta/algorithms/maml.py:MAML"]
+    )
+
+  def test_a_chain_counts_the_longest_way(self):
+    bases = {"a": ["b", "c"], "b": ["c"], "c": []}
+    self.assertEqual(longest_chain(bases, "a"), ["a", "b", "c"])
+
+
+class FilesTest(absltest.TestCase):
+  def test_a_file_with_one_importer_has_its_own_test(self):
+    tests = source_tree.python_files("tests")
+    alone = [
+      path
+      for path, users in importers("tfmeta", "trainers", "benchmarks").items()
+      if len(users) == 1
+      and not path.endswith("/__init__.py")
+      and not next(iter(users)).endswith("/__init__.py")
+      and place_of_test(path) not in tests
+    ]
+    # Equal, not a subset: a reason that nothing needs any longer goes.
+    self.assertCountEqual(alone, SINGLE_IMPORTER)
+
+  def test_knows_where_a_test_file_belongs(self):
+    for path, expected in (
+      ("tfmeta/export.py", "tests/export_test.py"),
+      ("tfmeta/core/svgd.py", "tests/core/svgd_test.py"),
+      ("trainers/flags.py", "tests/trainers/flags_test.py"),
+    ):
+      self.assertEqual(place_of_test(path), expected)
+
+
+class ReadingListTest(absltest.TestCase):
+  """CONTRIBUTING.md lists what a reader opens to follow MAML's gradient."""
+
+  def setUp(self):
+    super().setUp()
+    self.listed = reading_list()
+    if not self.listed:
+      self.skipTest(f'CONTRIBUTING.md has no section "{READING_LIST}" yet.')
+
+  def test_is_short(self):
+    self.assertLessEqual(len(self.listed), MOST_MODULES)
+    self.assertLen({*self.listed}, len(self.listed))
+
+  def test_starts_with_maml_and_goes_on_with_what_it_imports(self):
+    self.assertEqual(self.listed[0], "tfmeta/algorithms/maml.py")
+    reached = reached_from("tfmeta/algorithms/maml.py")
+    self.assertContainsSubset(self.listed[1:], reached)
+
+  def test_leaves_out_nothing_without_a_reason(self):
+    reached = reached_from("tfmeta/algorithms/maml.py")
+    self.assertCountEqual(reached - {*self.listed}, CLOSED)
+
+
+if __name__ == "__main__":
+  absltest.main()
