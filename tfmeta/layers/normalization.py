@@ -95,12 +95,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
   def __init__(self, *args, **kwargs):
     super().__init__(*args, **kwargs)
     for option in ("renorm", "synchronized"):
-<<<<<<< HEAD
-      if getattr(self, option, False):  # Keras has `renorm` from 3.14 on.
-=======
       # Keras 3.14 and earlier have no batch renormalization.
       if getattr(self, option, False):
->>>>>>> core
         raise ValueError(
           f"`{option}` must be False: the statistics of a batch are those of "
           f"one task and are differentiated exactly. Received: {option}=True"
