@@ -32,6 +32,11 @@ _OWN_ARGUMENTS = (
   "spread",
 )
 
+# Maps codes and the number of the step to classifiers.
+Decode = Callable[[tf.Tensor, Any], tf.Tensor]
+# Maps classifiers and the number of the step to the inner loss.
+LossOf = Callable[[tf.Tensor, Any], tf.Tensor]
+
 VARIANTS = ("paper", "release")
 SPREADS = ("softplus", "release")
 
@@ -217,9 +222,8 @@ class LEO(probabilistic.ProbabilisticLearner):
   def _check_arguments(self) -> None:
     arguments.check_integer("num_latents", self.num_latents, least=1)
     arguments.check_integer("finetuning_steps", self.finetuning_steps, least=0)
-    arguments.check_number(
-      "finetuning_learning_rate", self.finetuning_learning_rate, above=0
-    )
+    rate = self.finetuning_learning_rate
+    arguments.check_number("finetuning_learning_rate", rate, above=0)
     arguments.check_choice("variant", self.variant, VARIANTS)
     arguments.check_choice("spread", self.spread, SPREADS)
     arguments.check_number("dropout_rate", self.dropout_rate, least=0, below=1)
@@ -285,13 +289,9 @@ class LEO(probabilistic.ProbabilisticLearner):
       outputs = dropped[step] @ tf.transpose(shares @ classifiers)
       return self.reduce_support(support_y, outputs)
 
-    moved, path = descend(
-      decode,
-      loss_of,
-      sampled,
-      rates=(self.latent_rates.at, self.weight_rates.at),
-      steps=(steps, self.finetuning_steps),
-    )
+    rates = (self.latent_rates.at, self.weight_rates.at)
+    both_steps = (steps, self.finetuning_steps)
+    moved, path = descend(decode, loss_of, sampled, rates, both_steps)
     codes = Codes(mean, stddev, sampled, moved)
     return codes, [tf.transpose(shares @ w) for w in path]
 
@@ -494,9 +494,7 @@ def pairs_of(codes: tf.Tensor) -> tf.Tensor:
   return tf.concat([first, second], axis=-1)
 
 
-def class_shares(
-  labels: tf.Tensor, ways: int, dtype: tf.dtypes.DType
-) -> tf.Tensor:
+def class_shares(labels: tf.Tensor, ways: int, dtype: Any) -> tf.Tensor:
   """Returns the matrix `[W, S]` that averages the examples of each class."""
   member = tf.one_hot(labels, ways, axis=0, dtype=dtype)
   size = tf.reduce_sum(member, axis=1, keepdims=True)
@@ -560,12 +558,7 @@ def dropped_out(
 
 
 def descend(
-  decode: Callable[[tf.Tensor, Any], tf.Tensor],
-  loss_of: Callable[[tf.Tensor, Any], tf.Tensor],
-  codes: tf.Tensor,
-  *,
-  rates: tuple[Any, Any],
-  steps: tuple[int, int],
+  decode: Decode, loss_of: LossOf, codes: tf.Tensor, rates: Any, steps: Any
 ) -> tuple[tf.Tensor, list[tf.Tensor]]:
   """Takes gradient steps on codes, and then on the classifiers they give.
 
@@ -582,42 +575,34 @@ def descend(
     of both kinds.
   """
   on_codes = inner_loop.gradient_path(
-    lambda z, step: loss_of(decode(z[0], step), step),
-    [codes],
-    rates[0],
-    steps[0],
+    lambda z, i: loss_of(decode(z[0], i), i), [codes], rates[0], steps[0]
   )
   decoded = [decode(z[0], step) for step, z in enumerate(on_codes)]
   on_weights = inner_loop.gradient_path(
-    lambda w, step: loss_of(w[0], steps[0] + step),
-    [decoded[-1]],
-    rates[1],
-    steps[1],
+    lambda w, i: loss_of(w[0], steps[0] + i), decoded[-1:], rates[1], steps[1]
   )
   return on_codes[-1][0], [*decoded, *[w[0] for w in on_weights[1:]]]
 
 
 def divergence_from_standard(mean: tf.Tensor, stddev: tf.Tensor) -> tf.Tensor:
   """Returns the elementwise divergence from the standard Gaussian, in nats."""
-  distributions = packages.probability().distributions
-  standard = distributions.Normal(
-    tf.zeros([], mean.dtype), tf.ones([], mean.dtype)
-  )
-  return distributions.kl_divergence(
-    distributions.Normal(mean, stddev), standard
-  )
+  own, standard = _normals(mean, stddev)
+  return packages.probability().distributions.kl_divergence(own, standard)
 
 
 def log_ratio_to_standard(
   sample: tf.Tensor, mean: tf.Tensor, stddev: tf.Tensor
 ) -> tf.Tensor:
   """Returns the elementwise estimate of this divergence from one sample."""
-  distributions = packages.probability().distributions
-  standard = distributions.Normal(
-    tf.zeros([], mean.dtype), tf.ones([], mean.dtype)
-  )
-  own = distributions.Normal(mean, stddev)
+  own, standard = _normals(mean, stddev)
   return own.log_prob(sample) - standard.log_prob(sample)
+
+
+def _normals(mean: tf.Tensor, stddev: tf.Tensor) -> tuple[Any, Any]:
+  """Returns the Gaussian of codes, and the standard Gaussian."""
+  normal = packages.probability().distributions.Normal
+  zero, one = tf.zeros([], mean.dtype), tf.ones([], mean.dtype)
+  return normal(mean, stddev), normal(zero, one)
 
 
 def code_penalties(codes: Codes, variant: str) -> tuple[tf.Tensor, tf.Tensor]:
@@ -654,15 +639,11 @@ def correlation_error(matrix: tf.Tensor) -> tf.Tensor:
     `[r, r]`, zero if and only if the rows are orthogonal.
   """
   unit = tf.math.l2_normalize(matrix, axis=1)
-  rows = tf.shape(matrix)[0]
-  return tf.matmul(unit, unit, transpose_b=True) - tf.eye(
-    rows, dtype=matrix.dtype
-  )
+  identity = tf.eye(tf.shape(matrix)[0], dtype=matrix.dtype)
+  return tf.matmul(unit, unit, transpose_b=True) - identity
 
 
-def _linear_head(
-  model: keras.Model,
-) -> tuple[Callable[[tf.Tensor], tf.Tensor], keras.layers.Dense]:
+def _linear_head(model: keras.Model) -> tuple[Any, keras.layers.Dense]:
   """Splits `model` into its frozen body and its trainable linear head.
 
   The body is a function, because Keras would track a second model with the

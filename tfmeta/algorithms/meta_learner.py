@@ -242,11 +242,7 @@ class MetaLearner(keras.Model):
       self.model, _PREDICTION_STREAM, context
     )
     outputs, _ = functional.apply(
-      self.model,
-      weights[:count],
-      state,
-      x,
-      training=self.transductive,
+      self.model, weights[:count], state, x, training=self.transductive
     )
     return outputs
 
@@ -383,10 +379,8 @@ class MetaLearner(keras.Model):
     if self.normalization != "support_stats":
       return weights
     state = functional.state_of(self.model)
-    return [
-      *weights,
-      *layers.support_state(self.model, weights, state, support_x),
-    ]
+    found = layers.support_state(self.model, weights, state, support_x)
+    return [*weights, *found]
 
   def checked_support(
     self, support_x: Any, support_y: Any
@@ -406,9 +400,8 @@ class MetaLearner(keras.Model):
       return support_x, support_y
     checks.check_finite("support_x", support_x)
     checks.check_finite("support_y", support_y)
-    return support_x, self.checked_targets(
-      "Support labels", support_y, leading=0
-    )
+    labels = self.checked_targets("Support labels", support_y, leading=0)
+    return support_x, labels
 
   def checked_targets(
     self, name: str, targets: tf.Tensor, *, leading: int = 1
