@@ -519,10 +519,9 @@ def noise_for(
     labels: `[C]`, classes of the codes. If given, the order of the codes does
       not matter: the first code of the first class gets the first noise.
   """
-  shapes = (codes, classifiers)
   sampled = [
     random.normal(shape, random.fold_in(seed, place), dtype)
-    for place, shape in enumerate(shapes)
+    for place, shape in enumerate((codes, classifiers))
   ]
   if labels is not None:
     sampled = [tf.gather(noise, _ranks(labels), axis=-2) for noise in sampled]
