@@ -84,7 +84,7 @@ class ProcessTest(parameterized.TestCase):
       "should be one of <mini_imagenet_5way_1shot",
     ),
     (
-      "maml",
+      "trainers.maml",
       "--dataset=sinusoid --filters=8",
       "error: `filters` would have no",
     ),
