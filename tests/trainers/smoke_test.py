@@ -188,6 +188,7 @@ class FinishedRunTest(RunTestCase):
     self.assertEqual(again["per_task"][:4], self.result["per_task"])
     self.assertEqual(again["seconds"], self.result["seconds"])
     self.assertNotIn("epoch 1/3", printed)
+    self.assertIn("All 3 epochs are finished", printed)
     later = evaluate_quietly(self.folder, tasks=4)
     self.assertEqual(later["per_task"], self.result["per_task"])
 

@@ -141,7 +141,9 @@ def train(
   done = checkpoint.restore(learner)
   if config.strategy == "multi_worker":
     strategies.check_agreement(strategy, done)
-  if done and writes:
+  if done == config.epochs and writes:
+    _say(f"All {done} epochs are finished; the run is only evaluated again.")
+  elif done and writes:
     _say(f"Resuming after {done} of {config.epochs} epochs.")
   if done < config.epochs:
     try:
