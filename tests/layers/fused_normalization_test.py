@@ -133,10 +133,10 @@ class FusedNormalizationTest(parameterized.TestCase):
 _ONE_UPDATE = """
 import numpy as np
 import tfmeta
-model = tfmeta.models.conv4((28, 28, 1), ways=5, filters=8)
-learner = tfmeta.MAML(model, inner_steps=3)
+model = tfmeta.models.conv4((16, 16, 1), ways=5, filters=2)
+learner = tfmeta.MAML(model, inner_steps=2)
 learner.compile("sgd")
-images, labels = np.random.normal(size=(2, 5, 28, 28, 1)), np.eye(5)[:2] > 0
+images, labels = np.random.normal(size=(2, 5, 16, 16, 1)), np.eye(5)[:2] > 0
 tasks = {"support_x": images, "support_y": 1 * labels, "query_x": images}
 assert np.isfinite(learner.train_on_batch(tasks, 1 * labels))
 """
