@@ -21,6 +21,7 @@ from typing import Any
 
 from absl import app
 from absl import flags
+from absl import logging
 import keras
 import numpy as np
 import tensorflow as tf
@@ -71,7 +72,10 @@ _LEARNERS: dict[str, tuple[str, dict[str, Any]]] = {
   ),
   "platipus": ("PLATIPUS", {**_TWO_STEPS, "num_samples": 3}),
   "emaml": ("EMAML", {**_TWO_STEPS, "num_particles": 3}),
-  "bmaml": ("BMAML", {**_TWO_STEPS, "num_particles": 3}),
+  "bmaml": (
+    "BMAML",
+    {"inner_steps": 2, "inner_learning_rate": 1e-3, "num_particles": 3},
+  ),
 }
 
 
@@ -201,6 +205,8 @@ def measure() -> dict[str, dict[str, str]]:
     for folder in filter(None, (_MODELS.value, _LOAD.value)):
       saved = pathlib.Path(folder) / name
       found[name].update(predictions(backbone, saved))
+    if _OUT.value:
+      pathlib.Path(_OUT.value).write_text(json.dumps(found, indent=1))
     print(name, found[name]["weights"][:12], flush=True)
   return found
 
@@ -218,9 +224,8 @@ def differences(before: Any, after: Any) -> list[str]:
 def main(argv: list[str]) -> None:
   """Measures, writes and compares."""
   del argv
+  logging.set_verbosity(logging.ERROR)
   found = measure()
-  if _OUT.value:
-    pathlib.Path(_OUT.value).write_text(json.dumps(found, indent=1))
   if _AGAINST.value:
     before = json.loads(pathlib.Path(_AGAINST.value).read_text())
     different = differences(before, found)

@@ -12,18 +12,22 @@ if _keras.backend.backend() != "tensorflow":
 from tfmeta import callbacks as callbacks
 from tfmeta import core as core
 from tfmeta import data as data
+from tfmeta import deprecated_names as _deprecated_names
 from tfmeta import layers as layers
 from tfmeta import metrics as metrics
 from tfmeta import models as models
 from tfmeta import testing as testing
 from tfmeta.algorithms.anil import ANIL as ANIL
-from tfmeta.algorithms.base import MetaLearner as MetaLearner
 from tfmeta.algorithms.bmaml import BMAML as BMAML
+from tfmeta.algorithms.context import EVALUATION as EVALUATION
+from tfmeta.algorithms.context import FIRST_STEP as FIRST_STEP
+from tfmeta.algorithms.context import Context as Context
 from tfmeta.algorithms.emaml import EMAML as EMAML
-from tfmeta.algorithms.fomaml import FOMAML as FOMAML
 from tfmeta.algorithms.leo import LEO as LEO
+from tfmeta.algorithms.maml import FOMAML as FOMAML
 from tfmeta.algorithms.maml import MAML as MAML
 from tfmeta.algorithms.maml_plus_plus import MAMLPlusPlus as MAMLPlusPlus
+from tfmeta.algorithms.meta_learner import MetaLearner as MetaLearner
 from tfmeta.algorithms.meta_sgd import MetaSGD as MetaSGD
 from tfmeta.algorithms.platipus import PLATIPUS as PLATIPUS
 from tfmeta.algorithms.probabilistic import (
@@ -34,3 +38,5 @@ from tfmeta.data.task import TaskSpec as TaskSpec
 from tfmeta.evaluation import evaluate as evaluate
 
 __version__ = "0.1.0"
+
+_deprecated_names.install()

@@ -1,15 +1,16 @@
 """SavedModels that adapt to new classes without this library.
 
-Such a model has these signatures, each with named arguments:
+A SavedModel has these signatures, whose arguments are passed by name:
 
     serving_default(support_x [T, S, ...], support_y [T, S, ...],
                     query_x [T, Q, ...]) -> {"outputs": [T, Q, ...]}
     adapt(support_x [S, ...], support_y [S, ...]) -> {name: adapted weight}
     predict(query_x [Q, ...], **adapted) -> {"outputs": [Q, ...]}
-    predict_samples, of probabilistic learners, like predict: the outputs of
-                    each draw, {"outputs": [M, Q, ...]}
+    predict_samples(query_x [Q, ...], **adapted) -> {"outputs": [M, Q, ...]}
 
-Labels are int32, examples and targets of the dtype of the model (float32).
+Only learners with several samples of the weights have `predict_samples`, which
+returns the outputs of each sample. Labels are int32; examples and targets have
+the dtype of the model (float32).
 
     served = tf.saved_model.load(path)
     adapted = served.signatures["adapt"](support_x=x, support_y=y)
@@ -22,7 +23,7 @@ import keras
 import tensorflow as tf
 
 from tfmeta.core import checks
-from tfmeta.core import functional
+from tfmeta.core.losses import Targets
 
 
 def export_saved_model(learner: Any, filepath: Any) -> None:
@@ -30,10 +31,12 @@ def export_saved_model(learner: Any, filepath: Any) -> None:
 
   Args:
     learner: A `MetaLearner`.
-    filepath: Folder to write, made if need be.
+    filepath: Folder to write; it is created if necessary.
   """
   one_support = _support_specs(learner, leading=0)
-  traced = tf.function(learner.adapt).get_concrete_function(*one_support)
+  traced = tf.function(
+    lambda support_x, support_y: learner.adapt(support_x, support_y)
+  ).get_concrete_function(*one_support)
   like = traced.structured_outputs
   flat = tf.nest.flatten(like)
   specs = {
@@ -49,7 +52,7 @@ def export_saved_model(learner: Any, filepath: Any) -> None:
   )
   archive.add_endpoint("adapt", _adapt_function(learner), one_support)
   predictions = {"predict": learner.predict_with}
-  if hasattr(learner, "predict_samples"):
+  if learner.probabilistic:
     predictions["predict_samples"] = learner.predict_samples
   for name, predict_with in predictions.items():
     archive.add_endpoint(
@@ -82,7 +85,7 @@ def _adapt_function(learner: Any) -> Any:
 
 
 def _predict_function(learner: Any, like: Any, predict_with: Any) -> Any:
-  """The function of that name, for adapted weights of the structure `like`."""
+  """Returns the endpoint `predict`, for weights of the structure `like`."""
   names = _names(learner, tf.nest.flatten(like))
 
   def predict(
@@ -96,7 +99,7 @@ def _predict_function(learner: Any, like: Any, predict_with: Any) -> Any:
 
 
 def _names(learner: Any, flat: list[tf.Tensor]) -> list[str]:
-  """Names of adapted tensors: the paths of the variables, where they fit."""
+  """Returns names of adapted tensors: paths of variables where they fit."""
   model = learner.model
   variables = model.trainable_variables + model.non_trainable_variables
   fitting = [v.path.replace("/", "__") for v in variables[: len(flat)]]
@@ -130,7 +133,7 @@ def _spec(learner: Any, name: str, leading: int) -> tf.TensorSpec:
 
 def _target_spec(learner: Any, leading: int) -> tf.TensorSpec:
   outputs = learner.model.output_shape
-  if functional.takes_labels(learner.inner_loss):
+  if learner.target_kind is Targets.LABELS:
     return tf.TensorSpec([None] * (leading + 1), tf.int32, "support_y")
   shape = [None] * (leading + 1) + list(outputs[1:])
   return tf.TensorSpec(shape, tf.float32, "support_y")

@@ -1,3 +1,5 @@
+"""Tests ANIL: which weights it adapts, and what it computes only once."""
+
 from absl.testing import absltest
 from absl.testing import parameterized
 import keras
@@ -33,19 +35,19 @@ def _meta_gradient(learner):
   return [g.numpy() for g in tape.gradient(loss, variables)]
 
 
-SETTINGS = {"inner_steps": 3, "inner_learning_rate": 0.3}
+INNER_LOOP = {"inner_steps": 3, "inner_learning_rate": 0.3}
 
 
 class ANILTest(parameterized.TestCase):
   def test_adapting_everything_is_maml(self):
-    everything = tfmeta.ANIL(_net(), adapted=lambda v: True, **SETTINGS)
-    maml = tfmeta.MAML(_net(), **SETTINGS)
+    everything = tfmeta.ANIL(_net(), adapted=lambda v: True, **INNER_LOOP)
+    maml = tfmeta.MAML(_net(), **INNER_LOOP)
     pairs = zip(_meta_gradient(everything), _meta_gradient(maml), strict=True)
     for a, b in pairs:
       np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-15)
 
   def test_adapting_the_head_leaves_the_body(self):
-    learner = tfmeta.ANIL(_net(), **SETTINGS)
+    learner = tfmeta.ANIL(_net(), **INNER_LOOP)
     support_x, support_y, _, _ = _task()
     path = learner.adaptation_path(support_x, support_y)
     for before, after in zip(path[0][:4], path[-1][:4], strict=True):
@@ -54,8 +56,8 @@ class ANILTest(parameterized.TestCase):
       self.assertFalse(np.allclose(before, after))
 
   def test_gradient_reaches_the_body_through_the_support_features(self):
-    # Central differences of the query loss along one weight of the body.
-    learner = tfmeta.ANIL(_net(), **SETTINGS)
+    # Central differences move one weight of the body.
+    learner = tfmeta.ANIL(_net(), **INNER_LOOP)
     gradient = _meta_gradient(learner)[0][0, 0]
     variable = learner.model.trainable_variables[0]
     value, losses = np.array(variable), []
@@ -72,15 +74,15 @@ class ANILTest(parameterized.TestCase):
     ("kernel of the head", lambda v: v.path.endswith("last/kernel")),
   )
   def test_cached_features_change_nothing(self, adapted):
-    cached = tfmeta.ANIL(_net(), adapted=adapted, **SETTINGS)
-    plain = tfmeta.ANIL(_net(), adapted=adapted, **SETTINGS)
+    cached = tfmeta.ANIL(_net(), adapted=adapted, **INNER_LOOP)
+    plain = tfmeta.ANIL(_net(), adapted=adapted, **INNER_LOOP)
     self.assertIsNotNone(cached._split)
     plain._split = None
     pairs = zip(_meta_gradient(cached), _meta_gradient(plain), strict=True)
     for a, b in pairs:
       np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-15)
 
-  def test_cached_features_serve_convolutions_with_batch_statistics(self):
+  def test_cached_features_support_convolutions_and_batch_statistics(self):
     def make():
       keras.utils.set_random_seed(0)
       model = tfmeta.models.conv4((16, 16, 1), ways=2, filters=2)
@@ -96,14 +98,14 @@ class ANILTest(parameterized.TestCase):
       np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
   def test_body_may_be_adapted_instead_of_the_head(self):
-    learner = tfmeta.ANIL(_net(), adapted=["first", "second"], **SETTINGS)
+    learner = tfmeta.ANIL(_net(), adapted=["first", "second"], **INNER_LOOP)
     support_x, support_y, _, _ = _task()
     path = learner.adaptation_path(support_x, support_y)
     for before, after in zip(path[0][4:], path[-1][4:], strict=True):
       np.testing.assert_array_equal(before, after)
     self.assertFalse(np.allclose(path[0][0], path[-1][0]))
 
-  def test_models_are_cut_only_where_all_that_follows_hangs_on_the_cut(self):
+  def test_models_are_split_only_if_all_later_layers_need_the_split(self):
     inputs = keras.Input((3,))
     x = keras.layers.Dense(4, name="a")(inputs)
     y = keras.layers.Dense(4, name="b")(inputs)
@@ -121,13 +123,13 @@ class ANILTest(parameterized.TestCase):
     self.assertEqual(learner._mask, [False, False, True, True])
 
   def test_frozen_layers_are_neither_adapted_nor_learned(self):
-    learner = tfmeta.ANIL(_net(body_trainable=False), **SETTINGS)
+    learner = tfmeta.ANIL(_net(body_trainable=False), **INNER_LOOP)
     self.assertLen(learner.trainable_variables, 4)
     support_x, support_y, _, _ = _task()
     self.assertLen(learner.adapt(support_x, support_y), 4)
 
-  def test_choice_of_layers_survives_the_configuration(self):
-    learner = tfmeta.ANIL(_net(), adapted=["second"], **SETTINGS)
+  def test_adapted_layers_survive_the_configuration(self):
+    learner = tfmeta.ANIL(_net(), adapted=["second"], **INNER_LOOP)
     again = tfmeta.ANIL.from_config(learner.get_config())
     self.assertEqual(list(again.adapted), ["second"])
     self.assertEqual(again._mask, learner._mask)
@@ -137,7 +139,7 @@ class ANILTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, "first, second, last.*Received"):
       tfmeta.ANIL(_net(), adapted=adapted)
 
-  def test_choosing_nothing_is_refused(self):
+  def test_adapting_nothing_is_refused(self):
     with self.assertRaisesRegex(ValueError, "at least one trainable weight"):
       tfmeta.ANIL(_net(), adapted=lambda v: False)
 

@@ -1,4 +1,4 @@
-"""BMAML and EMAML: what they are with one particle, and what couples more."""
+"""Tests BMAML and EMAML: single, uncoupled and coupled particles."""
 
 from unittest import mock
 
@@ -48,7 +48,7 @@ class DegenerateTest(parameterized.TestCase):
     (tfmeta.BMAML, {"meta_loss": "nll"}), (tfmeta.EMAML, {})
   )
   def test_one_particle_is_maml(self, learner_class, options):
-    # With a flat prior, which labels have by default.
+    # Labels have a flat prior by default.
     reduction = {"inner_loss_reduction": "sum"}
     learner = make(learner_class, num_particles=1, **options, **reduction)
     maml = tfmeta.MAML(make_mlp(), dtype="float64", **STEPS, **reduction)
@@ -61,7 +61,7 @@ class DegenerateTest(parameterized.TestCase):
     self.assertAlmostEqual(*losses, places=10)
 
   def test_uncoupled_particles_move_as_an_ensemble(self):
-    # A kernel of M on the diagonal: no attraction, no repulsion.
+    # A diagonal kernel with entries M neither attracts nor repels.
     def uncoupled(particles, *, stop_bandwidth):
       count = particles[0].shape[0]
       return count * tf.eye(count, dtype=particles[0].dtype), 1.0
@@ -80,7 +80,7 @@ class DegenerateTest(parameterized.TestCase):
     for one, other in zip(found, adapted(emaml), strict=True):
       np.testing.assert_allclose(one, other, rtol=1e-10)
 
-  def test_coupled_ones_do_not(self):
+  def test_coupled_particles_do_not_move_as_an_ensemble(self):
     task = directional.mlp_task()
     emaml = make(tfmeta.EMAML, inner_loss_reduction="sum")
     found = make().adapt(*task[:2])["weights"][0]
@@ -88,7 +88,7 @@ class DegenerateTest(parameterized.TestCase):
 
 
 class StepTest(absltest.TestCase):
-  def test_a_step_is_that_of_svgd_on_the_log_posterior(self):
+  def test_a_step_is_one_of_svgd_on_the_log_posterior(self):
     learner = make_regressor(inner_steps=1)
     support_x, support_y, *_ = directional.curve_task()
     weights = learner.initial_particles()
@@ -109,7 +109,7 @@ class StepTest(absltest.TestCase):
         log_posterior = (
           len(support_x) * log_gamma / 2 - tf.exp(log_gamma) * error / 2
           + count * log_lambda / 2 - tf.exp(log_lambda) * squares / 2
-          # Gamma(2, rate) of the precision, as a density of its logarithm.
+          # Gamma(2, rate) priors, as densities of the log-precisions.
           + 2 * log_lambda - 2.0 * tf.exp(log_lambda)
           + 2 * log_gamma - 0.2 * tf.exp(log_gamma)
         )  # fmt: skip
@@ -146,8 +146,8 @@ class MetaLossTest(parameterized.TestCase):
     meta_loss=("chaser", "nll"), stop_bandwidth=(True, False)
   )
   def test_gradient_is_exact(self, meta_loss, stop_bandwidth):
-    # Of what is held constant, differences must be taken as constants too: the
-    # leader and, where it is stopped, the bandwidth.
+    # The gradient treats the leader as a constant, and the bandwidth too if it
+    # is stopped. So the differences must hold them fixed.
     options = {"meta_loss": meta_loss, "stop_bandwidth": stop_bandwidth}
     learner = make_regressor(**options)
     task = directional.curve_task()
@@ -168,7 +168,7 @@ class MetaLossTest(parameterized.TestCase):
     other, _ = learner.task_loss(support_x, support_y, query_x, query_y + 1)
     self.assertGreater(abs(float(other - loss)), 1e-8)
 
-  def test_emaml_s_gradient_is_exact(self):
+  def test_gradient_of_emaml_is_exact(self):
     learner = make(tfmeta.EMAML)
     task = directional.mlp_task()
     self.assertLess(directional.error_of_gradient(learner, task), 1e-6)
@@ -184,11 +184,12 @@ class MetaLossTest(parameterized.TestCase):
 
 
 def frozen(learner, task, *, bandwidth):
-  """Holds the leader, and the bandwidths if asked, at their present values."""
+  """Fixes the leader, and optionally bandwidths, at their present values."""
   calls, original = [], svgd.rbf_kernel
-  chaser = learner._particle_path(*task[:2])[-1]
+  context = tfmeta.FIRST_STEP
+  chaser = learner._particle_path(*task[:2], context)[-1]
   joint = [tf.concat(pair, 0) for pair in (task[::2], task[1::2])]
-  leader = learner._leader(chaser, *joint)
+  leader = learner._leader(chaser, *joint, context)
   stack = mock.patch.object(learner, "_leader", lambda *_: leader)
   if not bandwidth:
     return stack
@@ -205,7 +206,7 @@ def frozen(learner, task, *, bandwidth):
 
   patched = mock.patch.object(svgd, "rbf_kernel", kernel)
   patched.start()
-  learner._particle_path(*task[:2])
+  learner._particle_path(*task[:2], context)
   state["recording"] = False
   return _Both(stack, patched)
 
@@ -239,14 +240,14 @@ class PredictionTest(absltest.TestCase):
       found.prob(query_y)[:, None], densities.mean(axis=0), rtol=1e-9
     )
 
-  def test_a_support_set_that_does_not_fit_is_named(self):
+  def test_a_support_set_of_unequal_sizes_is_refused(self):
     x, y = np.zeros([6, 4]), np.zeros([5], int)
     for learner_class in (tfmeta.BMAML, tfmeta.EMAML, tfmeta.PLATIPUS):
       learner = learner_class(make_mlp(), dtype="float64", **STEPS)
       with self.assertRaisesRegex(ValueError, "one target for each example"):
         learner.adapt(x, y)
 
-  def test_draws_share_all_outputs_of_a_target(self):
+  def test_all_outputs_of_a_target_share_a_particle(self):
     keras.utils.set_random_seed(0)
     learner = tfmeta.EMAML(
       make_mlp(2, 1),
@@ -267,32 +268,32 @@ class PredictionTest(absltest.TestCase):
     expected = densities.prod(axis=-1).mean(axis=0)
     np.testing.assert_allclose(found, expected, rtol=1e-8)
 
-  def test_particles_that_begin_as_one_are_refused(self):
+  def test_particles_that_begin_equal_are_refused(self):
     inputs = keras.Input((4,))
     zeros = keras.layers.Dense(3, kernel_initializer="zeros")
     seeded = keras.layers.Dense(
       3, kernel_initializer=keras.initializers.GlorotUniform(seed=1)
     )
     for layer in (zeros, seeded):
-      with self.assertRaisesRegex(ValueError, "begin apart.*Received"):
+      with self.assertRaisesRegex(ValueError, "start apart.*Received"):
         tfmeta.EMAML(keras.Model(inputs, layer(inputs)))
 
-  def test_draws_are_called_particles(self):
+  def test_num_samples_is_called_num_particles(self):
     with self.assertRaisesRegex(ValueError, "num_particles.*num_samples=3"):
       make(num_samples=3)
 
-  def test_a_leader_takes_a_step(self):
+  def test_a_leader_takes_at_least_one_step(self):
     with self.assertRaisesRegex(ValueError, "leader_steps.*at least 1"):
       make(leader_steps=0)
 
-  def test_a_gaussian_prior_belongs_to_a_squared_error(self):
+  def test_a_gaussian_prior_needs_a_squared_error(self):
     self.assertEqual(make_regressor().prior, "hierarchical")
     flat = tfmeta.BMAML(make_mlp(1, 1), inner_loss="mae", dtype="float64")
     self.assertEqual(flat.prior, "flat")
     with self.assertRaisesRegex(ValueError, "hierarchical.*Received"):
       tfmeta.BMAML(make_mlp(1, 1), inner_loss="mae", prior="hierarchical")
 
-  def test_particles_begin_apart_and_are_the_same_for_a_seed(self):
+  def test_particles_begin_apart_and_depend_on_the_seed(self):
     first, again = (make().initial_particles()[0] for _ in range(2))
     np.testing.assert_array_equal(first, again)
     self.assertGreater(np.abs(first[0] - first[1]).min(), 0.0)

@@ -1,9 +1,10 @@
-"""LEO on synthetic embeddings: what its codes are good for, and its draws.
+"""Tests what LEO learns from synthetic embeddings, and its random samples.
 
-The means of classes are in a few directions, and the noise is in all of them,
-in some ten times as strong as in others: a learner can find out which
-directions tell classes apart. Where means and noise are alike in all
-directions there is nothing to find out, and the nearest mean is right.
+In the uneven world, class means vary in a few directions only, and the noise is
+up to ten times as strong in some directions as in others. A learner can find
+out which directions tell classes apart. In the even world, means and noise are
+the same in all directions. There is nothing to learn, and the nearest mean is
+the right classifier.
 """
 
 import functools
@@ -19,13 +20,13 @@ SPEC = tfmeta.TaskSpec(ways=5, shots=1, query_shots=15)
 SPLITS = {"train": 64, "validation": 32, "test": 64}
 PER_CLASS = 60
 UPDATES, META_BATCH = 400, 12
-STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)  # Of the probe's L2 penalty.
+STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)  # L2 penalties of the probe.
 UNEVEN = {"features": 64, "directions": 10, "noise": 2.0, "ratio": 10.0}
 EVEN = {"features": 10, "directions": 10, "noise": 1.0, "ratio": 1.0}
 
 
 def embeddings(split, *, features, directions, noise, ratio):
-  """Embeddings of length 1, and their labels."""
+  """Returns embeddings of length 1 and their labels."""
   world = np.random.default_rng(0)
   basis, axes = (
     np.linalg.qr(world.normal(size=(features, features)))[0] for _ in range(2)
@@ -46,36 +47,37 @@ def tasks(split, world):
   return tfmeta.data.tasks_from_arrays(*embeddings(split, **world), SPEC)
 
 
-@functools.lru_cache
+@functools.cache
 def held_out(split, count, uneven=True):
-  """Inputs and labels of a batch of tasks."""
+  """Returns inputs and labels of a batch of tasks."""
   world = UNEVEN if uneven else EVEN
   return next(iter(tasks(split, world).batch(count)))
 
 
-@functools.lru_cache
+@functools.cache
 def trained(uneven=True, **options):
   world = UNEVEN if uneven else EVEN
   keras.utils.set_random_seed(0)
   learner = tfmeta.LEO(
     tfmeta.models.embedding_head(world["features"], ways=SPEC.ways),
     num_latents=16,
+    # Steps on the weights move little here; more would only take longer.
+    finetuning_steps=1,
     dropout_rate=0.0,
     **options,
   )
   rate = keras.optimizers.schedules.CosineDecay(3e-3, UPDATES)
-  learner.compile(keras.optimizers.Adam(rate), steps_per_execution=50)
+  learner.compile(keras.optimizers.Adam(rate))
   learner.fit(
     tasks("train", world).batch(META_BATCH),
     steps_per_epoch=UPDATES,
     verbose=0,
   )
-  learner.compile()  # Many steps in one would be traced for predictions too.
   return learner
 
 
-def with_draws(learner, num_samples, seed):
-  """The same weights, but predictions are means over so many draws."""
+def with_samples(learner, num_samples, seed):
+  """Returns a learner with the same weights that averages random samples."""
   config = {**learner.get_config(), "num_samples": num_samples, "seed": seed}
   other = tfmeta.LEO.from_config(config)
   other.set_weights(learner.get_weights())
@@ -83,8 +85,34 @@ def with_draws(learner, num_samples, seed):
   return other
 
 
+@functools.cache
+def sampled_probabilities(num_samples, seed):
+  """Returns probabilities `[tasks, samples, queries, ways]` of 50 tasks."""
+  learner = with_samples(trained(), num_samples, seed)
+
+  @tf.function(autograph=False)
+  def outputs_of_task(support_x, support_y, query_x):
+    weights = learner.adapt(support_x, support_y)
+    return (
+      learner.predict_samples(weights, query_x),
+      learner.predict_with(weights, query_x),
+    )
+
+  inputs, _ = held_out("test", 50)
+  tasks = zip(
+    inputs["support_x"], inputs["support_y"], inputs["query_x"], strict=True
+  )
+  outputs = [outputs_of_task(*task) for task in tasks]
+  samples, means = map(np.stack, zip(*outputs, strict=True))
+  probabilities = tf.nn.softmax(samples).numpy()
+  np.testing.assert_allclose(
+    tf.nn.softmax(means), probabilities.mean(axis=1), rtol=1e-3, atol=1e-6
+  )
+  return probabilities
+
+
 def accuracies(logits, labels):
-  """Of each task."""
+  """Returns the accuracy on each task."""
   return np.mean(np.argmax(logits, axis=-1) == labels, axis=1)
 
 
@@ -93,18 +121,19 @@ def of_learner(learner, inputs, labels):
 
 
 def of_nearest_mean(inputs, labels):
-  # With one shot the example is the mean, and its length is 1.
+  # With one shot, the example is the mean of its class, and has length 1.
   cosines = inputs["query_x"] @ tf.linalg.matrix_transpose(inputs["support_x"])
   names = tf.one_hot(inputs["support_y"], SPEC.ways)
   return accuracies(cosines @ names, labels)
 
 
 def of_probe(inputs, labels, strength):
-  """Logistic regression on the support set, all tasks at once."""
+  """Returns accuracies of logistic regression on the support sets."""
   x = inputs["support_x"].numpy()
   y = tf.one_hot(inputs["support_y"], SPEC.ways).numpy()
   kernel = np.zeros([len(x), x.shape[-1], SPEC.ways], "float32")
-  rate = 1 / (0.5 + strength)  # What bounds the curvature, for unit lengths.
+  # For examples of length 1, the curvature is at most 0.5 + strength.
+  rate = 1 / (0.5 + strength)
   for _ in range(200):
     wrong = tf.nn.softmax(x @ kernel).numpy() - y
     slope = x.transpose(0, 2, 1) @ wrong / x.shape[1]
@@ -131,61 +160,71 @@ class AdvantageTest(absltest.TestCase):
     self.assert_better_than(of_probe(*self.test, best), by=0.1)
 
   def test_is_better_than_its_generator_alone(self):
-    before = with_draws(trained(), 1, 0)
+    before = with_samples(trained(), 1, 0)
     before.eval_inner_steps = 0
     self.assert_better_than(of_learner(before, *self.test), by=0.1)
-    alone = trained(inner_steps=0)  # Trained so.
+    alone = trained(inner_steps=0)  # Also trained without steps.
     self.assert_better_than(of_learner(alone, *self.test), by=0.1)
 
 
 class ControlTest(absltest.TestCase):
-  def test_has_no_advantage_where_directions_are_alike(self):
+  def test_has_no_advantage_if_all_directions_are_equal(self):
     test = held_out("test", 1000, uneven=False)
     found = of_learner(trained(uneven=False), *test)
     mean, interval = tfmeta.metrics.mean_and_interval(
       found - of_nearest_mean(*test)
     )
     self.assertLess(mean - interval, 0.0)
-    self.assertGreater(mean, -0.03)  # It has to learn what the mean is given.
+    # It has to learn to be the nearest mean, which costs a little accuracy.
+    self.assertGreater(mean, -0.03)
 
 
-class DrawTest(absltest.TestCase):
+class SampleTest(absltest.TestCase):
   def test_evaluation_is_deterministic(self):
     inputs, _ = held_out("test", 50)
     support = inputs["support_x"][0], inputs["support_y"][0]
-    # Means do not know the seed; draws do, and are the same each time.
-    for num_samples, alike in ((1, True), (2, False)):
+    # A single sample is the mean, which does not depend on the seed. Several
+    # samples do, and are the same each time.
+    for num_samples, equal in ((1, True), (2, False)):
       one, same, other = (
-        with_draws(trained(), num_samples, seed).adapt(*support)[0].numpy()
+        with_samples(trained(), num_samples, seed).adapt(*support)[0].numpy()
         for seed in (0, 0, 1)
       )
       np.testing.assert_array_equal(one, same)
-      self.assertEqual(np.array_equal(one, other), alike)
+      self.assertEqual(np.array_equal(one, other), equal)
 
-  def test_draws_converge(self):
-    test = held_out("test", 50)
-    limit = of_learner(with_draws(trained(), 200, 2), *test).mean()
-    for seed, num_samples in enumerate((50, 100)):
-      learner = with_draws(trained(), num_samples, seed)
-      found = of_learner(learner, *test).mean()
+  def test_predictions_converge(self):
+    _, labels = held_out("test", 50)
+
+    def accuracy(probabilities):
+      return accuracies(probabilities.mean(axis=1), labels).mean()
+
+    limit = accuracy(sampled_probabilities(200, seed=1))
+    some = sampled_probabilities(100, seed=0)
+    for count in (50, 100):
+      found = accuracy(some[:, :count])
       self.assertAlmostEqual(found, limit, delta=0.005)
 
-  def test_ten_times_the_draws_have_a_tenth_of_the_variance(self):
-    # Draws that are alike would have none, or keep it.
-    inputs, _ = held_out("test", 50)
+  def test_ten_times_the_samples_have_a_tenth_of_the_variance(self):
+    # Equal samples would have no variance, and samples that depend on each
+    # other would lose less of it.
     few, many = (
-      np.mean(np.square(np.subtract(*self.predictions(inputs, num_samples))))
-      for num_samples in (5, 50)
+      np.mean(
+        np.square(
+          self.means_of(count, sampled_probabilities(100, seed=0))
+          - self.means_of(count, sampled_probabilities(200, seed=1))
+        )
+      )
+      for count in (5, 50)
     )
     self.assertGreater(few, 1e-5)
     self.assertBetween(few / many, 7.0, 14.0)
 
-  def predictions(self, inputs, num_samples):
-    """Probabilities of learners with other draws."""
-    for seed in (0, 1):
-      learner = with_draws(trained(), num_samples, seed)
-      logits = learner.predict(inputs, batch_size=50, verbose=0)
-      yield tf.nn.softmax(logits).numpy()
+  def means_of(self, count, probabilities):
+    """Returns means over groups of `count` of the first 100 samples."""
+    tasks, _, *rest = probabilities.shape
+    groups = probabilities[:, :100].reshape([tasks, -1, count, *rest])
+    return groups.mean(axis=2)
 
 
 if __name__ == "__main__":

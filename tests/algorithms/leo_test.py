@@ -1,4 +1,6 @@
-"""LEO: what its codes depend on, its degenerate cases and its gradients."""
+"""Tests LEO: its latent codes, its degenerate cases and its gradients."""
+
+import functools
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -8,10 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 import tfmeta
-from tfmeta.core import latent
 
 FEATURES, WAYS = 6, 3
-QUIET = {
+NO_PENALTY = {
   "dropout_rate": 0.0,
   "kl_weight": 0.0,
   "encoder_penalty": 0.0,
@@ -37,13 +38,13 @@ def task():
   return directional.mlp_task(ways=WAYS, features=FEATURES)
 
 
-def weights_of(network):
+def ids_of_weights(network):
   return {id(v) for v in network.trainable_variables}
 
 
 class CodeTest(parameterized.TestCase):
   @parameterized.product(variant=("paper", "release"), num_samples=(1, 3))
-  def test_examples_of_a_class_have_no_order(self, variant, num_samples):
+  def test_order_of_examples_does_not_matter(self, variant, num_samples):
     learner = make(variant=variant, num_samples=num_samples)
     support_x, support_y, *_ = task()
     order = [3, 1, 2, 0, 4, 5]  # Labels are 0, 1, 2, 0, 1, 2.
@@ -53,7 +54,7 @@ class CodeTest(parameterized.TestCase):
     )[0]
     np.testing.assert_allclose(one, other, rtol=1e-8, atol=1e-10)
 
-  def test_names_of_classes_do_not_matter(self):
+  def test_numbering_of_classes_does_not_matter(self):
     learner = make()
     support_x, support_y, *_ = task()
     one = learner.adapt(support_x, support_y)[0].numpy()
@@ -63,25 +64,35 @@ class CodeTest(parameterized.TestCase):
     )
 
   def test_inner_loss_is_a_sum(self):
-    # With each example twice, a step on the codes is twice as long.
+    # If each example comes twice, a step on the codes is twice as long. The
+    # kernel is linear in the codes, so it moves twice as far too.
     learner = make(inner_steps=1, finetuning_steps=0, variant="paper")
     support_x, support_y, *_ = task()
-    once, _ = learner._adapt(support_x, support_y)
-    twice, _ = learner._adapt(
+    once = learner.adaptation_path(support_x, support_y)
+    twice = learner.adaptation_path(
       tf.repeat(support_x, 2, axis=0), tf.repeat(support_y, 2)
     )
-    np.testing.assert_allclose(once.drawn, twice.drawn, rtol=1e-8)
+    (before,), (after,) = once
+    (before_twice,), (after_twice,) = twice
+    self.assertGreater(np.abs(after - before).max(), 1e-4)
+    np.testing.assert_allclose(before, before_twice, rtol=1e-8)
     np.testing.assert_allclose(
-      twice.moved - twice.drawn, 2 * (once.moved - once.drawn), rtol=1e-7
+      after_twice - before_twice, 2 * (after - before), rtol=1e-7, atol=1e-14
     )
 
   @parameterized.parameters(("paper", WAYS), ("release", 2 * WAYS))
-  def test_a_code_for_each_class_or_shot(self, variant, count):
-    learner = make(variant=variant)
-    support_x, support_y, *_ = task()
-    noise = learner._noise(support_y)
-    codes, _ = learner._adapt(support_x, support_y, noise)
-    self.assertEqual(codes.drawn.shape, (count, 4))
+  def test_there_is_a_code_for_each_class_or_example(self, variant, count):
+    for num_samples in (1, 2):
+      learner = make(variant=variant, num_samples=num_samples)
+      decode, shapes = learner.generator.decode, set()
+
+      def recorded(codes, decode=decode, shapes=shapes):
+        shapes.add(tuple(codes.shape))
+        return decode(codes)
+
+      learner.generator.decode = recorded
+      learner.adapt(*task()[:2])
+      self.assertEqual(shapes, {(count, 4)})
 
 
 class DegenerateTest(parameterized.TestCase):
@@ -89,7 +100,7 @@ class DegenerateTest(parameterized.TestCase):
     learner = make(inner_steps=0, finetuning_steps=0)
     support_x, support_y, query_x, _ = task()
     unit = support_x / tf.norm(support_x, axis=1, keepdims=True)
-    shares = latent.class_shares(support_y, WAYS, tf.float64)
+    shares = tf.one_hot(support_y, WAYS, axis=0, dtype=tf.float64) / 2
     mean, _ = learner.generator.encode(unit, shares)
     classifiers, _ = learner.generator.decode(mean)
     query = query_x / tf.norm(query_x, axis=1, keepdims=True)
@@ -97,12 +108,12 @@ class DegenerateTest(parameterized.TestCase):
     found = learner.predict_with(learner.adapt(support_x, support_y), query_x)
     np.testing.assert_allclose(found, expected, rtol=1e-8)
 
-  def test_one_sample_is_the_mean_and_several_are_draws(self):
-    for samples, apart in ((1, False), (3, True)):
-      learner = make(num_samples=samples, spread="softplus")
+  def test_one_sample_is_the_mean_and_several_are_random(self):
+    for num_samples, differ in ((1, False), (3, True)):
+      learner = make(num_samples=num_samples, spread="softplus")
       kernels = learner.adapt(*task()[:2])[0].numpy()
-      self.assertEqual(kernels.shape, (samples, FEATURES, WAYS))
-      self.assertEqual(np.ptp(kernels, axis=0).max() > 0, apart)
+      self.assertEqual(kernels.shape, (num_samples, FEATURES, WAYS))
+      self.assertEqual(np.ptp(kernels, axis=0).max() > 0, differ)
 
 
 class LossTest(parameterized.TestCase):
@@ -110,7 +121,8 @@ class LossTest(parameterized.TestCase):
     variant=("paper", "release"), spread=("softplus", "release")
   )
   def test_gradient_is_exact(self, variant, spread):
-    # What the encoder penalty stops is held out: differences do not stop it.
+    # The encoder penalty stays out: it stops a gradient, which finite
+    # differences would include.
     learner = make(
       variant=variant,
       spread=spread,
@@ -118,33 +130,34 @@ class LossTest(parameterized.TestCase):
       kl_weight=0.1,
       l2=0.01,
     )
-    # The scale of the release is an exponential, which soon overflows. Further,
-    # the differences cross a kink of the relation network.
+    # The scale of the release is an exponential, which overflows after larger
+    # shifts, and the differences would cross a kink of the relation network.
     shift = 0.1 if spread == "softplus" else 0.05
     error = directional.error_of_gradient(learner, task(), shift=shift)
     self.assertLess(error, 1e-6)
 
-  def test_encoder_penalty_moves_the_encoder_alone(self):
+  def test_encoder_penalty_moves_only_the_encoder(self):
     gradients = []
     for weight in (0.0, 1.0):
-      learner = make(**{**QUIET, "encoder_penalty": weight})
+      learner = make(**{**NO_PENALTY, "encoder_penalty": weight})
       gradients.append(directional.gradients_of(learner, task()))
     generator = learner.generator
-    encoding = weights_of(generator.encoder) | weights_of(generator.relation)
+    encoders = ids_of_weights(generator.encoder)
+    encoders |= ids_of_weights(generator.relation)
     for variable, without, having in zip(
       learner.trainable_variables, *gradients, strict=True
     ):
       moved = np.abs(having - without).max() > 1e-12
-      self.assertEqual(moved, id(variable) in encoding, variable.path)
+      self.assertEqual(moved, id(variable) in encoders, variable.path)
 
-  def test_queries_are_dropped_out_in_training_alone(self):
-    # Without steps the classifier is a draw, which dropout does not change.
-    still = {**QUIET, "inner_steps": 0, "finetuning_steps": 0}
+  def test_queries_have_dropout_only_in_training(self):
+    # Without steps, dropout of the support set does not change the classifier.
+    no_steps = {**NO_PENALTY, "inner_steps": 0, "finetuning_steps": 0}
     support_x, support_y, query_x, query_y = task()
     outputs = {}
     for rate in (0.0, 0.5):
-      learner = make(**{**still, "dropout_rate": rate})
-      # Codes see whole features in both.
+      learner = make(**{**no_steps, "dropout_rate": rate})
+      # Fixed codes do not depend on dropout of the support set either.
       learner.generator.encode = lambda x, shares: (
         tf.ones([WAYS, 4], tf.float64),
         tf.ones([WAYS, 4], tf.float64),
@@ -157,59 +170,58 @@ class LossTest(parameterized.TestCase):
     self.assertGreater(np.abs(outputs[0.5][0] - outputs[0.0][0]).max(), 1e-3)
     np.testing.assert_allclose(outputs[0.5][1], outputs[0.0][1], rtol=1e-8)
 
-  def test_tasks_have_draws_of_their_own(self):
+  def test_each_task_has_its_own_samples(self):
     support_x, support_y, query_x, _ = task()
     inputs = {
       "support_x": tf.stack([support_x, support_x + 1e-6]),
       "support_y": tf.stack([support_y] * 2),
       "query_x": tf.stack([query_x] * 2),
     }
-    for samples, apart in ((1, False), (3, True)):
-      learner = make(num_samples=samples)
-      learner.compile(keras.optimizers.SGD(0.0))
-      one, other = learner.predict(inputs, verbose=0)
-      self.assertEqual(np.abs(one - other).max() > 1e-3, apart)
+    for num_samples, differ in ((1, False), (3, True)):
+      learner = make(num_samples=num_samples, task_map="unroll")
+      one, other = learner(inputs)
+      self.assertEqual(np.abs(one - other).max() > 1e-3, differ)
+
+
+@functools.cache
+def changes_of_update(*, clip, loss_scale_factor=None):
+  """Returns the change of each variable in one update with SGD of rate 1."""
+  bounds = {"clipvalue": 0.1, "clipnorm": 0.1} if clip else {}
+  learner = make(kl_weight=10.0, task_map="unroll", **bounds)
+  learner.compile(
+    keras.optimizers.SGD(1.0, loss_scale_factor=loss_scale_factor),
+    run_eagerly=True,
+  )
+  before = [np.array(v) for v in learner.trainable_variables]
+  support_x, support_y, query_x, query_y = (t[None] for t in task())
+  inputs = {"support_x": support_x, "support_y": support_y, "query_x": query_x}
+  learner.train_on_batch(inputs, query_y)
+  pairs = zip(learner.trainable_variables, before, strict=True)
+  return [np.array(v) - old for v, old in pairs]
 
 
 class ClipTest(parameterized.TestCase):
-  def step(self, optimizer, **options):
-    """What an update adds to each variable, without regard to its sign."""
-    learner = make(kl_weight=10.0, **options)
-    learner.compile(optimizer)
-    before = [np.array(v) for v in learner.trainable_variables]
-    support_x, support_y, query_x, query_y = (t[None] for t in task())
-    inputs = {
-      "support_x": support_x,
-      "support_y": support_y,
-      "query_x": query_x,
-    }
-    learner.train_on_batch(inputs, query_y)
-    pairs = zip(learner.trainable_variables, before, strict=True)
-    return [np.array(v) - old for v, old in pairs]
+  def test_elements_are_clipped_before_norms(self):
+    unclipped = changes_of_update(clip=False)
+    self.assertGreater(max(np.abs(g).max() for g in unclipped), 0.1)
+    for found, gradient in zip(
+      changes_of_update(clip=True), unclipped, strict=True
+    ):
+      expected = np.clip(gradient, -0.1, 0.1)
+      expected *= min(1.0, 0.1 / max(np.linalg.norm(expected), 1e-30))
+      np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-12)
 
-  def test_elements_are_held_and_then_norms(self):
-    whole = self.step(keras.optimizers.SGD(1.0))
-    found = self.step(keras.optimizers.SGD(1.0), clipvalue=0.1, clipnorm=0.1)
-    self.assertGreater(max(np.abs(g).max() for g in whole), 0.1)
-    for one, gradient in zip(found, whole, strict=True):
-      held = np.clip(gradient, -0.1, 0.1)
-      held *= min(1.0, 0.1 / max(np.linalg.norm(held), 1e-30))
-      np.testing.assert_allclose(one, held, rtol=1e-6, atol=1e-12)
-
-  def test_a_scaled_loss_is_clipped_as_it_would_be(self):
-    found, scaled = (
-      self.step(optimizer, clipvalue=0.1, clipnorm=0.1)
-      for optimizer in (
-        keras.optimizers.SGD(1.0),
-        keras.optimizers.SGD(1.0, loss_scale_factor=1024.0),
-      )
-    )
-    for one, other in zip(found, scaled, strict=True):
-      np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-12)
+  def test_gradients_are_unscaled_before_they_are_clipped(self):
+    for scaled, unscaled in zip(
+      changes_of_update(clip=True, loss_scale_factor=1024.0),
+      changes_of_update(clip=True),
+      strict=True,
+    ):
+      np.testing.assert_allclose(scaled, unscaled, rtol=1e-6, atol=1e-12)
 
 
-class SettingsTest(parameterized.TestCase):
-  def test_a_sequential_model_will_do(self):
+class ArgumentsTest(parameterized.TestCase):
+  def test_sequential_models_are_accepted(self):
     head = keras.Sequential(
       [
         keras.Input((FEATURES,)),
@@ -228,7 +240,7 @@ class SettingsTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, "integer labels.*mean_squared"):
       make(inner_loss="mse")
 
-  def test_models_that_end_otherwise_are_refused(self):
+  def test_models_with_another_last_layer_are_refused(self):
     for model in (
       tfmeta.models.mlp((4,), outputs=3, hidden=(5,)),
       tfmeta.models.embedding_head(4, ways=3, use_bias=True),
@@ -245,7 +257,7 @@ class SettingsTest(parameterized.TestCase):
     {"clipvalue": 0.0},
     {"clipnorm": -1.0},
   )
-  def test_settings_out_of_range_are_refused(self, **options):
+  def test_arguments_out_of_range_are_refused(self, **options):
     with self.assertRaisesRegex(ValueError, "Received"):
       make(**options)
 

@@ -1,7 +1,7 @@
-"""MAML++ against an inner loop written out by hand.
+"""Compares MAML++ with an inner loop that is written out by hand.
 
-Every slot, rate and statistic has a value of its own, so that a step that uses
-those of another step gives other numbers.
+All slots, rates and statistics have different values, so that a step that uses
+the values of another step gives other numbers.
 """
 
 from absl.testing import absltest
@@ -17,7 +17,7 @@ MOMENTUM, EPSILON = 0.9, 1e-3
 
 
 def make_learner(adapt_normalization):
-  """Dense, normalisation, tanh, Dense; all variables drawn at random."""
+  """Returns a learner of a small normalized network, with random variables."""
   keras.utils.set_random_seed(0)
   random = np.random.default_rng(0)
   model = keras.Sequential(
@@ -38,6 +38,8 @@ def make_learner(adapt_normalization):
     steps_per_epoch=1,
     normalization="per_step_running",
     adapt_normalization=adapt_normalization,
+    # Run eagerly, vectorized tasks would build a graph in each step.
+    task_map="unroll",
     dtype="float64",
   )
   for variable in learner.variables:
@@ -54,13 +56,13 @@ def make_task():
 
 
 def slots_of(learner, kind, index, variable):
-  """Values of all slots: the earlier ones, and the model's own."""
+  """Returns the values of all slots, those in the model last."""
   earlier = np.array(getattr(learner.slots, kind)[index])
   return np.concatenate([earlier, np.array(variable)[None]])
 
 
 class Reference:
-  """The learner's computation, step by step."""
+  """The computation of a learner, step by step."""
 
   def __init__(self, learner):
     kernel, bias, scale, shift, head, head_bias = map(
@@ -87,7 +89,10 @@ class Reference:
     return tf.tanh(hidden * scale + shift) @ dense[2] + dense[3], statistics
 
   def run(self, support_x, y, query_x, *, training):
-    """Query logits and losses after each step; moves statistics if training."""
+    """Returns query logits and losses after each step.
+
+    In training it also updates the moving statistics.
+    """
     dense = [tf.constant(w) for w in self.dense]
     logits, losses = [], []
     for j in range(STEPS):
@@ -97,12 +102,12 @@ class Reference:
         tape.watch([*dense, scale, shift])
         outputs, used = self.forward(dense, scale, shift, support_x, fixed)
         loss = cross_entropy(y, outputs)
-      *slopes, of_scale, of_shift = tape.gradient(loss, [*dense, scale, shift])
+      *slopes, d_scale, d_shift = tape.gradient(loss, [*dense, scale, shift])
       pairs = zip(dense, self.rates, slopes, strict=True)
       dense = [w - rate[j] * g for w, rate, g in pairs]
       if self.adapts:
-        scale -= self.affine_rates[0][j] * of_scale
-        shift -= self.affine_rates[1][j] * of_shift
+        scale -= self.affine_rates[0][j] * d_scale
+        shift -= self.affine_rates[1][j] * d_shift
       statistics = [used]
       outputs, used = self.forward(dense, scale, shift, query_x, fixed)
       logits.append(outputs)
@@ -136,11 +141,12 @@ class ReferenceTest(parameterized.TestCase):
     reference = Reference(learner)
     support_x, y, query_x = make_task()
     _, losses = reference.run(support_x, y, query_x, training=True)
-    # The formula of the released code, for 3 steps and 4 epochs.
+    # This is the formula of the authors' code, for 3 steps and 4 epochs.
     early = max(1 / STEPS - epoch / (STEPS * EPOCHS), 0.03 / STEPS)
     expected = np.dot([early, early, 1 - 2 * early], losses)
     found = self.train_one_step(learner, epoch)
-    np.testing.assert_allclose(found, expected, rtol=1e-6)  # A float32 metric.
+    # The metric is in float32.
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
     for index, values in enumerate((reference.means, reference.variances)):
       variable = learner.model.non_trainable_variables[index]
       moved = slots_of(learner, "moving", index, variable)
@@ -153,7 +159,7 @@ class ReferenceTest(parameterized.TestCase):
     np.testing.assert_allclose(found, losses[-1], rtol=1e-6)
 
   def train_one_step(self, learner, epoch):
-    """The loss of a step that moves no weight."""
+    """Returns the loss of a training step with a learning rate of zero."""
     learner.compile(keras.optimizers.SGD(0.0), run_eagerly=True)
     learner.optimizer.iterations.assign(epoch)
     support_x, y, query_x = (tf.constant(t)[None] for t in make_task())

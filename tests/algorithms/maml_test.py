@@ -1,4 +1,4 @@
-"""MAML and FOMAML beyond the closed forms and the exam."""
+"""Tests MAML and FOMAML beyond the closed forms and the exam."""
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -68,20 +68,20 @@ class MAMLTest(parameterized.TestCase):
     )
 
   def test_first_order_is_another_direction(self):
-    # Where the curvature is not tiny, MAML without its second derivatives
-    # points elsewhere: a second order that is none would pass all but this.
-    settings = {"inner_steps": 2, "inner_learning_rate": 0.3}
-    second = _meta_gradient(tfmeta.MAML(_net(), **settings))
-    first = _meta_gradient(tfmeta.FOMAML(_net(), **settings))
+    # A MAML that lost its second derivatives would pass all tests but this one.
+    # Where the curvature is not tiny, they change the direction.
+    options = {"inner_steps": 2, "inner_learning_rate": 0.3}
+    second = _meta_gradient(tfmeta.MAML(_net(), **options))
+    first = _meta_gradient(tfmeta.FOMAML(_net(), **options))
     cosine = second @ first / np.linalg.norm(second) / np.linalg.norm(first)
     self.assertLess(cosine, 0.99)
 
   def test_first_order_error_is_linear_in_the_inner_rate(self):
     errors = []
     for rate in (2e-3, 1e-3):
-      settings = {"inner_steps": 2, "inner_learning_rate": rate}
-      second = _meta_gradient(tfmeta.MAML(_net(), **settings))
-      first = _meta_gradient(tfmeta.FOMAML(_net(), **settings))
+      options = {"inner_steps": 2, "inner_learning_rate": rate}
+      second = _meta_gradient(tfmeta.MAML(_net(), **options))
+      first = _meta_gradient(tfmeta.FOMAML(_net(), **options))
       errors.append(np.linalg.norm(second - first) / np.linalg.norm(second))
     self.assertBetween(errors[0] / errors[1], 1.8, 2.2)
 
@@ -128,7 +128,7 @@ class MAMLTest(parameterized.TestCase):
       np.testing.assert_allclose(a, b, rtol=1e-10)
 
   def test_reduction_multiplies_the_inner_rate(self):
-    # 2 ways: the sum over ways with rate a is the mean with rate 2 a.
+    # For 2 ways, the sum over ways with rate a equals the mean with rate 2 a.
     one = tfmeta.MAML(
       _net(), inner_learning_rate=0.1, inner_loss_reduction="sum_over_ways"
     )
@@ -137,7 +137,7 @@ class MAMLTest(parameterized.TestCase):
       _meta_gradient(one), _meta_gradient(two), rtol=1e-10
     )
 
-  def test_stock_normalisation_warns_and_names_the_remedy(self):
+  def test_stock_normalization_warns_and_names_the_remedy(self):
     inputs = keras.Input((3,))
     x = keras.layers.LayerNormalization(name="guilty")(inputs)
     model = keras.Model(inputs, keras.layers.Dense(2)(x))
@@ -175,7 +175,7 @@ class MAMLTest(parameterized.TestCase):
     ("seed no integer", {"seed": "a"}, "seed.*'a'"),
     ("seed too large", {"seed": 2**31}, "32 bits.*2147483648"),
   )
-  def test_settings_out_of_range_are_refused(self, kwargs, message):
+  def test_arguments_out_of_range_are_refused(self, kwargs, message):
     with self.assertRaisesRegex(ValueError, message):
       tfmeta.MAML(_net(), **kwargs)
 

@@ -1,3 +1,5 @@
+"""Tests Meta-SGD: its learned rates and their gradients."""
+
 from absl.testing import absltest
 from absl.testing import parameterized
 import keras
@@ -29,11 +31,11 @@ def _gradients(learner, variables):
 
 class MetaSGDTest(parameterized.TestCase):
   def test_equal_rates_are_maml(self):
-    settings = {"inner_steps": 2, "inner_learning_rate": 0.3}
-    meta_sgd = tfmeta.MetaSGD(_net(), **settings)
+    options = {"inner_steps": 2, "inner_learning_rate": 0.3}
+    meta_sgd = tfmeta.MetaSGD(_net(), **options)
     for rate in meta_sgd.learned_rates.rates:
-      rate.assign(np.full(rate.shape, 0.3))  # Keras begins with float32(0.3).
-    maml = tfmeta.MAML(_net(), **settings)
+      rate.assign(np.full(rate.shape, 0.3))  # It begins with float32(0.3).
+    maml = tfmeta.MAML(_net(), **options)
     pairs = zip(
       _gradients(meta_sgd, meta_sgd.model.trainable_variables),
       _gradients(maml, maml.trainable_variables),
@@ -44,7 +46,7 @@ class MetaSGDTest(parameterized.TestCase):
 
   @parameterized.parameters(True, False)
   def test_rates_have_the_gradient_of_central_differences(self, first_order):
-    # With one step the gradient of a rate needs no second derivative.
+    # With one step, the gradient of a rate needs no second derivatives.
     learner = tfmeta.MetaSGD(
       _net(), inner_learning_rate=0.3, first_order=first_order
     )

@@ -1,17 +1,14 @@
-"""PLATIPUS: its degenerate cases, its gradients and its draws."""
-
-import dataclasses
-from unittest import mock
+"""Tests PLATIPUS: its degenerate cases, gradients and random samples."""
 
 from absl.testing import absltest
 from absl.testing import parameterized
 import directional
 import keras
 import numpy as np
+import replaced_noise
 import tensorflow as tf
 
 import tfmeta
-from tfmeta.core import streams
 
 STEPS = {"inner_steps": 2, "inner_learning_rate": 0.3}
 
@@ -31,10 +28,13 @@ def make(**options):
   return tfmeta.PLATIPUS(make_mlp(), dtype="float64", **{**STEPS, **options})
 
 
-def without_noise():
-  return mock.patch.object(
-    streams, "normal", lambda shape, seed, dtype: tf.zeros(shape, dtype)
+def batch_of(tasks):
+  """Returns the inputs and the query labels of a batch of tasks."""
+  support_x, support_y, query_x, query_y = (
+    tf.stack(parts) for parts in zip(*tasks, strict=True)
   )
+  inputs = {"support_x": support_x, "support_y": support_y, "query_x": query_x}
+  return inputs, query_y
 
 
 class DegenerateTest(absltest.TestCase):
@@ -44,7 +44,7 @@ class DegenerateTest(absltest.TestCase):
       rate.assign(0.0)
     maml = tfmeta.MAML(make_mlp(), dtype="float64", **STEPS)
     task = directional.mlp_task()
-    with without_noise():
+    with replaced_noise.without_noise():
       gradients = directional.gradients_of(learner, task)
       outputs = learner.predict_with(learner.adapt(*task[:2]), task[2])
     expected = directional.gradients_of(maml, task)
@@ -62,10 +62,8 @@ class DegenerateTest(absltest.TestCase):
     learner = make()
     learner.prior_rate.assign(0.7)
     task = directional.mlp_task()
-    with without_noise():
-      found = learner.predict_draw(
-        [w[0] for w in learner.adapt(*task[:2])], task[2]
-      )
+    with replaced_noise.without_noise():
+      found = learner.predict_samples(learner.adapt(*task[:2]), task[2])[0]
     once = {"inner_steps": 1, "inner_learning_rate": 0.7}
     shifted = tfmeta.MAML(make_mlp(), dtype="float64", **once)
     model = shifted.to_model(shifted.adapt(*task[:2]))
@@ -77,7 +75,7 @@ class DegenerateTest(absltest.TestCase):
 class LossTest(parameterized.TestCase):
   @parameterized.parameters(False, True)
   def test_gradient_is_exact(self, regression):
-    # Draws depend on the task's seed alone, so differences share the noise.
+    # The noise depends only on the task's seed, so both differences share it.
     if regression:
       learner = tfmeta.PLATIPUS(
         make_mlp(1, 1), inner_loss="mse", dtype="float64", **STEPS
@@ -108,7 +106,7 @@ class LossTest(parameterized.TestCase):
     for place in places:
       self.assertGreater(abs(float(gradients[place])), 0.0)
 
-  def test_divergence_vanishes_for_equals_alone(self):
+  def test_divergence_vanishes_only_for_equal_distributions(self):
     support_x, support_y, *_ = directional.mlp_task()
     task = (support_x, support_y, support_x, support_y)  # Equal shifts.
     values = []
@@ -121,71 +119,84 @@ class LossTest(parameterized.TestCase):
     self.assertGreater(values[3], values[1] + 1e-3)
 
 
-class DrawTest(absltest.TestCase):
-  def kernels(self, learner, task, **changes):
-    with learner._in_pass(dataclasses.replace(learner.task_pass, **changes)):
-      return np.array(learner.adapt(*task[:2])[0])
-
-  def assert_apart(self, draws):
-    for i in range(len(draws)):
+class SampleTest(absltest.TestCase):
+  def assert_all_differ(self, kernels):
+    """Checks that no two kernels share an element."""
+    for i in range(len(kernels)):
       for j in range(i):
-        self.assertGreater(np.abs(draws[i] - draws[j]).min(), 0.0)
+        self.assertGreater(np.abs(kernels[i] - kernels[j]).min(), 0.0)
 
-  def test_tasks_and_samples_never_share_a_draw(self):
+  def test_evaluated_tasks_and_samples_never_share_noise(self):
     learner = make(num_samples=3, initial_scale=0.5, inner_steps=0)
+    learner.prior_rate.assign(0.0)  # Only the noise tells tasks apart.
     tasks = [directional.mlp_task(seed) for seed in range(2)]
-    self.assert_apart(
-      np.concatenate([self.kernels(learner, task) for task in tasks])
+    self.assert_all_differ(
+      np.concatenate([learner.adapt(*task[:2])[0] for task in tasks])
     )
-    in_training = [
-      self.kernels(learner, tasks[0], training=True, step=step, index=index)
-      for step, index in ((0, 0), (0, 1), (1, 0))
-    ]
-    self.assert_apart(np.concatenate(in_training))
 
-  def test_a_task_has_its_draws_wherever_it_comes(self):
-    learner = make(num_samples=2, initial_scale=0.5)
-    task = directional.mlp_task()
-    first = self.kernels(learner, task, index=0)
-    np.testing.assert_array_equal(self.kernels(learner, task, index=7), first)
-    turned = [tf.reverse(t, [0]) for t in task]
-    np.testing.assert_allclose(self.kernels(learner, turned), first, rtol=1e-10)
+  def test_training_tasks_and_steps_never_share_noise(self):
+    # With a linear model, unit vectors as queries and no inner steps, the
+    # outputs of a task are the kernel that was sampled for it.
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+      [
+        keras.Input((3,), dtype="float64"),
+        keras.layers.Dense(3, use_bias=False, dtype="float64"),
+      ]
+    )
+    learner = tfmeta.PLATIPUS(
+      model, inner_steps=0, initial_scale=0.5, dtype="float64"
+    )
+    kernels = []
 
-  def test_batches_of_any_size_predict_alike(self):
+    def record(y, outputs):
+      kernels.extend(outputs.numpy())
+      return tf.reduce_mean(outputs, axis=-1)
+
+    learner.compile(
+      keras.optimizers.SGD(0.0), metrics=[record], run_eagerly=True
+    )
+    unit, labels = tf.eye(3, dtype=tf.float64), tf.range(3)
+    same_tasks = batch_of([(unit, labels, unit, labels)] * 2)
+    for _ in range(2):
+      learner.train_on_batch(*same_tasks)
+    self.assertLen(kernels, 4)
+    self.assert_all_differ(kernels)
+
+  def test_noise_of_a_task_does_not_depend_on_its_place(self):
+    learner = make(num_samples=2, initial_scale=0.5, task_map="unroll")
+    tasks = [directional.mlp_task(seed) for seed in range(3)]
+    outputs = learner(batch_of(tasks)[0])
+    np.testing.assert_array_equal(
+      learner(batch_of(tasks[::-1])[0]), outputs[::-1]
+    )
+    in_order = learner.adapt(*tasks[0][:2])
+    reversed_order = learner.adapt(*(tf.reverse(t, [0]) for t in tasks[0][:2]))
+    np.testing.assert_allclose(reversed_order[0], in_order[0], rtol=1e-10)
+
+  def test_batch_size_does_not_change_predictions(self):
     learner = make(num_samples=2, initial_scale=0.5)
     learner.compile("sgd")
-    rows = zip(*(directional.mlp_task(seed) for seed in range(3)), strict=True)
-    support_x, support_y, query_x, _ = (np.stack(row) for row in rows)
-    inputs = {
-      "support_x": support_x,
-      "support_y": support_y,
-      "query_x": query_x,
-    }
-    one, three = (
-      learner.predict(inputs, batch_size=size, verbose=0) for size in (1, 3)
-    )
-    np.testing.assert_allclose(one, three, rtol=1e-4, atol=1e-5)
+    tasks = [directional.mlp_task(seed) for seed in range(3)]
+    three = learner.predict(batch_of(tasks)[0], batch_size=3, verbose=0)
+    learner.task_map = "unroll"  # Without a graph.
+    for task, outputs in zip(tasks, three, strict=True):
+      (one,) = learner(batch_of([task])[0])
+      np.testing.assert_allclose(one, outputs, rtol=1e-4, atol=1e-5)
 
-  def test_evaluation_does_not_know_the_posterior(self):
+  def test_evaluation_does_not_use_the_posterior(self):
     learner = make(num_samples=2)
     learner.compile("sgd", metrics=["accuracy"])
-    support_x, support_y, query_x, query_y = (
-      t[None] for t in directional.mlp_task()
-    )
-    inputs = {
-      "support_x": support_x,
-      "support_y": support_y,
-      "query_x": query_x,
-    }
-    figures = []
+    inputs, query_y = batch_of([directional.mlp_task()])
+    results = []
     for rate in (0.01, 1e3):
       learner.posterior_rate.assign(rate)
-      figures.append(
+      results.append(
         learner.evaluate(inputs, query_y, verbose=0, return_dict=True)
       )
-    self.assertEqual(*figures)
+    self.assertEqual(*results)
 
-  def test_normalisation_has_no_spread(self):
+  def test_normalization_has_no_spread(self):
     keras.utils.set_random_seed(0)
     model = tfmeta.models.conv4((16, 16, 1), ways=3, filters=2)
     learner = tfmeta.PLATIPUS(model, num_samples=2)
@@ -194,8 +205,8 @@ class DrawTest(absltest.TestCase):
     self.assertEqual(spread, expected)
 
 
-class SettingsTest(parameterized.TestCase):
-  def test_scales_are_held_within_bounds_and_come_back(self):
+class ArgumentsTest(parameterized.TestCase):
+  def test_scales_stay_within_bounds_and_come_back(self):
     learner = make(initial_scale=7.0)
     learner.compile(keras.optimizers.SGD(1.0))
     scale = learner.prior_log_scales[0]
@@ -225,9 +236,8 @@ class SettingsTest(parameterized.TestCase):
     {"initial_scale": 20.0},
     {"initial_shift_rate": float("nan")},
     {"initial_from": "maml.keras"},
-    {"inner_loss": "categorical_crossentropy"},
   )
-  def test_settings_out_of_range_are_refused(self, **options):
+  def test_arguments_out_of_range_are_refused(self, **options):
     with self.assertRaisesRegex(ValueError, "Received"):
       make(**options)
 

@@ -1,7 +1,8 @@
-"""Losses of PLATIPUS, EMAML, BMAML and LEO, written out from their papers.
+"""Compares PLATIPUS, EMAML, BMAML and LEO with formulas from their papers.
 
-Every number that a slip could exchange for another is different here: scales,
-rates and terms. Networks, losses and gradients are those of this file alone.
+All scales, rates and weights of terms differ, so that a learner that mistakes
+one for another computes another loss. The networks, losses and gradients that
+are expected are computed by this file alone.
 """
 
 from unittest import mock
@@ -11,11 +12,10 @@ from absl.testing import parameterized
 import directional
 import keras
 import numpy as np
+import replaced_noise
 import tensorflow as tf
 
 import tfmeta
-from tfmeta.core import latent
-from tfmeta.core import streams
 
 WAYS, FEATURES = 3, 4
 RATE, STEPS = 0.3, 2
@@ -59,15 +59,13 @@ def values(variables):
   return [tf.convert_to_tensor(v) for v in variables]
 
 
-def known_noise(shape, seed=None, dtype=tf.float64):
-  """Noise that its place in the last axis alone decides."""
-  del seed
-  row = tf.cos(1.7 * tf.range(shape[-1], dtype=dtype) + 0.3)
-  return tf.broadcast_to(row, shape)
+def known_noise(shape):
+  """Returns noise that depends only on the place in the last axis."""
+  return np.broadcast_to(np.cos(1.7 * np.arange(shape[-1]) + 0.3), shape)
 
 
-def knowing_the_noise():
-  return mock.patch.object(streams, "normal", known_noise)
+def random_noise(shape):
+  return np.random.default_rng(1).normal(size=shape)
 
 
 class PLATIPUSTest(absltest.TestCase):
@@ -91,7 +89,7 @@ class PLATIPUSTest(absltest.TestCase):
     return learner
 
   def parts(self, learner, task):
-    """Means and standard deviations of the prior and of the posterior."""
+    """Returns means and standard deviations of the prior and posterior."""
     support_x, support_y, query_x, query_y = task
     mu = values(learner.model.trainable_variables)
     prior = stepped(mu, support_x, support_y, self.PRIOR_RATE)
@@ -102,7 +100,7 @@ class PLATIPUSTest(absltest.TestCase):
     ]
     return prior, scales[0], posterior, scales[1]
 
-  def drawn(self, means, stddevs):
+  def sampled(self, means, stddevs):
     sizes = [m.shape.num_elements() for m in means]
     parts = tf.split(known_noise([sum(sizes)]), sizes)
     return [
@@ -113,43 +111,42 @@ class PLATIPUSTest(absltest.TestCase):
   def test_loss(self):
     learner, task = self.make(), directional.mlp_task()
     p_mean, p_stddev, q_mean, q_stddev = self.parts(learner, task)
-    weights = stepped(self.drawn(q_mean, q_stddev), *task[:2], RATE, STEPS)
+    weights = stepped(self.sampled(q_mean, q_stddev), *task[:2], RATE, STEPS)
     # The Kullback-Leibler divergence of q from p.
     divergence = 0.0
     for m, s, n, r in zip(q_mean, q_stddev, p_mean, p_stddev, strict=True):
       each = tf.math.log(r / s) + (s**2 + (m - n) ** 2) / (2 * r**2) - 0.5
       divergence += tf.reduce_sum(each)
     expected = mean_loss(weights, *task[2:]) + self.KL_WEIGHT * divergence
-    with knowing_the_noise():
+    with replaced_noise.with_noise(known_noise):
       found, outputs = learner.task_loss(*task)
     np.testing.assert_allclose(found, expected, rtol=1e-10)
     np.testing.assert_allclose(outputs, apply(weights, task[2]), rtol=1e-9)
 
-  def test_draws_that_predict_are_of_the_prior(self):
+  def test_predictions_sample_from_the_prior(self):
     learner, task = self.make(), directional.mlp_task()
     p_mean, p_stddev, *_ = self.parts(learner, task)
-    start = self.drawn(p_mean, p_stddev)
+    start = self.sampled(p_mean, p_stddev)
     for steps in (STEPS, 0):
       learner.eval_inner_steps = steps
       expected = stepped(start, *task[:2], RATE, steps)
-      with knowing_the_noise():
+      with replaced_noise.with_noise(known_noise):
         found = learner.adapt(*task[:2])
       for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one[0], other, rtol=1e-9)
         np.testing.assert_allclose(one[1], other, rtol=1e-9)
 
-  def test_first_order_takes_both_kinds_of_gradients_for_constants(self):
+  def test_first_order_treats_both_gradients_as_constants(self):
     learner, task = self.make(), directional.mlp_task()
     learner.first_order = True
     learner.kl_weight = 0.0
-    p_mean, p_stddev, q_mean, q_stddev = self.parts(learner, task)
-    del p_mean, p_stddev
-    weights = stepped(self.drawn(q_mean, q_stddev), *task[:2], RATE, STEPS)
+    *_, q_mean, q_stddev = self.parts(learner, task)
+    weights = stepped(self.sampled(q_mean, q_stddev), *task[:2], RATE, STEPS)
     with tf.GradientTape() as tape:
       tape.watch(weights)
       loss = mean_loss(weights, *task[2:])
     expected = tape.gradient(loss, weights)
-    with knowing_the_noise():
+    with replaced_noise.with_noise(known_noise):
       gradients = directional.gradients_of(learner, task)
     pairs = zip(learner.trainable_variables, gradients, strict=True)
     of_variable = {id(v): g for v, g in pairs}
@@ -191,7 +188,7 @@ class ParticleTest(parameterized.TestCase):
       for one, other in zip(own, expected, strict=True):
         np.testing.assert_allclose(one, other / 3, rtol=1e-8, atol=1e-14)
 
-  def test_likelihood_of_bmaml_is_that_of_the_mixture(self):
+  def test_bmaml_minimizes_the_likelihood_of_the_mixture(self):
     learner = self.make(tfmeta.BMAML, meta_loss="nll")
     support_x, support_y, query_x, query_y = directional.mlp_task()
     adapted = learner.adapt(support_x, support_y)["weights"]
@@ -204,11 +201,11 @@ class ParticleTest(parameterized.TestCase):
     expected = -np.log(np.mean(np.exp(logs))) / len(query_y)
     found, _ = learner.task_loss(support_x, support_y, query_x, query_y)
     np.testing.assert_allclose(found, expected, rtol=1e-10)
-    # The mean of their losses, which it is below, is another number.
+    # The mean of the particles' losses is larger.
     self.assertLess(float(found), -np.mean(logs) / len(query_y) - 1e-6)
 
   @parameterized.parameters(1, 2)
-  def test_leader_goes_on_from_the_chaser_on_all_examples(self, leader_steps):
+  def test_leader_continues_from_the_chaser_on_all_examples(self, leader_steps):
     keras.utils.set_random_seed(0)
     learner = tfmeta.BMAML(
       make_mlp(1, 1),
@@ -224,15 +221,16 @@ class ParticleTest(parameterized.TestCase):
       tf.concat([support_x, query_x], axis=0),
       tf.concat([support_y, query_y], axis=0),
     )
-    chaser = learner._particle_path(support_x, support_y)[-1]
-    leader = learner._move(chaser, *both, leader_steps)[-1]
+    context = tfmeta.FIRST_STEP
+    chaser = learner._particle_path(support_x, support_y, context)[-1]
+    leader = learner._move(chaser, *both, leader_steps, context)[-1]
     distance = sum(
       np.sum((np.array(a) - np.array(b)) ** 2)
       for a, b in zip(chaser[:4], leader[:4], strict=True)
     )
     found, _ = learner.task_loss(support_x, support_y, query_x, query_y)
     np.testing.assert_allclose(found, distance, rtol=1e-9)
-    self.assertLen(chaser, 6)  # Two precisions do not count.
+    self.assertLen(chaser, 6)  # The last two are precisions.
 
   def test_labels_of_both_sets_may_be_of_different_types(self):
     learner = self.make(tfmeta.BMAML)
@@ -265,10 +263,39 @@ class LEOTest(parameterized.TestCase):
     }
     return tfmeta.LEO(model, dtype="float64", **options)
 
+  def codes_of(self, learner, task):
+    """Returns the latent codes of a task in training.
+
+    Returns:
+      Mean and standard deviation of the codes, the sampled codes, and the
+      codes after their inner steps. The generator decodes the sampled codes
+      first, and the codes after all steps last.
+    """
+    generator = learner.generator
+    encode, decode = generator.encode, generator.decode
+    encoded, decoded = [], []
+
+    def recorded_encode(features, shares):
+      encoded.append(encode(features, shares))
+      return encoded[-1]
+
+    def recorded_decode(codes):
+      decoded.append(codes)
+      return decode(codes)
+
+    with (
+      mock.patch.object(generator, "encode", recorded_encode),
+      mock.patch.object(generator, "decode", recorded_decode),
+    ):
+      learner.task_loss(*task)
+    ((mean, stddev),) = encoded
+    if learner.variant == "release":
+      mean, stddev = (tf.gather(t, task[1]) for t in (mean, stddev))
+    return mean, stddev, decoded[0], decoded[-1]
+
   def terms(self, learner, task):
-    """The four terms of the penalty."""
-    with learner.in_training():
-      codes, _ = learner._adapt(*task[:2], learner._noise(task[1]))
+    """Returns the four terms of the penalty."""
+    codes = self.codes_of(learner, task)
     m, s, z, moved = (np.array(t) for t in codes)
     paper = learner.variant == "paper"
     if paper:
@@ -302,9 +329,11 @@ class LEOTest(parameterized.TestCase):
     expected = 0.37 * self.terms(learner, task)[term]
     np.testing.assert_allclose(difference, expected, rtol=1e-7)
 
-  @parameterized.parameters(False, True)
-  def test_steps_on_codes_and_on_weights(self, draws):
-    learner = self.make(variant="paper", spread="softplus")
+  @parameterized.parameters(1, 2)
+  def test_steps_on_codes_and_on_weights(self, num_samples):
+    learner = self.make(
+      variant="paper", spread="softplus", num_samples=num_samples
+    )
     learner.weight_rates.weights[0].assign(
       tf.reshape(
         tf.linspace(tf.constant(0.05, tf.float64), 0.2, FEATURES),
@@ -318,21 +347,37 @@ class LEOTest(parameterized.TestCase):
       logits = unit @ tf.transpose(classifiers)
       return tf.reduce_sum(cross_entropies(logits, y))
 
-    random = np.random.default_rng(1)
-    shapes = ((WAYS, learner.num_latents), (3, WAYS, FEATURES))
-    noise = latent.Noise(*[tf.constant(random.normal(size=s)) for s in shapes])
+    # A single sample is the mean, without noise.
+    make_noise = np.zeros if num_samples == 1 else random_noise
+    noise_of_codes = make_noise((num_samples, WAYS, learner.num_latents))
+    noise_of_kernels = make_noise((num_samples, 3, WAYS, FEATURES))
+    with replaced_noise.with_noise(random_noise):
+      path = learner.adaptation_path(x, y)
+    mean_of_class = tf.one_hot(y, WAYS, axis=0, dtype=tf.float64) / 2
+    mean, stddev = learner.generator.encode(unit, mean_of_class)
+
+    for sample in range(num_samples):
+      expected = self.path_of_kernels(
+        learner,
+        loss_of,
+        mean + stddev * noise_of_codes[sample],
+        noise_of_kernels[sample],
+      )
+      for (kernels,), classifiers in zip(path, expected, strict=True):
+        np.testing.assert_allclose(
+          kernels[sample], tf.transpose(classifiers), rtol=1e-7
+        )
+
+  def path_of_kernels(self, learner, loss_of, z, noise):
+    """Returns classifiers after each of 2 steps on codes and 2 on weights."""
 
     def decode(codes, step):
       values = codes @ learner.generator.decoder.weights[0]
       at_zero = np.sqrt(2 / (WAYS + FEATURES))
       stddev = at_zero * tf.nn.softplus(values[:, FEATURES:]) / np.log(2)
-      return values[:, :FEATURES] + draws * stddev * noise.classifiers[step]
+      return values[:, :FEATURES] + stddev * noise[step]
 
-    codes, path = learner._adapt(x, y, noise if draws else None)
-    z, expected = codes.drawn, []
-    np.testing.assert_allclose(
-      z, codes.mean + draws * codes.stddev * noise.codes, rtol=1e-12
-    )
+    expected = []
     for step in range(2):
       expected.append(decode(z, step))
       with tf.GradientTape() as tape:
@@ -348,9 +393,7 @@ class LEOTest(parameterized.TestCase):
         loss = loss_of(w)
       w = w - rates * tape.gradient(loss, w)
       expected.append(w)
-    np.testing.assert_allclose(codes.moved, z, rtol=1e-8)
-    for one, other in zip(path, expected, strict=True):
-      np.testing.assert_allclose(one, tf.transpose(other), rtol=1e-7)
+    return expected
 
   def test_everything_learns(self):
     learner = self.make(kl_weight=0.1, encoder_penalty=0.1)
@@ -362,14 +405,36 @@ class LEOTest(parameterized.TestCase):
       if variable is not learner.model.trainable_variables[0]:
         self.assertGreater(np.abs(gradient).max(), 0.0, variable.path)
 
-  def test_each_step_has_a_mask_of_its_own(self):
-    learner = self.make(dropout_rate=0.5)
-    features = tf.ones([6, 50], tf.float64)
-    with learner.in_training():
-      masks = [np.array(mask) for mask in learner._dropped(features, 3, 0)]
-    for i in range(3):
-      self.assertGreater(np.mean(masks[i] != masks[i - 1]), 0.3)
-      self.assertAlmostEqual(masks[i].mean(), 1.0, delta=0.3)
+  def test_each_step_has_its_own_dropout_mask(self):
+    # With these classifiers, outputs are features, all 1/2 before dropout. The
+    # loss gets them at each of four steps, and for the queries at the end.
+    masks = []
+
+    class SparseRecorder(keras.losses.SparseCategoricalCrossentropy):
+      def call(self, y_true, y_pred):
+        masks.append(2.0 * np.array(y_pred))
+        return super().call(y_true, y_pred)
+
+    learner = self.make(
+      dropout_rate=0.5,
+      variant="paper",
+      inner_loss=SparseRecorder(from_logits=True),
+    )
+    classifiers = tf.eye(WAYS, FEATURES, dtype=tf.float64)
+    learner.generator.decode = lambda codes: (
+      classifiers + 0.0 * codes[:, :1],
+      tf.zeros_like(classifiers),
+    )
+    ones = tf.ones([120, FEATURES], tf.float64)
+    labels = tf.range(120) % WAYS
+    rates = learner.weight_rates.weights[0]
+    rates.assign(np.zeros(rates.shape))
+    learner.task_loss(ones, labels, ones, labels)
+    self.assertLen(masks, 5)
+    for i, mask in enumerate(masks):
+      self.assertAlmostEqual(mask.mean(), 1.0, delta=0.3)
+      for other in masks[:i]:
+        self.assertGreater(np.mean(mask != other), 0.3)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Reptile against a NumPy reference, and against its theory."""
+"""Compares Reptile with a NumPy reference and with its theory."""
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -31,7 +31,7 @@ def _gradient(w, x, y):
 
 
 def _numpy_adam(w, v, count, x, y, steps, rate):
-  """Adam with beta_1 = 0, from the second moments `v` after `count` steps."""
+  """Continues Adam with beta_1 = 0 from second moments `v` at step `count`."""
   for _ in range(steps):
     count += 1
     g = _gradient(w, x, y)
@@ -89,8 +89,8 @@ class ReptileTest(parameterized.TestCase):
     batched = start + 0.5 * np.mean(displacements, axis=0)
     np.testing.assert_allclose(ends[3], batched, rtol=1e-7)
 
-  def test_second_moments_of_adam_persist_over_tasks(self):
-    # An Adam that begins anew for each task would end elsewhere.
+  def test_second_moments_of_adam_persist_across_tasks(self):
+    # An Adam that starts again for each task would end elsewhere.
     inputs, query_y = _tasks(5)
     model = _linear()
     learner = self._learner(model, 0.3, inner_learning_rate=0.05, inner_steps=3)
@@ -104,7 +104,7 @@ class ReptileTest(parameterized.TestCase):
     np.testing.assert_allclose(learner.second_moments[0], v, rtol=1e-5)
     self.assertEqual(float(learner.adam_count), count)
 
-  def test_evaluation_uses_the_slots_and_leaves_them(self):
+  def test_evaluation_uses_the_second_moments_and_keeps_them(self):
     inputs, query_y = _tasks(4)
     model = _linear()
     learner = self._learner(
@@ -126,7 +126,7 @@ class ReptileTest(parameterized.TestCase):
     for variable, value in zip(learner.variables, before, strict=True):
       np.testing.assert_array_equal(variable, value)
 
-  def test_outer_schedule_anneals_epsilon_to_nothing(self):
+  def test_outer_schedule_anneals_the_outer_rate_to_zero(self):
     inputs, query_y = _tasks(4)
     model = _linear()
     learner = tfmeta.Reptile(
@@ -143,7 +143,7 @@ class ReptileTest(parameterized.TestCase):
 
   def test_mini_batches_exhaust_the_support_set_before_they_repeat(self):
     learner = self._learner(_linear(), 1.0, support_batch_size=4, inner_steps=6)
-    batches = learner._batches(tf.constant(8)).numpy()
+    batches = learner._batches(tf.constant(8), 6, tfmeta.FIRST_STEP).numpy()
     self.assertEqual(batches.shape, (6, 4))
     for epoch in batches.reshape(3, 8):
       self.assertCountEqual(epoch, range(8))
@@ -152,14 +152,18 @@ class ReptileTest(parameterized.TestCase):
   def test_mini_batches_are_the_same_under_xla(self):
     learner = self._learner(_linear(), 1.0, support_batch_size=4, inner_steps=6)
     graph, xla = (
-      tf.function(lambda: learner._batches(8), jit_compile=jit)().numpy()
+      tf.function(
+        lambda: learner._batches(8, 6, tfmeta.FIRST_STEP), jit_compile=jit
+      )().numpy()
       for jit in (False, True)
     )
     np.testing.assert_array_equal(graph, xla)
 
   def test_mini_batches_cross_the_end_of_an_epoch(self):
     learner = self._learner(_linear(), 1.0, support_batch_size=4, inner_steps=3)
-    batches = learner._batches(tf.constant(6)).numpy().ravel()
+    batches = (
+      learner._batches(tf.constant(6), 3, tfmeta.FIRST_STEP).numpy().ravel()
+    )
     self.assertCountEqual(batches[:6], range(6))
     self.assertCountEqual(batches[6:12], range(6))
 
@@ -176,8 +180,8 @@ class ReptileTest(parameterized.TestCase):
       seen = []
       original = learner._batches
 
-      def spy(examples):
-        batches = original(examples)
+      def spy(*args):
+        batches = original(*args)
         seen.append(tuple(batches.numpy().ravel()))
         return batches
 
@@ -194,10 +198,10 @@ class ReptileTest(parameterized.TestCase):
 
   @parameterized.parameters("maml", "fomaml", "reptile")
   def test_leading_order_of_the_meta_gradient(self, name):
-    # Section 5 of the paper: with two mini-batches of one task, averaged over
-    # their order, and G = grad(g1 . g2) / 2, the meta-gradients are mean(g) -
-    # 2 a G (MAML), mean(g) - a G (FOMAML) and 2 mean(g) - a G (Reptile, divided
-    # by a), each up to a**2.
+    # Section 5 of the paper expands the meta-gradients of one task with two
+    # mini-batches, averaged over their order, in the inner rate a. With G =
+    # grad(g1 . g2) / 2, they are mean(g) - 2 a G for MAML, mean(g) - a G for
+    # FOMAML, and 2 mean(g) - a G for Reptile divided by a, up to a**2.
     means, remainders = {"maml": 1, "fomaml": 1, "reptile": 2}, []
     factor = {"maml": 2, "fomaml": 1, "reptile": 1}[name]
     for rate in (1e-2, 1e-3):
@@ -223,7 +227,7 @@ def _smooth_net():
 
 
 def _two_batches(name, rate):
-  """Symmetrised meta-gradient, mean gradient and G, as flat arrays."""
+  """Returns symmetrized meta-gradient, mean gradient and G, as flat arrays."""
   model = _smooth_net()
   inputs, _ = _tasks(2, examples=5, features=2)
   batches = list(zip(inputs["support_x"], inputs["support_y"], strict=True))
@@ -244,14 +248,14 @@ def _two_batches(name, rate):
 
 
 def _order(name, model, rate, first, second):
-  """Meta-gradient with one order of the mini-batches."""
-  settings = {"inner_learning_rate": rate, "inner_loss": "mse"}
+  """Returns the meta-gradient with one order of the mini-batches."""
+  options = {"inner_learning_rate": rate, "inner_loss": "mse"}
   variables = [v.value for v in model.trainable_variables]
   if name == "reptile":
     theta = [tf.constant(v) for v in variables]
     weights = theta
     for x, y in (first, second):
-      learner = tfmeta.Reptile(model, inner_optimizer="sgd", **settings)
+      learner = tfmeta.Reptile(model, inner_optimizer="sgd", **options)
       for variable, value in zip(variables, weights, strict=True):
         variable.assign(value)
       weights = learner.adapt(tf.constant(x), tf.constant(y))
@@ -260,7 +264,7 @@ def _order(name, model, rate, first, second):
     pairs = zip(theta, weights, strict=True)
     return _flat([(a - b) / rate for a, b in pairs]).numpy()
   learner_class = tfmeta.MAML if name == "maml" else tfmeta.FOMAML
-  learner = learner_class(model, **settings)
+  learner = learner_class(model, **options)
   with tf.GradientTape() as tape:
     loss, _ = learner.task_loss(*map(tf.constant, (*first, *second)))
   return _flat(tape.gradient(loss, variables)).numpy()

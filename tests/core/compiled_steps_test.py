@@ -27,10 +27,14 @@ def _tasks(count: int) -> tf.data.Dataset:
   return tf.data.Dataset.from_tensor_slices((inputs, targets))
 
 
-def _learner(learner_class=tfmeta.MAML, **compile_kwargs) -> tfmeta.MetaLearner:
+def _learner(
+  learner_class=tfmeta.MAML, options=None, **compile_kwargs
+) -> tfmeta.MetaLearner:
   keras.utils.set_random_seed(0)
   model = tfmeta.models.mlp((1,), outputs=1, hidden=(UNITS,))
-  learner = learner_class(model, inner_loss="mse", inner_learning_rate=0.1)
+  learner = learner_class(
+    model, inner_loss="mse", inner_learning_rate=0.1, **(options or {})
+  )
   learner.compile(keras.optimizers.SGD(0.1), metrics=["mse"], **compile_kwargs)
   return learner
 
@@ -59,7 +63,7 @@ class InOneProgramTest(absltest.TestCase):
       self.train(iterator)
     self.assertEqual(int(self.digits), 12345)
 
-  def test_batches_of_any_size_are_left_to_keras(self):
+  def test_batches_of_unknown_size_are_left_to_keras(self):
     with self.assertRaisesRegex(AssertionError, "Keras's own"):
       self.train(iter(tf.data.Dataset.range(3).batch(2)))
 
@@ -72,7 +76,7 @@ class InOneProgramTest(absltest.TestCase):
 
 class FitTest(parameterized.TestCase):
   def refuse_keras(self):
-    """Whatever trains in one program must not fall back."""
+    """Fails the test if a learner falls back to Keras's train function."""
     make = compiled_steps.in_one_program
     self.enterContext(
       mock.patch.object(
@@ -83,7 +87,7 @@ class FitTest(parameterized.TestCase):
     )
 
   @parameterized.parameters(tfmeta.MAML, tfmeta.PLATIPUS)
-  def test_weights_and_logs_are_those_of_single_steps(self, learner_class):
+  def test_weights_and_logs_equal_those_of_single_steps(self, learner_class):
     self.refuse_keras()
     found = []
     for options in (
@@ -101,10 +105,14 @@ class FitTest(parameterized.TestCase):
     for a, b in zip(one, many, strict=True):
       np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-6)
 
-  @parameterized.parameters(tfmeta.PLATIPUS, tfmeta.EMAML, tfmeta.BMAML)
-  def test_weights_are_no_constants(self, learner_class):
-    # XLA would compile each step anew, as they change.
-    learner = _learner(learner_class)
+  @parameterized.parameters(
+    (tfmeta.PLATIPUS, {}),
+    (tfmeta.EMAML, {"num_particles": 2}),
+    (tfmeta.BMAML, {"num_particles": 2}),
+  )
+  def test_weights_are_no_constants(self, learner_class, options):
+    # XLA would compile each step again, because the weights change.
+    learner = _learner(learner_class, options)
     batch = next(iter(_tasks(3).batch(3)))
     learner._maybe_symbolic_build(data_batch=batch)
     step = tf.function(learner.train_step, jit_compile=True)
@@ -129,7 +137,7 @@ class FitTest(parameterized.TestCase):
     {"jit_compile": True, "steps_per_execution": 1},
     {"run_eagerly": True, "steps_per_execution": 2},
   )
-  def test_serves_where_it_was_asked_for(self, **options):
+  def test_serves_only_xla_with_several_steps(self, **options):
     both = {"jit_compile": True, "steps_per_execution": 2}
     self.assertTrue(compiled_steps.can_serve(_learner(**both)))
     self.assertFalse(compiled_steps.can_serve(_learner(**options)))

@@ -5,6 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfmeta.core import functional
+from tfmeta.core import losses
 
 
 def _model():
@@ -46,21 +47,23 @@ class FunctionalTest(parameterized.TestCase):
     ):
       np.testing.assert_allclose(gradient, 2 * variable)
 
-  def test_random_layers_draw_from_the_seed_they_are_given(self):
+  def test_random_layers_use_the_seed_they_are_given(self):
     model = _model()
     weights = functional.weights_of(model)
 
-    def draw(seed):
+    def outputs_of(seed):
       state = functional.state_of(model, tf.constant(seed))
       return functional.apply(
         model, weights, state, tf.ones([5, 3]), training=True
       )[0].numpy()
 
-    np.testing.assert_array_equal(draw([1, 2]), draw([1, 2]))
-    self.assertFalse(np.array_equal(draw([1, 2]), draw([1, 3])))
+    np.testing.assert_array_equal(outputs_of([1, 2]), outputs_of([1, 2]))
+    self.assertFalse(np.array_equal(outputs_of([1, 2]), outputs_of([1, 3])))
 
   @parameterized.parameters(("mean", 1.0), ("sum", 6.0), ("sum_over_ways", 3.0))
-  def test_reductions_differ_by_the_factors_they_name(self, reduction, factor):
+  def test_reductions_differ_by_the_factors_in_their_names(
+    self, reduction, factor
+  ):
     # 3 ways, 2 shots: the sum is 6 means, the sum over the shots 3 means.
     y = tf.constant([0, 1, 2, 0, 1, 2])
     logits = tf.random.stateless_normal([6, 3], [0, 1])
@@ -69,22 +72,21 @@ class FunctionalTest(parameterized.TestCase):
       keras.losses.sparse_categorical_crossentropy(y, logits, from_logits=True)
     )
     np.testing.assert_allclose(
-      functional.reduced_loss(loss, y, logits, reduction=reduction),
+      losses.reduced_loss(loss, y, logits, reduction=reduction),
       mean * factor,
       rtol=1e-6,
     )
 
   def test_loss_is_the_same_under_replicas(self):
-    # Keras divides `loss(y, y_pred)` by the replicas; an inner loss must not.
+    # Keras divides `loss(y, y_pred)` by the number of replicas. An inner loss
+    # must not be divided.
     y, y_pred = tf.constant([[1.0], [2.0]]), tf.constant([[0.0], [4.0]])
     loss = keras.losses.MeanSquaredError()
     devices = tf.config.list_logical_devices("CPU")
     if len(devices) < 2:
       self.skipTest("needs two logical CPUs")
     strategy = tf.distribute.MirroredStrategy([d.name for d in devices[:2]])
-    values = strategy.run(
-      lambda: functional.reduced_loss(loss, y, y_pred)
-    ).values
+    values = strategy.run(lambda: losses.reduced_loss(loss, y, y_pred)).values
     self.assertLen(values, 2)
     for value in values:
       self.assertAlmostEqual(float(value), 2.5)
@@ -92,7 +94,7 @@ class FunctionalTest(parameterized.TestCase):
   def test_bfloat16_outputs_are_reduced_in_float32(self):
     y_pred = tf.zeros([300, 1], tf.bfloat16)
     y = tf.fill([300, 1], 1.001)
-    value = functional.reduced_loss(keras.losses.MeanSquaredError(), y, y_pred)
+    value = losses.reduced_loss(keras.losses.MeanSquaredError(), y, y_pred)
     self.assertEqual(value.dtype, tf.float32)
     self.assertAlmostEqual(float(value), 1.002001, places=5)
 

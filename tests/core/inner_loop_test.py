@@ -45,22 +45,22 @@ class InnerLoopTest(absltest.TestCase):
         tape.gradient(total, rate), -np.sum(MATRIX @ w.numpy()), rtol=1e-12
       )
 
-  def test_weights_out_of_reach_stay_as_they_are(self):
+  def test_weights_without_a_gradient_stay_as_they_are(self):
     far = tf.constant([5.0])
     stepped = inner_loop.gradient_step(
       _quadratic, [tf.constant([1.0, 1.0], tf.float64), far], [0.1, 0.1]
     )
     np.testing.assert_array_equal(stepped[1], far)
 
-  def test_rates_and_weights_must_be_as_many(self):
+  def test_each_weight_needs_a_rate(self):
     with self.assertRaisesRegex(ValueError, "Received: 2 learning rates, 1"):
       inner_loop.gradient_step(
         _quadratic, [tf.zeros([2], tf.float64)], [0.1, 0.1]
       )
 
   def test_adam_equals_keras_over_several_steps(self):
-    # Keras puts epsilon in another place, so it is made to vanish here. It
-    # holds the betas in float32, which 1 - beta_2 magnifies to about 1e-5.
+    # Keras adds epsilon at another place, so it is tiny here. Keras also keeps
+    # the betas in float32, an error that 1 - beta_2 magnifies to about 1e-5.
     start = np.array([1.0, -2.0])
     for beta_1 in (0.0, 0.9):
       variable = keras.Variable(start, dtype="float64")
@@ -81,7 +81,7 @@ class InnerLoopTest(absltest.TestCase):
       np.testing.assert_allclose(weights[0], variable, rtol=1e-5)
       self.assertEqual(float(state.count), 5)
 
-  def test_loop_in_the_graph_ends_where_the_unrolled_one_does(self):
+  def test_loop_in_the_graph_equals_the_unrolled_loop(self):
     start = [tf.constant([1.0, -2.0], tf.float64)]
 
     @tf.function

@@ -1,5 +1,6 @@
-"""Stein variational gradient descent against closed forms and TFP."""
+"""Tests Stein variational gradient descent against closed forms and TFP."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -13,12 +14,17 @@ import tensorflow_probability as tfp
 from tfmeta.core import svgd
 
 
-def draw(*shape, seed=0):
+def normal(*shape, seed=0):
   return tf.constant(np.random.default_rng(seed).normal(size=shape))
 
 
+@functools.cache
 def settle(repulsion_scale, *, particles=100, steps=3000):
-  """Mean and covariance to which particles settle on a 2-D Gaussian."""
+  """Lets particles settle on a 2-D Gaussian.
+
+  Returns:
+    The error of their mean, their covariance and the true covariance.
+  """
   scale = tf.constant([[1.0, 0.0], [0.5, 1.2]], tf.float64)
   mean = tf.constant([1.0, -2.0], tf.float64)
   precision = tf.linalg.inv(scale @ tf.transpose(scale))
@@ -38,21 +44,21 @@ def settle(repulsion_scale, *, particles=100, steps=3000):
     )
     return x
 
-  x = run(draw(particles, 2)).numpy()
+  x = run(normal(particles, 2)).numpy()
   return x.mean(axis=0) - mean, np.cov(x.T, ddof=0), scale @ tf.transpose(scale)
 
 
 class KernelTest(parameterized.TestCase):
   def test_kernel_and_its_bandwidth(self):
-    x = draw(4, 3).numpy()
+    x = normal(4, 3).numpy()
     apart = ((x[:, None] - x[None]) ** 2).sum(axis=-1)
     h = np.median(apart[np.triu_indices(4, 1)]) / np.log(4)
     kernel, bandwidth = svgd.rbf_kernel(tf.constant(x))
     np.testing.assert_allclose(bandwidth, h)
     np.testing.assert_allclose(kernel, np.exp(-apart / h))
 
-  def test_kernel_is_that_of_tfp(self):
-    x = draw(5, 3)
+  def test_kernel_equals_that_of_tfp(self):
+    x = normal(5, 3)
     kernel, h = svgd.rbf_kernel(x)
     exponentiated = tfp.math.psd_kernels.ExponentiatedQuadratic(
       length_scale=tf.sqrt(h / 2)
@@ -61,15 +67,15 @@ class KernelTest(parameterized.TestCase):
 
   @parameterized.parameters(1.0, 0.5, 0.0)
   def test_repulsion_is_the_gradient_of_the_kernel(self, repulsion_scale):
-    x = draw(5, 3)
-    gradients = draw(5, 3, seed=1)
+    x = normal(5, 3)
+    gradients = normal(5, 3, seed=1)
     kernel, h = svgd.rbf_kernel(x)
     expected = []
     for a in x:
       with tf.GradientTape() as tape:
         tape.watch(x)
         row = tf.exp(-tf.reduce_sum((x - a) ** 2, axis=-1) / h)
-      slope = tape.gradient(row, x)  # Of k(b, a) by b: one row for each b.
+      slope = tape.gradient(row, x)  # d k(b, a) / d b, a row for each b.
       terms = row[:, None] * gradients + repulsion_scale * slope
       expected.append(tf.reduce_mean(terms, axis=0))
     found = svgd.svgd_direction(x, gradients, repulsion_scale=repulsion_scale)
@@ -77,7 +83,7 @@ class KernelTest(parameterized.TestCase):
 
   @parameterized.parameters(True, False)
   def test_bandwidth_is_a_constant_if_asked(self, stop_bandwidth):
-    x, direction = draw(4, 2), draw(4, 2, seed=2)
+    x, direction = normal(4, 2), normal(4, 2, seed=2)
     _, fixed = svgd.rbf_kernel(x)
 
     def total(x, h=None):
@@ -96,8 +102,8 @@ class KernelTest(parameterized.TestCase):
     np.testing.assert_allclose(slope, (ahead - behind) / (2 * step), rtol=1e-7)
 
   @parameterized.parameters(True, False)
-  def test_direction_has_the_derivatives_of_its_plain_form(self, stop):
-    x, gradients, upstream = (draw(5, 3, seed=seed) for seed in range(3))
+  def test_direction_and_its_derivatives_equal_the_plain_form(self, stop):
+    x, gradients, upstream = (normal(5, 3, seed=seed) for seed in range(3))
 
     def plain(x, gradients):
       apart = x[:, tf.newaxis] - x[tf.newaxis]
@@ -124,8 +130,8 @@ class KernelTest(parameterized.TestCase):
     for one, other in zip(derivatives(ours), derivatives(plain), strict=True):
       np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12)
 
-  def test_a_particle_far_from_all_is_repelled_from_each(self):
-    x = draw(4, 2)
+  def test_a_distant_particle_is_repelled_from_each_other_one(self):
+    x = normal(4, 2)
     x = tf.concat([x, x[:1] + 10.0], axis=0)
     kernel, h = svgd.rbf_kernel(x)
     self.assertLess(np.max(kernel[-1, :-1]), 1e-8)
@@ -136,20 +142,20 @@ class KernelTest(parameterized.TestCase):
     np.testing.assert_allclose(found, expected, rtol=1e-3)
 
   def test_a_single_particle_follows_its_gradient(self):
-    gradients = draw(1, 3, seed=1)
-    found = svgd.svgd_direction(draw(1, 3), gradients)
+    gradients = normal(1, 3, seed=1)
+    found = svgd.svgd_direction(normal(1, 3), gradients)
     np.testing.assert_array_equal(found, gradients)
 
   def test_identical_particles_follow_the_mean_of_their_gradients(self):
-    x = tf.repeat(tf.cast(draw(1, 50), tf.float32), 4, axis=0)
-    gradients = tf.cast(draw(4, 50, seed=1), tf.float32)
+    x = tf.repeat(tf.cast(normal(1, 50), tf.float32), 4, axis=0)
+    gradients = tf.cast(normal(4, 50, seed=1), tf.float32)
     mean = tf.repeat(tf.reduce_mean(gradients, axis=0, keepdims=True), 4, 0)
     found = svgd.svgd_direction(x, gradients)
     np.testing.assert_allclose(found, mean, atol=1e-6)
 
   def test_particles_close_together_keep_their_digits(self):
-    centre, apart, gradients = (draw(4, 200, seed=seed) for seed in range(3))
-    x = tf.cast(centre[:1] + 1e-4 * apart, tf.float32)
+    center, apart, gradients = (normal(4, 200, seed=seed) for seed in range(3))
+    x = tf.cast(center[:1] + 1e-4 * apart, tf.float32)
 
     def outcome(x, gradients):
       with tf.GradientTape() as tape:
@@ -165,7 +171,7 @@ class KernelTest(parameterized.TestCase):
       self.assertLess(error / np.linalg.norm(other), 1e-5)
 
   def test_order_of_the_particles_does_not_matter(self):
-    x, gradients = draw(5, 3), draw(5, 3, seed=1)
+    x, gradients = normal(5, 3), normal(5, 3, seed=1)
     order = [3, 0, 4, 1, 2]
     found = svgd.svgd_direction(
       tf.gather(x, order), tf.gather(gradients, order)
@@ -175,9 +181,13 @@ class KernelTest(parameterized.TestCase):
 
 
 class ListTest(absltest.TestCase):
-  def test_tensors_are_compared_together_and_shared_ones_follow_the_mean(self):
-    particles = [draw(4, 2, 3), draw(4), tf.ones([4, 5], tf.float64)]
-    gradients = [draw(4, 2, 3, seed=1), draw(4, seed=2), draw(4, 5, seed=3)]
+  def test_specific_tensors_share_one_kernel_and_others_follow_the_mean(self):
+    particles = [normal(4, 2, 3), normal(4), tf.ones([4, 5], tf.float64)]
+    gradients = [
+      normal(4, 2, 3, seed=1),
+      normal(4, seed=2),
+      normal(4, 5, seed=3),
+    ]
     after = svgd.svgd_step(particles, gradients, [True, True, False], 0.5)
     pairs = zip(after, particles, strict=True)
     found = [(one - other) / 0.5 for one, other in pairs]
@@ -193,7 +203,7 @@ class ListTest(absltest.TestCase):
 
 
 class GaussianTest(absltest.TestCase):
-  def test_particles_share_out_a_gaussian(self):
+  def test_particles_spread_over_a_gaussian(self):
     error, covariance, true = settle(1.0)
     self.assertLess(np.abs(error).max(), 0.01)
     np.testing.assert_allclose(
@@ -202,7 +212,7 @@ class GaussianTest(absltest.TestCase):
     away = np.linalg.norm(covariance - true) / np.linalg.norm(true)
     self.assertLess(away, 0.12)
 
-  def test_half_the_repulsion_is_half_the_variance(self):
+  def test_half_the_repulsion_gives_half_the_variance(self):
     _, whole, _ = settle(1.0)
     _, half, _ = settle(0.5)
     np.testing.assert_allclose(half, whole / 2, rtol=0.02)
@@ -212,48 +222,49 @@ class GaussianTest(absltest.TestCase):
     self.assertLess(np.abs(covariance).max(), 1e-6)
 
 
-class KernelsTest(parameterized.TestCase):
-  @parameterized.parameters(
-    (4, 7, (8, 1)), (10, 5, (40, 1600, 1)), (25, 5, (1761,))
-  )
-  def test_products_of_many_tasks_leave_memory_alone(self, *sizes):
-    """Under oneDNN, on two threads, some products write where they may not."""
+class ManyTasksTest(absltest.TestCase):
+  def test_products_of_many_tasks_write_only_their_own_memory(self):
+    # Under oneDNN, on two threads, some products write out of bounds, which
+    # ends the process sooner or later.
     threads = {"TF_ENABLE_ONEDNN_OPTS": "1", "TF_NUM_INTRAOP_THREADS": "2"}
     done = subprocess.run(
-      [sys.executable, "-c", _MANY_TASKS, repr(sizes)],
+      [sys.executable, "-c", _MANY_TASKS],
       env={**os.environ, **threads},
       capture_output=True,
       text=True,
     )
-    self.assertEqual(done.returncode, 0, done.stderr[-2000:])
+    message = f"{done.stdout}{done.stderr[-2000:]}"
+    self.assertEqual(done.returncode, 0, message)
 
 
-# Two steps: of the first one the kernel is that of all tasks.
+# Each case has a number of tasks, a number of particles, and their sizes. In
+# the first of the two steps, all tasks share one kernel matrix.
 _MANY_TASKS = """
-import ast
-import sys
 import tensorflow as tf
 from tfmeta.core import svgd
 
-tasks, count, sizes = ast.literal_eval(sys.argv[1])
-particles = [tf.random.normal([count, size]) for size in sizes]
-specific = [True] * len(sizes)
+for tasks, count, sizes in (
+  (4, 7, (8, 1)), (10, 5, (40, 1600, 1)), (25, 5, (1761,))
+):
+  print("tasks, particles, sizes:", tasks, count, sizes, flush=True)
+  particles = [tf.random.normal([count, size]) for size in sizes]
+  specific = [True] * len(sizes)
 
-@tf.function
-def gradients(targets):
-  def of_task(target):
-    with tf.GradientTape() as tape:
-      tape.watch(particles)
-      moved = particles
-      for _ in range(2):
-        slopes = [tf.tanh(target * part) for part in moved]
-        moved = svgd.svgd_step(moved, slopes, specific, 0.1)
-      loss = tf.add_n([tf.reduce_sum(part**2) for part in moved])
-    return tape.gradient(loss, particles)
-  return tf.vectorized_map(of_task, targets)
+  @tf.function
+  def gradients(targets):
+    def of_task(target):
+      with tf.GradientTape() as tape:
+        tape.watch(particles)
+        moved = particles
+        for _ in range(2):
+          slopes = [tf.tanh(target * part) for part in moved]
+          moved = svgd.svgd_step(moved, slopes, specific, 0.1)
+        loss = tf.add_n([tf.reduce_sum(part**2) for part in moved])
+      return tape.gradient(loss, particles)
+    return tf.vectorized_map(of_task, targets)
 
-for _ in range(200):
-  gradients(tf.random.normal([tasks]))
+  for _ in range(200):
+    gradients(tf.random.normal([tasks]))
 """
 
 

@@ -46,11 +46,11 @@ class TaskMapTest(parameterized.TestCase):
   @parameterized.product(
     method=("map", "vectorize"), jit=(True, False), count=(1, 2, 7)
   )
-  def test_gradients_go_through_draws(self, method, jit, count):
-    # A shape that only a gradient asks for, as that of a slice, is what XLA
-    # must find to be constant.
+  def test_gradients_go_through_samples(self, method, jit, count):
+    # The gradient of a slice needs the shape of its input, which XLA must know
+    # when it compiles.
     def loss(x):
-      found = task_map.map_draws(
+      found = task_map.map_samples(
         lambda row, i: {"y": tf.cast(i + 1, row.dtype) * row[1:] ** 3},
         (x, tf.range(count)),
         method,

@@ -8,7 +8,7 @@ from tfmeta import evaluation
 
 
 def make_result(**changes):
-  """Two tasks, before and after one step."""
+  """Returns the result of two tasks, before and after one step."""
   values = {
     "learner": "MAML",
     "metric": "accuracy",
@@ -48,18 +48,18 @@ def make_regression(**changes):
 
 
 class EvaluationResultTest(absltest.TestCase):
-  def test_mean_and_interval_are_those_after_adaptation(self):
+  def test_mean_and_interval_are_measured_after_adaptation(self):
     result = make_result()
     self.assertAlmostEqual(result.mean, 0.9)
     # s = sqrt(0.02), n = 2.
     self.assertAlmostEqual(result.interval, 1.96 * math.sqrt(0.02 / 2))
 
-  def test_sizes_are_told_per_class(self):
+  def test_sizes_are_reported_per_class(self):
     self.assertEqual((make_result().shots, make_result().query_shots), (1, 15))
     regression = make_regression()
     self.assertEqual((regression.shots, regression.query_shots), (10, 10))
 
-  def test_dict_has_the_figures_at_its_top(self):
+  def test_dict_has_the_metrics_at_its_top_level(self):
     found = make_result().to_dict()
     self.assertEqual(found["tasks"], 2)
     self.assertEqual(found["steps"], 1)

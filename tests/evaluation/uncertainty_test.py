@@ -1,4 +1,6 @@
-"""What an evaluation says of uncertainty, for learners of both kinds."""
+"""Tests the uncertainty metrics of `evaluate`, for all kinds of learners."""
+
+import functools
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -7,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 import tfmeta
-from tfmeta.evaluation import figures_of_task
+from tfmeta.evaluation.evaluate import _measure_outputs
 
 
 def classification_tasks(count=6):
@@ -35,12 +37,19 @@ def make(cls, *, outputs, **options):
   keras.utils.set_random_seed(0)
   inputs = 2 if outputs == 3 else 1
   model = tfmeta.models.mlp((inputs,), outputs=outputs, hidden=(8,))
-  options = {"inner_steps": 2, "inner_learning_rate": 0.1, **options}
+  options = {"inner_steps": 1, "inner_learning_rate": 0.1, **options}
   return cls(model, **options)
 
 
 def batches(tasks):
   return tf.data.Dataset.from_tensor_slices(tasks).batch(4)
+
+
+@functools.cache
+def result_of_maml():
+  """Returns the result of a MAML of three classes on the default tasks."""
+  learner = make(tfmeta.MAML, outputs=3)
+  return tfmeta.evaluate(learner, batches(classification_tasks()))
 
 
 LEARNERS = (
@@ -53,24 +62,23 @@ LEARNERS = (
 
 class ClassificationTest(parameterized.TestCase):
   @parameterized.parameters(*LEARNERS)
-  def test_figures_are_those_of_the_predictions(self, cls, options):
+  def test_metrics_equal_those_of_the_predictions(self, cls, options):
     learner = make(cls, outputs=3, **options)
     learner.compile(
       metrics=["accuracy", tfmeta.metrics.BrierScore()],
     )
     inputs, labels = classification_tasks()
     found = tfmeta.evaluate(learner, batches((inputs, labels)))
-    told = learner.evaluate(
+    expected = learner.evaluate(
       batches((inputs, labels)), verbose=0, return_dict=True
     )
-    self.assertAlmostEqual(found.mean, told["accuracy"], places=5)
-    self.assertAlmostEqual(found.brier[-1], told["brier_score"], places=5)
-    self.assertAlmostEqual(found.nll[-1], told["loss"], places=4)
+    self.assertAlmostEqual(found.mean, expected["accuracy"], places=5)
+    self.assertAlmostEqual(found.brier[-1], expected["brier_score"], places=5)
+    self.assertAlmostEqual(found.nll[-1], expected["loss"], places=4)
 
   def test_reliability_counts_all_queries_after_adapting(self):
-    learner = make(tfmeta.MAML, outputs=3)
-    inputs, labels = classification_tasks()
-    found = tfmeta.evaluate(learner, batches((inputs, labels)))
+    _, labels = classification_tasks()
+    found = result_of_maml()
     count, confidence, right = found.reliability.T
     self.assertEqual(count.sum(), labels.size)
     self.assertAlmostEqual(right.sum() / labels.size, found.mean)
@@ -80,18 +88,16 @@ class ClassificationTest(parameterized.TestCase):
   def test_selective_accuracy_is_over_the_queries_of_all_tasks(self):
     learner = make(tfmeta.MAML, outputs=3)
     inputs, labels = classification_tasks()
-    found = tfmeta.evaluate(learner, batches((inputs, labels)))
-    learner.compile()
-    chances = tf.nn.softmax(learner.predict(inputs, verbose=0)).numpy()
+    found = result_of_maml()
+    chances = tf.nn.softmax(learner(inputs)).numpy()
     expected = tfmeta.metrics.selective_accuracy(
       chances.max(axis=-1), chances.argmax(axis=-1) == labels
     )
     np.testing.assert_allclose(found.selective_accuracy, expected, atol=1e-6)
     self.assertAlmostEqual(found.selective_accuracy[-1], found.mean)
 
-  def test_all_is_ready_for_json_and_told(self):
-    learner = make(tfmeta.MAML, outputs=3)
-    found = tfmeta.evaluate(learner, batches(classification_tasks()))
+  def test_all_metrics_are_in_the_dict_and_the_text(self):
+    found = result_of_maml()
     numbers = found.to_dict()
     self.assertLen(numbers["selective_accuracy"], 10)
     self.assertLen(numbers["reliability"], 15)
@@ -99,12 +105,12 @@ class ClassificationTest(parameterized.TestCase):
     self.assertIn("Brier", str(found))
     self.assertIn("most confident half", str(found))
 
-  def test_confidence_is_in_order_where_probabilities_round_to_1(self):
+  def test_confidence_keeps_its_order_if_probabilities_round_to_1(self):
     learner = make(tfmeta.MAML, outputs=3)
     outputs = tf.constant([[40.0, 0, 0], [0, 60, 0], [0, 0, 50], [1, 2, 3]])
-    found = figures_of_task.measure_outputs(
-      learner, tf.constant([0, 1, 2, 0]), outputs, None
-    )["confidence"]
+    found = _measure_outputs(learner, tf.constant([0, 1, 2, 0]), outputs, None)[
+      "confidence"
+    ]
     expected = [40 - np.log(2), 60 - np.log(2), 50 - np.log(2), None]
     expected[3] = 3 - np.log(np.exp(1) + np.exp(2))
     np.testing.assert_allclose(found, expected, rtol=1e-6)
@@ -116,27 +122,19 @@ class RegressionTest(parameterized.TestCase):
     (tfmeta.EMAML, {"num_particles": 3, "noise_stddev": 0.5}),
     (tfmeta.BMAML, {"num_particles": 3, "inner_learning_rate": 1e-3}),
   )
-  def test_likelihood_is_that_of_the_distribution(self, cls, options):
+  def test_likelihood_equals_that_of_the_distribution(self, cls, options):
     learner = make(cls, outputs=1, inner_loss="mse", **options)
     inputs, targets = regression_tasks(1)
     found = tfmeta.evaluate(learner, batches((inputs, targets)))
-
-    def one_task(support_x, support_y, query_x, query_y):
-      weights = learner.adapt(support_x, support_y)
-      drawn = learner.predict_distribution(weights, query_x)
-      return drawn.log_prob(query_y)
-
-    tasks = (inputs["support_x"], inputs["support_y"], inputs["query_x"])
-    logs = learner.for_each_task(
-      one_task, (*map(tf.constant, tasks), tf.constant(targets)), first=0
-    )
-    expected = -tf.reduce_mean(logs)
+    weights = learner.adapt(inputs["support_x"][0], inputs["support_y"][0])
+    predicted = learner.predict_distribution(weights, inputs["query_x"][0])
+    expected = -tf.reduce_mean(predicted.log_prob(targets[0]))
     self.assertAlmostEqual(found.nll[-1], float(expected), places=4)
 
   @parameterized.parameters(
     (tfmeta.EMAML, {}), (tfmeta.BMAML, {"inner_learning_rate": 1e-3})
   )
-  def test_given_noise_goes_before_that_of_the_learner(self, cls, options):
+  def test_given_noise_replaces_that_of_the_learner(self, cls, options):
     tasks = batches(regression_tasks())
     learner = make(cls, outputs=1, inner_loss="mse", num_particles=1, **options)
     found = tfmeta.evaluate(learner, tasks, noise_stddev=3.0)
@@ -152,12 +150,13 @@ class RegressionTest(parameterized.TestCase):
     )
     np.testing.assert_allclose(two.nll, one.nll, rtol=1e-5)
 
-  def test_noise_is_handed_over_to_a_learner_without(self):
+  def test_noise_may_be_given_to_a_learner_without(self):
     learner = make(tfmeta.MAML, outputs=1, inner_loss="mse")
     tasks = batches(regression_tasks())
     self.assertIsNone(tfmeta.evaluate(learner, tasks).nll)
     found = tfmeta.evaluate(learner, tasks, noise_stddev=0.5)
-    # Of Gaussians with equal spread it is the squared error, but for constants.
+    # For a Gaussian of known spread, the likelihood follows from the squared
+    # error.
     expected = 2 * found.mean + np.log(0.5) + 0.5 * np.log(2 * np.pi)
     self.assertAlmostEqual(found.nll[-1], expected, places=5)
     self.assertIn("NLL", str(found))

@@ -1,4 +1,4 @@
-"""Exchanging layers: the same model with exact second derivatives."""
+"""Replacing layers: the same model with exact second derivatives."""
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -10,7 +10,7 @@ from tfmeta import layers
 
 @keras.saving.register_keras_serializable("exact_test")
 class Wrapper(keras.layers.Layer):
-  """Keeps a layer in its configuration."""
+  """A layer that keeps another one in its configuration."""
 
   def __init__(self, inner, **kwargs):
     super().__init__(**kwargs)
@@ -34,7 +34,7 @@ class Wrapper(keras.layers.Layer):
 
 
 class Hidden(keras.Model):
-  """Makes its normalisation in code."""
+  """A model whose code makes its normalization."""
 
   def __init__(self, **kwargs):
     super().__init__(**kwargs)
@@ -45,7 +45,7 @@ class Hidden(keras.Model):
 
 
 class NoConfig(keras.Model):
-  """Cannot be made again."""
+  """A model that its configuration cannot make again."""
 
   def __init__(self, units, inner):
     super().__init__()
@@ -93,7 +93,7 @@ class ExactTest(parameterized.TestCase):
     compiled = layers.inexact_layers(_nested_model(), jit_compile=True)
     self.assertIn("block/pool", compiled)
 
-  def test_layers_are_exchanged_at_any_depth(self):
+  def test_layers_are_replaced_at_any_depth(self):
     model = layers.exact(_nested_model())
     self.assertEqual(layers.inexact_layers(model, jit_compile=True), {})
 
@@ -107,7 +107,7 @@ class ExactTest(parameterized.TestCase):
     for old, new in zip(model.variables, copy.variables, strict=True):
       self.assertEqual(old.name, new.name)
       np.testing.assert_array_equal(old, new)
-    # Kernels of batch normalisation round otherwise.
+    # The kernels of batch normalization round differently.
     both = [m(_images(), training=True) for m in (model, copy)]
     np.testing.assert_allclose(*both, rtol=1e-5)
 
@@ -159,14 +159,33 @@ class ExactTest(parameterized.TestCase):
   def test_layers_made_in_code_are_refused(self):
     model = Hidden(name="hidden")
     model(np.zeros((2, 3), "float32"))
-    with self.assertRaisesRegex(ValueError, "hidden_norm cannot be exchanged"):
+    with self.assertRaisesRegex(ValueError, "hidden_norm cannot be replaced"):
       layers.exact(model)
 
   def test_model_without_configuration_is_refused(self):
     model = NoConfig(3, keras.layers.Dense(2))
     model(np.zeros((2, 3), "float32"))
-    with self.assertRaisesRegex(ValueError, "cannot be made again"):
+    with self.assertRaisesRegex(
+      ValueError, "whose `get_config` returns all arguments"
+    ):
       layers.exact(model)
+
+  def test_constants_made_from_variables_are_copied(self):
+    """`Normalization` computes with tensors, not with its variables."""
+    adapted = keras.layers.Normalization()
+    adapted.adapt(np.arange(12.0).reshape(4, 3))
+    model = keras.Sequential([keras.Input((3,)), adapted])
+    x = np.ones((2, 3), "float32")
+    np.testing.assert_array_equal(model(x), layers.exact(model)(x))
+
+  def test_functions_of_ones_own_are_found(self):
+    def doubled(x):
+      return 2 * x
+
+    dense = keras.layers.Dense(2, activation=doubled)
+    model = keras.Sequential([keras.Input((3,)), dense])
+    x = np.ones((2, 3), "float32")
+    np.testing.assert_array_equal(model(x), layers.exact(model)(x))
 
   def test_unbuilt_model_is_refused(self):
     with self.assertRaisesRegex(ValueError, "must be built"):

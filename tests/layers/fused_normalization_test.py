@@ -1,4 +1,4 @@
-"""Kernels for images, against operations put together, in float64."""
+"""Fused kernels for images, against composed operations in float64."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ WAYS_TO_RUN = {
 }
 
 
-def _put_together(x, scale, offset, epsilon):
+def _composed(x, scale, offset, epsilon):
   mean, variance = normalization.exact_moments(x, [0, 1, 2])
   outputs = tf.nn.batch_normalization(x, mean, variance, offset, scale, epsilon)
   return outputs, mean, variance
@@ -32,7 +32,7 @@ def _random(seed, shape, dtype):
 
 
 def _derivatives(fn, order, dtype):
-  """Those of a scalar of this order, by batch, scale and offset."""
+  """Returns derivatives by batch, scale and offset, of the given order."""
   point = [
     3 + 2 * _random(0, SHAPE, dtype),
     _random(1, 4, dtype),
@@ -61,7 +61,7 @@ def _derivatives(fn, order, dtype):
 class FusedNormalizationTest(parameterized.TestCase):
   @parameterized.product(order=(1, 2, 3), way=tuple(WAYS_TO_RUN))
   def test_derivatives_are_those_of_the_formula(self, order, way):
-    expected = _derivatives(_put_together, order, tf.float64)
+    expected = _derivatives(_composed, order, tf.float64)
     found = WAYS_TO_RUN[way](
       lambda: _derivatives(
         fused_normalization.fused_batch_normalization, order, tf.float32
@@ -78,9 +78,7 @@ class FusedNormalizationTest(parameterized.TestCase):
       x, scale, offset, EPSILON
     )
     doubles = [tf.cast(t, tf.float64) for t in (x, scale, offset)]
-    for right, other in zip(
-      _put_together(*doubles, EPSILON), found, strict=True
-    ):
+    for right, other in zip(_composed(*doubles, EPSILON), found, strict=True):
       np.testing.assert_allclose(other, right, rtol=1e-5, atol=1e-4)
 
   def test_number_of_images_may_be_unknown(self):
@@ -95,7 +93,7 @@ class FusedNormalizationTest(parameterized.TestCase):
     np.testing.assert_allclose(fused(x), expected, rtol=1e-5)
 
   def test_under_xla_the_layer_keeps_its_digits_far_from_zero(self):
-    """The kernels, put together by XLA, have a variance without digits."""
+    """XLA computes the kernels with a variance that has no correct digit."""
     layer = layers.BatchNormalization()
     x = 1000 + _random(0, SHAPE, tf.float32)
     expected = layer(x, training=True)
@@ -114,13 +112,15 @@ class FusedNormalizationTest(parameterized.TestCase):
     (SHAPE, tf.float32, (0, 1, 2), 1e-6, False),
     (SHAPE[2:], tf.float32, (0,), 1e-3, False),
   )
-  def test_whom_the_kernels_serve(self, shape, dtype, axes, epsilon, served):
+  def test_which_inputs_the_kernels_serve(
+    self, shape, dtype, axes, epsilon, served
+  ):
     x = tf.zeros(shape, dtype)
     found = fused_normalization.can_serve(x, axes, epsilon)
     self.assertEqual(found, served)
 
   def test_with_onednn_a_deep_network_with_biases_has_a_graph(self):
-    """Its graph had a cycle while the kernel's node had many consumers."""
+    """The graph had a cycle while the kernel had more than eight consumers."""
     done = subprocess.run(
       [sys.executable, "-c", _ONE_UPDATE],
       env={**os.environ, "TF_ENABLE_ONEDNN_OPTS": "1"},

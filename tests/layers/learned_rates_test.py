@@ -1,3 +1,5 @@
+"""Learned rates: shapes, steps, names and configuration."""
+
 from absl.testing import absltest
 import keras
 import numpy as np

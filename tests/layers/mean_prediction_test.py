@@ -1,3 +1,5 @@
+"""The mean prediction of several models, and its copy from a file."""
+
 import pathlib
 import tempfile
 

@@ -1,6 +1,7 @@
-"""Normalisation: values as Keras's, derivatives of all orders exact."""
+"""Normalization: the values of Keras, and exact derivatives of any order."""
 
 import functools
+import inspect
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -24,7 +25,7 @@ CASES = (
   ("group_instance", "GroupNormalization", {"groups": -1}),
 )
 POLICIES = ("float32", "float64", "mixed_bfloat16")
-# Images with channels last, for which there are kernels: they round otherwise.
+# Images with channels last, which kernels normalize: they round differently.
 BY_KERNELS = ("batch", "batch_bare")
 
 
@@ -45,7 +46,7 @@ def _images(dtype="float32"):
 
 
 def _wide(outputs):
-  """NumPy compares no bfloat16."""
+  """Returns what NumPy can compare: it has no bfloat16."""
   return tf.cast(outputs, tf.float64)
 
 
@@ -57,7 +58,7 @@ def _call(layer, x):
 
 
 def _directional_derivatives(layer, x):
-  """Second derivative along a direction: by tapes, and by differences."""
+  """Returns a second derivative, by two tapes and by central differences."""
   generator = np.random.default_rng(2)
   direction, mix, top = (
     tf.constant(generator.normal(size=x.shape)) for _ in range(3)
@@ -96,7 +97,7 @@ class NormalizationTest(parameterized.TestCase):
     )
     check = np.testing.assert_array_equal
     if by_kernels and policy != "float64":
-      # Of the outputs' type, a last digit at most.
+      # At most the last digit of the outputs' dtype may differ.
       rtol = 2**-7 if policy == "mixed_bfloat16" else 1e-5
       check = functools.partial(
         np.testing.assert_allclose, rtol=rtol, atol=1e-6
@@ -127,7 +128,7 @@ class NormalizationTest(parameterized.TestCase):
     "BatchNormalization", "LayerNormalization", "GroupNormalization"
   )
   def test_stock_layer_is_still_wrong(self, name):
-    """When this fails, Keras is cured, and these layers can go."""
+    """When this fails, Keras is fixed, and these layers can go."""
     kwargs = {"groups": 2} if name.startswith("Group") else {}
     stock, _ = _pair(name, dtype="float64", **kwargs)
     wrong, differences = _directional_derivatives(stock, _images("float64"))
@@ -164,8 +165,23 @@ class NormalizationTest(parameterized.TestCase):
 
   @parameterized.parameters("renorm", "synchronized")
   def test_options_that_cannot_be_exact_are_refused(self, option):
+    known = inspect.signature(keras.layers.BatchNormalization).parameters
+    if option not in known:
+      self.skipTest(f"This version of Keras has no `{option}`.")
     with self.assertRaisesRegex(ValueError, f"`{option}` must be False"):
       layers.BatchNormalization(**{option: True})
+
+  def test_keras_may_have_no_batch_renormalization(self):
+    """Keras 3.14 and earlier set no attribute `renorm`."""
+
+    def without(layer, *args, **kwargs):
+      made(layer, *args, **kwargs)
+      layer.__dict__.pop("renorm", None)
+
+    stock = keras.layers.BatchNormalization
+    made = stock.__init__
+    with absltest.mock.patch.object(stock, "__init__", without):
+      layers.BatchNormalization()
 
   def test_unknown_spatial_shape(self):
     inputs = keras.Input((None, None, 4))
@@ -177,7 +193,7 @@ class NormalizationTest(parameterized.TestCase):
     self.assertEqual(model(_images()).shape, (7, 6, 5, 4))
 
   def test_moments_do_not_cancel_far_from_zero(self):
-    """E[x**2] - E[x]**2 would lose all digits here."""
+    """`E[x**2] - E[x]**2` would lose all digits here."""
     x = 1e4 + np.random.default_rng(3).normal(size=(1000, 2))
     _, variance = normalization.exact_moments(tf.constant(x, tf.float32), [0])
     np.testing.assert_allclose(variance, x.var(axis=0), rtol=1e-2)

@@ -1,3 +1,5 @@
+"""Slots of batch normalization: initial values, choice and recording."""
+
 from absl.testing import absltest
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""Max pooling: the values of Keras, and derivatives that survive XLA."""
+"""Max pooling: the values of Keras, and exact derivatives under XLA."""
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -7,14 +7,14 @@ import numpy as np
 import tensorflow as tf
 
 from tfmeta import layers
-from tfmeta.core import xla
+from tfmeta.core import keras_internals
 
-# The first two are closer than bfloat16 can tell.
+# The first two differ by less than bfloat16 can represent.
 NEAR_TIE = np.array([1.0, 1.001, 0.5, 0.2], "float32").reshape(1, 2, 2, 1)
 
 
 def _second_derivative(layer, x):
-  """Derivative of the derivative, with respect to what comes from above."""
+  """Returns the derivative of a gradient by the upstream gradient."""
   push = tf.constant(np.arange(1.0, 5.0, dtype="float32").reshape(x.shape))
   above = tf.ones((1, 1, 1, 1))
   with tf.GradientTape() as outer:
@@ -73,14 +73,14 @@ class MaxPooling2DTest(parameterized.TestCase):
       np.testing.assert_array_equal(model(x), stock(x))
 
   def test_second_derivative_is_right_when_compiled(self):
-    """Fails if the layer no longer notices that it is compiled."""
+    """This fails if the layer no longer notices that XLA compiles it."""
     layer = layers.MaxPooling2D()
     expected = _second_derivative(layer, tf.constant(NEAR_TIE))
     found = _compiled(lambda x: _second_derivative(layer, x))(NEAR_TIE)
     np.testing.assert_array_equal(expected, found)
 
   def test_stock_layer_is_still_wrong_when_compiled(self):
-    """When this fails, XLA is cured, and this layer can go."""
+    """When this fails, XLA is fixed, and this layer can go."""
     layer = keras.layers.MaxPooling2D()
     expected = _second_derivative(layer, tf.constant(NEAR_TIE))
     found = _compiled(lambda x: _second_derivative(layer, x))(NEAR_TIE)
@@ -96,7 +96,7 @@ class MaxPooling2DTest(parameterized.TestCase):
 
     def function(x):
       def body(row):
-        seen.append(xla.in_xla_context())
+        seen.append(keras_internals.in_xla_context())
         return row
 
       return tf.map_fn(body, x)
@@ -106,7 +106,7 @@ class MaxPooling2DTest(parameterized.TestCase):
     self.assertEqual(seen, [True])
     tf.function(function, autograph=False)(x)
     self.assertEqual(seen, [True, False])
-    self.assertFalse(xla.in_xla_context())
+    self.assertFalse(keras_internals.in_xla_context())
 
   def test_configuration(self):
     layer = layers.MaxPooling2D(3, strides=2, method="slices", name="pool")

@@ -3,6 +3,7 @@
 import ast
 import functools
 import pathlib
+import re
 
 # Symbolic links stay: Bazel gives each test a tree of links to its files.
 ROOT = pathlib.Path(__file__).absolute().parents[2]
@@ -88,7 +89,8 @@ def started_files(path):
     for node in ast.walk(syntax_tree(path))
     if isinstance(node, ast.Constant) and isinstance(node.value, str)
   }
-  programs = {n.replace(".", "/") + ".py" for n in names if "." in n}
+  dotted = [name for name in names if re.fullmatch(r"\w+(\.\w+)+", name)]
+  programs = {name.replace(".", "/") + ".py" for name in dotted}
   return sorted(p for p in programs if (ROOT / p).is_file() and p != path)
 
 

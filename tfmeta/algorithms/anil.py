@@ -6,20 +6,22 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfmeta.algorithms import choice
 from tfmeta.algorithms import maml
+from tfmeta.algorithms.context import EVALUATION
+from tfmeta.algorithms.context import Context
 from tfmeta.core import functional
 from tfmeta.core import inner_loop
+from tfmeta.layers import chosen_weights
 from tfmeta.typing import SupportLoss
 from tfmeta.typing import Weights
 
-# Inner steps draw from the streams from 0 on, and predictions from -1.
+# Inner steps use the streams of random numbers from 0 on, predictions use -1.
 _BODY_STREAM = -2
 
 
 @dataclasses.dataclass(frozen=True)
 class _Split:
-  """A model cut in two, before the first layer that is adapted."""
+  """A model in two parts: before the first adapted layer, and from it on."""
 
   body: keras.Model
   head: keras.Model
@@ -29,21 +31,42 @@ class _Split:
 class ANIL(maml.MAML):
   """MAML that adapts only the head, or any other choice of the weights.
 
-  All weights are learned by the outer loop; its gradient reaches those that
-  are not adapted through the query features and through the support features
-  that the inner steps use [1]. The features are computed once per task where
-  the adapted layers come last in a functional model.
+  The outer loop learns all weights. Its gradient reaches the weights that are
+  not adapted through the features of the queries, and through the features of
+  the support set on which the inner steps are taken [1]. If the adapted layers
+  come last in a functional model, the support features are computed once per
+  task.
 
   Differences from the paper (the authors published no code): none known. Their
-  NIL, which drops the head at test time, is not here. With the body adapted
-  and the head not, this is BOIL [2].
+  NIL, which drops the head at test time, is not implemented. With the body
+  adapted and the head not, this learner is BOIL [2].
 
   Args:
-    model: A built `keras.Model`, `[n, ...] -> [n, W]`.
-    adapted: Which weights the inner loop adapts: `"head"`, the last layer that
-      has trainable weights; a list of names of layers; or a function from a
-      variable to a boolean.
-    **kwargs: Those of `MAML`.
+    model: A built `keras.Model`, `[n, ...] -> [n, ...]`; for classification,
+      `[n, W]` logits.
+    adapted: Weights that the inner loop adapts: `"head"` (default), the last
+      layer that has trainable weights; a list of names of layers; or a function
+      from a variable to a boolean.
+    inner_steps: Integer >= 0. Number of inner gradient steps per task in
+      training. Defaults to 1.
+    inner_learning_rate: Float > 0. Step size of the inner loop, alpha in [1].
+      Defaults to 0.01.
+    eval_inner_steps: Integer >= 0. Number of inner steps in `evaluate`,
+      `predict`, `adapt` and exported models. Defaults to `inner_steps`.
+    inner_loss: A Keras loss, its name, or a function `(y, y_pred) -> [n]`, for
+      the support set and the query set. Defaults to
+      `SparseCategoricalCrossentropy(from_logits=True)`.
+    normalization: Statistics that batch normalization uses for query examples:
+      `"transductive"` (those of the query set itself), `"support_stats"` (those
+      of the support set under the adapted weights) or `"none"` (the moving
+      statistics of the model, which training does not update). Defaults to
+      `"transductive"` if the model has batch normalization, else to `"none"`.
+    first_order: Boolean. Whether the outer gradient treats the inner gradients
+      as constants. Defaults to `False`.
+    seed: Integer of 32 bits. Determines all random numbers, together with the
+      training step and the index of the task. Defaults to 0.
+    **kwargs: Forwarded to `MetaLearner`: `inner_loss_reduction`, `task_map`,
+      `clipvalue`, `clipnorm`, and `name` and `dtype` of the Keras model.
 
   Raises:
     ValueError: If `adapted` chooses no weight or names an unknown layer.
@@ -57,29 +80,55 @@ class ANIL(maml.MAML):
   """
 
   def __init__(
-    self, model: keras.Model, *, adapted: choice.Choice = "head", **kwargs: Any
+    self,
+    model: keras.Model,
+    *,
+    adapted: chosen_weights.WeightChoice = "head",
+    inner_steps: int = 1,
+    inner_learning_rate: float = 0.01,
+    eval_inner_steps: int | None = None,
+    inner_loss: Any = None,
+    normalization: str | None = None,
+    first_order: bool = False,
+    seed: int = 0,
+    **kwargs: Any,
   ):
-    super().__init__(model, **kwargs)
+    super().__init__(
+      model,
+      inner_steps=inner_steps,
+      inner_learning_rate=inner_learning_rate,
+      eval_inner_steps=eval_inner_steps,
+      inner_loss=inner_loss,
+      normalization=normalization,
+      first_order=first_order,
+      seed=seed,
+      **kwargs,
+    )
     self.adapted = adapted
-    self._mask = choice.chosen_weights(model, "adapted", adapted)
+    self._mask = chosen_weights.chosen_mask(model, "adapted", adapted)
     self._split = _split(model, self._mask)
 
   def adaptation_path(
-    self, support_x: tf.Tensor, support_y: tf.Tensor
+    self,
+    support_x: tf.Tensor,
+    support_y: tf.Tensor,
+    context: Context = EVALUATION,
   ) -> list[Weights]:
     initial = functional.weights_of(self.model)
     if self._split is None:
-      loss_fn = self.support_loss(support_x, support_y)
+      loss_fn = self.support_loss(support_x, support_y, context)
     else:
-      loss_fn = self._head_loss(self._split, initial, support_x, support_y)
+      loss_fn = self._head_loss(
+        self._split, initial, support_x, support_y, context
+      )
     rate = self.inner_learning_rate
     path = inner_loop.gradient_path(
       loss_fn,
       initial,
       [rate if adapted else None for adapted in self._mask],
-      self.steps,
+      self.inner_steps_for(context),
       first_order=self.first_order,
-      unroll=self.unroll,
+      unroll=self.unrolls(context),
     )
     return [self.with_statistics(w, support_x) for w in path]
 
@@ -100,14 +149,15 @@ class ANIL(maml.MAML):
     initial: Weights,
     support_x: tf.Tensor,
     support_y: tf.Tensor,
+    context: Context,
   ) -> SupportLoss:
-    """The support loss on features that are computed once."""
+    """Returns the support loss, whose features are computed only once."""
     support_x, support_y = self.checked_support(support_x, support_y)
     body, head = split.body, split.head
     features, _ = functional.apply(
       body,
       self._weights_of_part(body, initial),
-      self.state_of(body, _BODY_STREAM),
+      self.state_of(body, _BODY_STREAM, context),
       support_x,
       training=True,
     )
@@ -116,7 +166,7 @@ class ANIL(maml.MAML):
       outputs, _ = functional.apply(
         head,
         self._weights_of_part(head, weights),
-        self.state_of(head, step),
+        self.state_of(head, step, context),
         features,
         training=True,
       )
@@ -131,9 +181,11 @@ class ANIL(maml.MAML):
 
 
 def _split(model: keras.Model, mask: list[bool]) -> _Split | None:
-  """Cuts a functional model before its first adapted layer, if it can be cut.
+  """Splits a functional model before its first adapted layer.
 
-  That is so when all that follows depends on the input of that layer alone.
+  Returns:
+    The two parts, or `None` if the model cannot be split there, because a later
+    layer depends on more than the input of that layer.
   """
   pairs = zip(model.trainable_variables, mask, strict=True)
   adapted = {id(v) for v, m in pairs if m}

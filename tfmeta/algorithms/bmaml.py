@@ -1,19 +1,25 @@
 """BMAML (Yoon, Kim, Dia, Kim, Bengio, Ahn, 2018)."""
 
+import math
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from tfmeta.algorithms import losses
-from tfmeta.algorithms import particles
-from tfmeta.algorithms import settings
+from tfmeta import arguments
+from tfmeta import packages
+from tfmeta.algorithms import probabilistic
+from tfmeta.algorithms.context import EVALUATION
+from tfmeta.algorithms.context import FIRST_STEP
+from tfmeta.algorithms.context import Context
 from tfmeta.core import inner_loop
-from tfmeta.core import posterior
+from tfmeta.core import losses
 from tfmeta.core import svgd
+from tfmeta.layers import chosen_weights
+from tfmeta.typing import Reduction
 from tfmeta.typing import Weights
 
-_SETTINGS = (
+_OWN_ARGUMENTS = (
   "meta_loss",
   "leader_steps",
   "prior",
@@ -22,55 +28,94 @@ _SETTINGS = (
   "first_order",
 )
 
+# Concentration and rate of the Gamma priors in the released code.
+_HYPERPRIORS = {
+  "log_weight_precision": (2.0, 2.0),
+  "log_noise_precision": (2.0, 0.2),
+}
+
 
 @keras.saving.register_keras_serializable("tfmeta")
-class BMAML(particles.ParticleLearner):
+class BMAML(probabilistic.ParticleLearner):
   """MAML whose inner loop moves particles by Stein variational descent.
 
-  M initial weights are learned. On a support set, particles follow the gradient
-  of the log-posterior, shared by a kernel, and repel each other, so that they
-  come to stand for a posterior over weights [1]:
+  M sets of initial weights are learned. On a support set, the particles follow
+  the gradient of the log-posterior, which a kernel shares among them, and they
+  repel each other. So they come to represent a posterior over weights [1]:
 
       particles = initial particles
       repeat inner_steps times:
         particles += inner_learning_rate * svgd_direction(particles, gradients
                        of log p(support | weights) + log p(weights))
 
-  With `meta_loss="chaser"` these are pulled towards the leader, the particles
-  after `leader_steps` more steps on support and query set together, which is a
-  constant to the gradient; the loss is the squared distance of their weights
-  (not of the noise, which is not fitted then). With `"nll"` it is the negative
-  log of the mean over particles of the likelihood of the query set, per query.
+  With `meta_loss="chaser"`, these particles are pulled toward the leader: the
+  particles after `leader_steps` more steps on support and query set together,
+  which is a constant to the outer gradient. The loss is the squared distance of
+  their weights; it does not fit the noise. With `meta_loss="nll"`, the loss is
+  the negative log of the mean over particles of the likelihood of the query
+  set, per query.
 
   Differences from the authors' code:
-    - `repulsion_scale=1.0` is the exact gradient of the kernel; theirs is half
-      of it (0.5), which halves the variance that the particles settle to.
-    - The median of the bandwidth leaves out a particle's distance from itself.
+    - `repulsion_scale=1.0` is the exact gradient of the kernel. The authors use
+      half of it (0.5), which halves the variance that the particles settle to.
+    - The median of the bandwidth leaves out the distance of a particle from
+      itself.
     - Weights that are not particle-specific follow the mean of the gradients,
-      and count once per particle in the distance.
+      and they count once per particle in the distance.
 
   Args:
-    model: A built `keras.Model`, `[n, ...] -> [n, W]`; its weights are the
-      first particle.
-    num_particles: Integer >= 1, M. With one, there is no kernel: it is gradient
-      ascent on the log-posterior.
-    particle_weights: As for `EMAML`; the kernel compares particles by these.
-      The paper has `"head"` for images.
-    meta_loss: `"chaser"` or `"nll"`.
-    leader_steps: Integer >= 1.
-    prior: `"hierarchical"`: weights are Gaussian with a precision of Gamma(2,
-      2), and in regression targets with one of Gamma(2, 0.2); both precisions
-      are particles too. `"flat"`: no prior; the likelihood is the exponential
-      of the negative inner loss. By default hierarchical for `"mse"`, which it
-      replaces by a Gaussian likelihood, and flat otherwise.
-    repulsion_scale: Float >= 0.
-    stop_bandwidth: Boolean. Whether the outer gradient takes the bandwidth of
-      the kernel for a constant.
-    first_order: Boolean. Whether it takes the gradients of the log-posterior
-      for constants.
-    inner_loss_reduction: As for `MetaLearner`, under a flat prior; the
-      likelihood of a support set is a product, so by default `"sum"`.
-    **kwargs: Those of `EMAML`; `noise_stddev` is for a flat prior.
+    model: A built `keras.Model`, `[n, ...] -> [n, ...]`, whose weights are the
+      first particle; for classification, `[n, W]` logits.
+    num_particles: Integer >= 1. Number M of particles. A single particle has no
+      kernel and ascends the gradient of the log-posterior. Defaults to 5.
+    particle_weights: Weights that each particle has of its own: `"all"`
+      (default); `"head"`, the last layer with trainable weights; a list of
+      names of layers; or a function from a variable to a boolean.
+      The kernel compares particles by these weights. The paper uses `"head"`
+      for images.
+    meta_loss: `"chaser"` (default) or `"nll"`.
+    leader_steps: Integer >= 1. Number of steps from the chaser to the leader.
+      Defaults to 1.
+    prior: `"hierarchical"`: weights have a Gaussian prior whose precision has a
+      Gamma(2, 2) prior, and regression targets a Gaussian likelihood whose
+      precision has a Gamma(2, 0.2) prior; both precisions belong to the
+      particles. `"flat"`: there is no prior, and the likelihood is the
+      exponential of the negative inner loss. Defaults to `"hierarchical"` for
+      `inner_loss="mse"`, which the Gaussian likelihood replaces, and else to
+      `"flat"`.
+    repulsion_scale: Float >= 0. Factor of the repulsion. Defaults to 1.0.
+    stop_bandwidth: Boolean. Whether the outer gradient treats the bandwidth of
+      the kernel as a constant. Defaults to `True`.
+    inner_steps: Integer >= 0. Number of inner gradient steps per task in
+      training. Defaults to 1.
+    inner_learning_rate: Float > 0. Step size of the inner loop. Defaults to
+      0.01.
+    eval_inner_steps: Integer >= 0. Number of inner steps in `evaluate`,
+      `predict`, `adapt` and exported models. Defaults to `inner_steps`.
+    inner_loss: A Keras loss, its name, or a function `(y, y_pred) -> [n]`, for
+      the support set and the query set. Defaults to
+      `SparseCategoricalCrossentropy(from_logits=True)`.
+    inner_loss_reduction: How the inner loss is reduced over the support set
+      under a flat prior: `"sum"` (default, because the likelihood of a set is a
+      product), `"mean"` or `"sum_over_ways"` (the sum divided by the shots).
+    normalization: Statistics that batch normalization uses for query examples:
+      `"transductive"` (those of the query set itself), `"support_stats"` (those
+      of the support set under the adapted weights) or `"none"` (the moving
+      statistics of the model, which training does not update). Defaults to
+      `"transductive"` if the model has batch normalization, else to `"none"`.
+    first_order: Boolean. Whether the outer gradient treats the gradients of the
+      log-posterior as constants. Defaults to `False`.
+    seed: Integer of 32 bits. Determines all random numbers, together with the
+      training step and the index of the task. Defaults to 0.
+    **kwargs: Forwarded to `ProbabilisticLearner` and `MetaLearner`:
+      `noise_stddev` (float > 0: in regression under a flat prior, the standard
+      deviation of targets around the outputs of one particle; 1.0 by default),
+      `task_map`, `clipvalue`, `clipnorm`, and `name` and `dtype` of the Keras
+      model.
+
+  Raises:
+    ImportError: If the prior is hierarchical and TensorFlow Probability is not
+      installed.
 
   References:
     [1] J. Yoon, T. Kim, O. Dia, S. Kim, Y. Bengio, S. Ahn. Bayesian
@@ -83,25 +128,42 @@ class BMAML(particles.ParticleLearner):
     self,
     model: keras.Model,
     *,
+    num_particles: int = 5,
+    particle_weights: chosen_weights.WeightChoice = "all",
     meta_loss: str = "chaser",
     leader_steps: int = 1,
     prior: str | None = None,
     repulsion_scale: float = 1.0,
     stop_bandwidth: bool = True,
+    inner_steps: int = 1,
+    inner_learning_rate: float = 0.01,
+    eval_inner_steps: int | None = None,
+    inner_loss: Any = None,
+    inner_loss_reduction: Reduction = "sum",
+    normalization: str | None = None,
     first_order: bool = False,
-    inner_loss_reduction: Any = "sum",
+    seed: int = 0,
     **kwargs: Any,
   ):
-    super().__init__(model, inner_loss_reduction=inner_loss_reduction, **kwargs)
-    settings.check_choice("meta_loss", meta_loss, ("chaser", "nll"))
-    settings.check_positive("leader_steps", leader_steps)
-    settings.check_not_negative("repulsion_scale", repulsion_scale)
-    gaussian = isinstance(self.inner_loss, keras.losses.MeanSquaredError)
-    prior = prior or ("hierarchical" if gaussian else "flat")
-    losses.check_prior(prior, self.inner_loss)
+    super().__init__(
+      model,
+      num_particles=num_particles,
+      particle_weights=particle_weights,
+      inner_steps=inner_steps,
+      inner_learning_rate=inner_learning_rate,
+      eval_inner_steps=eval_inner_steps,
+      inner_loss=inner_loss,
+      inner_loss_reduction=inner_loss_reduction,
+      normalization=normalization,
+      seed=seed,
+      **kwargs,
+    )
+    arguments.check_choice("meta_loss", meta_loss, ("chaser", "nll"))
+    arguments.check_integer("leader_steps", leader_steps, least=1)
+    arguments.check_number("repulsion_scale", repulsion_scale, least=0)
     self.meta_loss = meta_loss
     self.leader_steps = leader_steps
-    self.prior = prior
+    self.prior = self._resolve_prior(prior)
     self.repulsion_scale = repulsion_scale
     self.stop_bandwidth = stop_bandwidth
     self.first_order = first_order
@@ -109,8 +171,10 @@ class BMAML(particles.ParticleLearner):
     if not first_order:
       self.warn_if_inexact()
 
-  def drawn_path(self, support_x: tf.Tensor, support_y: tf.Tensor) -> list[Any]:
-    path = self._particle_path(support_x, support_y)
+  def sampled_path(
+    self, support_x: tf.Tensor, support_y: tf.Tensor, context: Context
+  ) -> list[Any]:
+    path = self._particle_path(support_x, support_y, context)
     return [self._packed(flat, support_x) for flat in path]
 
   def task_loss(
@@ -119,24 +183,24 @@ class BMAML(particles.ParticleLearner):
     support_y: tf.Tensor,
     query_x: tf.Tensor,
     query_y: tf.Tensor,
+    context: Context = FIRST_STEP,
   ) -> tuple[tf.Tensor, tf.Tensor]:
-    with self.in_training():
-      chaser = self._particle_path(support_x, support_y)[-1]
-      weights = self._packed(chaser, support_x)
-      if self.meta_loss == "chaser":
-        x = tf.concat([support_x, query_x], axis=0)
-        y = tf.concat([support_y, tf.cast(query_y, support_y.dtype)], axis=0)
-        loss = self._distance_to_leader(chaser, x, y)
-    outputs = self.predict_samples(weights, query_x)
-    if self.meta_loss == "nll":
+    chaser = self._particle_path(support_x, support_y, context)[-1]
+    weights = self._packed(chaser, support_x)
+    outputs = self.predict_samples(weights, query_x, context)
+    if self.meta_loss == "chaser":
+      x = tf.concat([support_x, query_x], axis=0)
+      y = tf.concat([support_y, tf.cast(query_y, support_y.dtype)], axis=0)
+      loss = self._distance_to_leader(chaser, x, y, context)
+    else:
       _, precisions = self._parted(chaser)
-      loss = posterior.mixture_loss(
-        self.inner_loss, query_y, outputs, precisions
-      )
+      loss = mixture_loss(self.inner_loss, query_y, outputs, precisions)
     return loss, self.mean_prediction(outputs)
 
-  def predict_samples(self, weights: Any, x: tf.Tensor) -> tf.Tensor:
-    return super().predict_samples(weights["weights"], x)
+  def predict_samples(
+    self, weights: Any, x: tf.Tensor, context: Context = EVALUATION
+  ) -> tf.Tensor:
+    return super().predict_samples(weights["weights"], x, context)
 
   def to_model(self, weights: Any) -> keras.Model:
     return super().to_model(weights["weights"])
@@ -149,11 +213,27 @@ class BMAML(particles.ParticleLearner):
     return tf.exp(-weights["log_noise_precision"] / 2)
 
   def get_config(self) -> dict[str, Any]:
-    own = {name: getattr(self, name) for name in _SETTINGS}
+    own = {name: getattr(self, name) for name in _OWN_ARGUMENTS}
     return {**super().get_config(), **own}
 
+  def _resolve_prior(self, prior: str | None) -> str:
+    """Returns the prior, after checking that it fits the inner loss."""
+    squared = isinstance(self.inner_loss, keras.losses.MeanSquaredError)
+    prior = prior or ("hierarchical" if squared else "flat")
+    arguments.check_choice("prior", prior, ("hierarchical", "flat"))
+    labels = self.target_kind is losses.Targets.LABELS
+    if prior == "hierarchical" and not (squared or labels):
+      raise ValueError(
+        "`prior='hierarchical'` has a Gaussian likelihood, which belongs to "
+        "inner_loss='mse', or that of integer labels: use prior='flat' with "
+        f"another loss. Received: inner_loss={self.inner_loss!r}"
+      )
+    if prior == "hierarchical":
+      packages.probability()
+    return prior
+
   def _log_precisions(self) -> dict[str, Any]:
-    """Variables `[M]` by name; none under a flat prior."""
+    """Creates variables `[M]` by name; there are none under a flat prior."""
     if self.prior == "flat":
       return {}
     return {
@@ -163,11 +243,11 @@ class BMAML(particles.ParticleLearner):
         dtype=self.model.trainable_variables[0].dtype,
         name=name,
       )
-      for name, mean in posterior.initial_values(self.inner_loss).items()
+      for name, mean in initial_log_precisions(self.target_kind).items()
     }
 
   def _packed(self, flat: Weights, support_x: tf.Tensor) -> Any:
-    """What `predict_with` takes: weights and log-precisions by name."""
+    """Returns what `predict_with` takes: weights and log-precisions by name."""
     weights, log_precisions = self._parted(flat)
     if self.normalization == "support_stats":
       weights = self.for_each_sample(
@@ -176,28 +256,32 @@ class BMAML(particles.ParticleLearner):
     return {"weights": weights, **log_precisions}
 
   def _parted(self, flat: Weights) -> tuple[Weights, dict[str, tf.Tensor]]:
-    """Weights, and log-precisions by name."""
+    """Returns the weights, and the log-precisions by name."""
     count = len(self.specific)
     named = zip(self.log_precisions, flat[count:], strict=True)
     return flat[:count], dict(named)
 
   def _particle_path(
-    self, support_x: tf.Tensor, support_y: tf.Tensor
+    self, support_x: tf.Tensor, support_y: tf.Tensor, context: Context
   ) -> list[Weights]:
     precisions = map(tf.convert_to_tensor, self.log_precisions.values())
     initial = [*self.initial_particles(), *precisions]
-    return self._move(initial, support_x, support_y, self.steps)
+    steps = self.inner_steps_for(context)
+    return self._move(initial, support_x, support_y, steps, context)
 
   def _distance_to_leader(
-    self, chaser: Weights, x: tf.Tensor, y: tf.Tensor
+    self, chaser: Weights, x: tf.Tensor, y: tf.Tensor, context: Context
   ) -> tf.Tensor:
-    """Squared distance of the weights; precisions do not count."""
-    ends = (chaser, self._leader(chaser, x, y))
+    """Returns the squared distance of the weights, without the precisions."""
+    ends = (chaser, self._leader(chaser, x, y, context))
     return svgd.squared_distance(*(self._parted(flat)[0] for flat in ends))
 
-  def _leader(self, chaser: Weights, x: tf.Tensor, y: tf.Tensor) -> Weights:
+  def _leader(
+    self, chaser: Weights, x: tf.Tensor, y: tf.Tensor, context: Context
+  ) -> Weights:
     start = [tf.stop_gradient(t) for t in chaser]
-    path = self._move(start, x, y, self.leader_steps, taken=self.steps)
+    taken = self.inner_steps_for(context)
+    path = self._move(start, x, y, self.leader_steps, context, taken=taken)
     return [tf.stop_gradient(t) for t in path[-1]]
 
   def _move(
@@ -206,25 +290,38 @@ class BMAML(particles.ParticleLearner):
     x: tf.Tensor,
     y: tf.Tensor,
     steps: int,
+    context: Context,
     *,
     taken: int = 0,
   ) -> list[Weights]:
-    """Particles before, between and after steps up the log-posterior."""
+    """Returns the particles before and after each step up the log-posterior.
+
+    Args:
+      particles: Tensors `[M, ...]`.
+      x: `[n, ...]`.
+      y: `[n, ...]`.
+      steps: Number of steps.
+      context: Which task and step this is.
+      taken: Number of steps that the particles have taken before, so that
+        random layers use other random numbers.
+    """
     x, y = self.checked_support(x, y)
 
     def step_fn(step: Any, particles: Weights) -> Weights:
-      gradients = self.for_each_sample(
-        lambda *particle: inner_loop.gradients_of(
-          lambda one: self._log_posterior(one, step + taken, x, y),
+      def gradients_of_one(*particle: tf.Tensor, context: Context) -> Weights:
+        return inner_loop.gradients_of(
+          lambda one: self._log_posterior(one, step + taken, x, y, context),
           list(particle),
           first_order=self.first_order,
-        ),
-        *particles,
+        )
+
+      gradients = self.for_each_sample(
+        gradients_of_one, *particles, context=context
       )
       return self._moved(particles, gradients)
 
     return inner_loop.run_inner_loop(
-      step_fn, particles, steps, unroll=self.unroll
+      step_fn, particles, steps, unroll=self.unrolls(context)
     )
 
   def _moved(self, particles: Weights, gradients: Weights) -> Weights:
@@ -238,13 +335,122 @@ class BMAML(particles.ParticleLearner):
     )
 
   def _log_posterior(
-    self, particle: Weights, step: Any, x: tf.Tensor, y: tf.Tensor
+    self,
+    particle: Weights,
+    step: Any,
+    x: tf.Tensor,
+    y: tf.Tensor,
+    context: Context,
   ) -> tf.Tensor:
-    """That of one particle, up to a constant."""
+    """Returns the log-posterior of one particle, up to a constant."""
     weights, precisions = self._parted(particle)
-    outputs = self.training_outputs(weights, step, x)
+    outputs = self.training_outputs(weights, step, x, context)
     if self.prior == "flat":
       return -self.reduce_support(y, outputs)
-    return posterior.log_prior(weights, precisions) + posterior.log_likelihood(
+    return log_prior(weights, precisions) + log_likelihood(
       self.inner_loss, y, outputs, precisions
     )
+
+
+def initial_log_precisions(kind: losses.Targets) -> dict[str, float]:
+  """Returns the initial log-precisions of the released code, by name.
+
+  A precision is an inverse variance. Its logarithm is learned, because no step
+  can make the precision negative then. Only regression has a precision of the
+  noise, which starts high.
+  """
+  values = {"log_weight_precision": 0.0}
+  if kind is not losses.Targets.LABELS:
+    values["log_noise_precision"] = -math.log(0.01)
+  return values
+
+
+def log_prior(weights: Weights, log_precisions: dict[str, Any]) -> tf.Tensor:
+  """Returns the log-density of weights and precisions, a scalar.
+
+  Args:
+    weights: List of tensors.
+    log_precisions: Scalars `log_weight_precision` and, in regression,
+      `log_noise_precision`. Without any, the density is constant and the
+      result 0.
+  """
+  if not log_precisions:
+    return tf.zeros([], weights[0].dtype)
+  logs = tf.stack(list(log_precisions.values()))
+  hyperpriors = [_HYPERPRIORS[name] for name in log_precisions]
+  of_precisions = tf.reduce_sum(
+    log_gamma(logs, *zip(*hyperpriors, strict=True))
+  )
+  flat = tf.concat([tf.reshape(w, [-1]) for w in weights], axis=0)
+  stddev = tf.exp(-log_precisions["log_weight_precision"] / 2)
+  return of_precisions + _log_density(flat, tf.zeros_like(stddev), stddev)
+
+
+def log_gamma(
+  log_precision: tf.Tensor, concentration: Any, rate: Any
+) -> tf.Tensor:
+  """Returns the log-density of the logarithm of a Gamma variable.
+
+  Args:
+    log_precision: Tensor.
+    concentration: Number or tuple of numbers that broadcasts to it.
+    rate: Number or tuple of numbers that broadcasts to it.
+
+  Returns:
+    A tensor of the shape of `log_precision`.
+  """
+  probability = packages.probability()
+  gamma = probability.distributions.Gamma(
+    tf.constant(concentration, log_precision.dtype),
+    tf.constant(rate, log_precision.dtype),
+  )
+  bijectors = probability.bijectors
+  return probability.distributions.TransformedDistribution(
+    gamma, bijectors.Invert(bijectors.Exp())
+  ).log_prob(log_precision)
+
+
+def log_likelihood(
+  loss: Any, y: tf.Tensor, outputs: tf.Tensor, log_precisions: dict[str, Any]
+) -> tf.Tensor:
+  """Returns the log-density of a whole set of targets, a scalar.
+
+  Args:
+    loss: Inner loss. Its negative is the log-density of one target, unless
+      there is a precision of the noise.
+    y: `[n, ...]` targets.
+    outputs: `[n, ...]`.
+    log_precisions: Scalars by name. With `log_noise_precision`, targets are
+      Gaussian around the outputs.
+  """
+  if "log_noise_precision" in log_precisions:
+    stddev = tf.exp(-log_precisions["log_noise_precision"] / 2)
+    return _log_density(y, outputs, stddev)
+  return -losses.reduced_loss(loss, y, outputs, reduction="sum")
+
+
+def mixture_loss(
+  loss: Any, y: tf.Tensor, outputs: tf.Tensor, log_precisions: dict[str, Any]
+) -> tf.Tensor:
+  """Returns the negative log of the mean likelihood over particles, per target.
+
+  Args:
+    loss: Inner loss, as for `log_likelihood`.
+    y: `[n, ...]` targets.
+    outputs: `[M, n, ...]`.
+    log_precisions: Tensors `[M]` by name.
+  """
+  logs = [
+    log_likelihood(loss, y, one, {k: v[m] for k, v in log_precisions.items()})
+    for m, one in enumerate(tf.unstack(outputs))
+  ]
+  targets = tf.cast(tf.shape(y)[0], logs[0].dtype)
+  return -losses.log_mean_exp(tf.stack(logs)) / targets
+
+
+def _log_density(
+  values: tf.Tensor, mean: tf.Tensor, stddev: tf.Tensor
+) -> tf.Tensor:
+  """Returns the Gaussian log-density, summed over all `values`."""
+  normal = packages.probability().distributions.Normal(mean, stddev)
+  return tf.reduce_sum(normal.log_prob(values))

@@ -5,41 +5,64 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfmeta.algorithms import particles
-from tfmeta.core import functional
+from tfmeta.algorithms import probabilistic
+from tfmeta.algorithms.context import FIRST_STEP
+from tfmeta.algorithms.context import Context
+from tfmeta.core import losses
+from tfmeta.layers import chosen_weights
 from tfmeta.typing import Weights
 
 
 @keras.saving.register_keras_serializable("tfmeta")
-class EMAML(particles.ParticleLearner):
-  """An ensemble of MAMLs: M initial weights, learned without coupling.
+class EMAML(probabilistic.ParticleLearner):
+  """An ensemble of MAMLs: M sets of initial weights, learned without coupling.
 
-  Each particle adapts by gradient steps of its own on the support loss, and
-  learns from its own query loss; predictions are means over particles. It is
-  what BMAML is compared with [1]:
+  Each particle takes its own gradient steps on the support loss and learns from
+  its own query loss. Predictions are means over particles. It is the baseline
+  that BMAML is compared with [1]:
 
       weights_m = theta_m, after inner_steps steps on the support loss
-      minimise over all theta:  mean over tasks and m of query_loss(weights_m)
+      minimize over all theta:  mean over tasks and m of query_loss(weights_m)
 
   Differences from the authors' code:
-    - Query losses are averaged over particles; theirs are summed, which only
+    - Query losses are averaged over particles. The authors sum them, which only
       scales the gradient.
-    - Their evaluation reports the mean of the particles' errors, and for BMAML
-      the error of the mean prediction, which is never larger. Here both
-      learners are measured alike, by their mean prediction.
+    - Both learners are measured by their mean prediction. The authors report
+      the mean of the particles' errors for EMAML, and for BMAML the error of
+      the mean prediction, which is never larger.
 
   Args:
-    model: A built `keras.Model`, `[n, ...] -> [n, W]`; its weights are the
-      first particle.
-    num_particles: Integer >= 1, M.
-    particle_weights: Which weights each particle has of its own: `"all"`;
-      `"head"`; a list of names of layers; or a function from a variable to a
-      boolean. The others begin alike in all particles, and each adapts them
-      for itself.
-    first_order: Boolean. Whether the gradients of the inner loop are taken for
-      constants by the outer one.
-    **kwargs: Those of `MetaLearner`, and `noise_stddev`, the standard deviation
-      of targets around the outputs of one particle.
+    model: A built `keras.Model`, `[n, ...] -> [n, ...]`, whose weights are the
+      first particle; for classification, `[n, W]` logits.
+    num_particles: Integer >= 1. Number M of particles. Defaults to 5.
+    particle_weights: Weights that each particle has of its own: `"all"`
+      (default); `"head"`, the last layer with trainable weights; a list of
+      names of layers; or a function from a variable to a boolean.
+      All particles start with the same values of the other weights, and each
+      adapts them for itself.
+    inner_steps: Integer >= 0. Number of inner gradient steps per task in
+      training. Defaults to 1.
+    inner_learning_rate: Float > 0. Step size of the inner loop. Defaults to
+      0.01.
+    eval_inner_steps: Integer >= 0. Number of inner steps in `evaluate`,
+      `predict`, `adapt` and exported models. Defaults to `inner_steps`.
+    inner_loss: A Keras loss, its name, or a function `(y, y_pred) -> [n]`, for
+      the support set and the query set. Defaults to
+      `SparseCategoricalCrossentropy(from_logits=True)`.
+    normalization: Statistics that batch normalization uses for query examples:
+      `"transductive"` (those of the query set itself), `"support_stats"` (those
+      of the support set under the adapted weights) or `"none"` (the moving
+      statistics of the model, which training does not update). Defaults to
+      `"transductive"` if the model has batch normalization, else to `"none"`.
+    first_order: Boolean. Whether the outer gradient treats the inner gradients
+      as constants. Defaults to `False`.
+    seed: Integer of 32 bits. Determines all random numbers, together with the
+      training step and the index of the task. Defaults to 0.
+    **kwargs: Forwarded to `ProbabilisticLearner` and `MetaLearner`:
+      `noise_stddev` (float > 0: in regression, the standard deviation of
+      targets around the outputs of one particle; 1.0 by default),
+      `inner_loss_reduction`, `task_map`, `clipvalue`, `clipnorm`, and `name`
+      and `dtype` of the Keras model.
 
   References:
     [1] J. Yoon, T. Kim, O. Dia, S. Kim, Y. Bengio, S. Ahn. Bayesian
@@ -49,26 +72,52 @@ class EMAML(particles.ParticleLearner):
   """
 
   def __init__(
-    self, model: keras.Model, *, first_order: bool = False, **kwargs: Any
+    self,
+    model: keras.Model,
+    *,
+    num_particles: int = 5,
+    particle_weights: chosen_weights.WeightChoice = "all",
+    inner_steps: int = 1,
+    inner_learning_rate: float = 0.01,
+    eval_inner_steps: int | None = None,
+    inner_loss: Any = None,
+    normalization: str | None = None,
+    first_order: bool = False,
+    seed: int = 0,
+    **kwargs: Any,
   ):
-    super().__init__(model, **kwargs)
+    super().__init__(
+      model,
+      num_particles=num_particles,
+      particle_weights=particle_weights,
+      inner_steps=inner_steps,
+      inner_learning_rate=inner_learning_rate,
+      eval_inner_steps=eval_inner_steps,
+      inner_loss=inner_loss,
+      normalization=normalization,
+      seed=seed,
+      **kwargs,
+    )
     self.first_order = first_order
     if not first_order:
       self.warn_if_inexact()
 
-  def drawn_path(
-    self, support_x: tf.Tensor, support_y: tf.Tensor
+  def sampled_path(
+    self, support_x: tf.Tensor, support_y: tf.Tensor, context: Context
   ) -> list[Weights]:
-    def path_of(*initial: tf.Tensor) -> list[Weights]:
+    def path_of(*initial: tf.Tensor, context: Context) -> list[Weights]:
       return self.descend(
         support_x,
         support_y,
         [self.inner_learning_rate] * len(initial),
         initial=list(initial),
         first_order=self.first_order,
+        context=context,
       )
 
-    return self.for_each_sample(path_of, *self.initial_particles())
+    return self.for_each_sample(
+      path_of, *self.initial_particles(), context=context
+    )
 
   def task_loss(
     self,
@@ -76,15 +125,15 @@ class EMAML(particles.ParticleLearner):
     support_y: tf.Tensor,
     query_x: tf.Tensor,
     query_y: tf.Tensor,
+    context: Context = FIRST_STEP,
   ) -> tuple[tf.Tensor, tf.Tensor]:
-    with self.in_training():
-      adapted = self.adapt(support_x, support_y)
-    outputs = self.predict_samples(adapted, query_x)
-    losses = [
-      functional.reduced_loss(self.inner_loss, query_y, one)
+    adapted = self.adapt(support_x, support_y, context)
+    outputs = self.predict_samples(adapted, query_x, context)
+    query_losses = [
+      losses.reduced_loss(self.inner_loss, query_y, one)
       for one in tf.unstack(outputs)
     ]
-    return tf.reduce_mean(losses), self.mean_prediction(outputs)
+    return tf.reduce_mean(query_losses), self.mean_prediction(outputs)
 
   def get_config(self) -> dict[str, Any]:
     return {**super().get_config(), "first_order": self.first_order}

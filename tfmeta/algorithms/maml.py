@@ -1,43 +1,63 @@
-"""MAML (Finn, Abbeel, Levine, 2017)."""
+"""MAML and first-order MAML (Finn, Abbeel, Levine, 2017)."""
 
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from tfmeta.algorithms import base
+from tfmeta.algorithms import meta_learner
+from tfmeta.algorithms.context import EVALUATION
+from tfmeta.algorithms.context import Context
 from tfmeta.typing import Weights
 
 
 @keras.saving.register_keras_serializable("tfmeta")
-class MAML(base.MetaLearner):
-  """Learns initial weights from which a few gradient steps solve a new task.
+class MAML(meta_learner.MetaLearner):
+  """Initial weights from which a few gradient steps solve a new task.
 
   For each task, `inner_steps` gradient steps on the support loss give adapted
-  weights, and their loss on the query set is differentiated with respect to
-  the initial weights `theta`, through the steps [1]:
+  weights. The loss of the adapted weights on the query set is differentiated
+  with respect to the initial weights `theta`, through the steps [1]:
 
       weights = theta
       repeat inner_steps times:
         weights = weights - inner_learning_rate * grad(support_loss)(weights)
-      minimise over theta:  mean over tasks of query_loss(weights)
+      minimize over theta:  mean over tasks of query_loss(weights)
 
   Differences from the authors' code:
-    - The inner loss is a mean over the support examples; theirs is the sum
-      over them divided by the shots. `inner_loss_reduction="sum_over_ways"`
-      gives theirs; with `"mean"`, multiply their rate by the ways.
-    - All trainable weights are adapted, those of normalisation layers too;
-      theirs has no scale there, and a shift that is learned but not adapted.
-      `ANIL(model, adapted=...)` chooses otherwise.
-    - The outer gradient is not clipped; `clipvalue=10` is theirs for
-      miniImageNet.
+    - The inner loss is a mean over the support examples. The authors use the
+      sum divided by the shots, which is `inner_loss_reduction="sum_over_ways"`.
+      With `"mean"`, multiply their inner learning rate by the ways.
+    - All trainable weights are adapted, including those of normalization
+      layers. The authors' normalization has no scale, and a shift that is
+      learned but not adapted; `ANIL(model, adapted=...)` chooses the adapted
+      weights.
+    - The outer gradient is not clipped by default. The authors clip it for
+      miniImageNet, which is `clipvalue=10`.
 
   Args:
-    model: A built `keras.Model`, `[n, ...] -> [n, W]`.
-    first_order: Boolean. Whether the gradients of the inner loop are taken for
-      constants by the outer one. `FOMAML` is this learner with True.
-    **kwargs: Those of `MetaLearner`: `inner_steps`, `inner_learning_rate`
-      (alpha in the paper), and so on.
+    model: A built `keras.Model`, `[n, ...] -> [n, ...]`; for classification,
+      `[n, W]` logits.
+    inner_steps: Integer >= 0. Number of inner gradient steps per task in
+      training. Defaults to 1.
+    inner_learning_rate: Float > 0. Step size of the inner loop, alpha in [1].
+      Defaults to 0.01.
+    eval_inner_steps: Integer >= 0. Number of inner steps in `evaluate`,
+      `predict`, `adapt` and exported models. Defaults to `inner_steps`.
+    inner_loss: A Keras loss, its name, or a function `(y, y_pred) -> [n]`, for
+      the support set and the query set. Defaults to
+      `SparseCategoricalCrossentropy(from_logits=True)`.
+    normalization: Statistics that batch normalization uses for query examples:
+      `"transductive"` (those of the query set itself), `"support_stats"` (those
+      of the support set under the adapted weights) or `"none"` (the moving
+      statistics of the model, which training does not update). Defaults to
+      `"transductive"` if the model has batch normalization, else to `"none"`.
+    first_order: Boolean. Whether the outer gradient treats the inner gradients
+      as constants; `FOMAML` is this learner with `True`. Defaults to `False`.
+    seed: Integer of 32 bits. Determines all random numbers, together with the
+      training step and the index of the task. Defaults to 0.
+    **kwargs: Forwarded to `MetaLearner`: `inner_loss_reduction`, `task_map`,
+      `clipvalue`, `clipnorm`, and `name` and `dtype` of the Keras model.
 
   Example:
   ```python
@@ -55,23 +75,114 @@ class MAML(base.MetaLearner):
   """
 
   def __init__(
-    self, model: keras.Model, *, first_order: bool = False, **kwargs: Any
+    self,
+    model: keras.Model,
+    *,
+    inner_steps: int = 1,
+    inner_learning_rate: float = 0.01,
+    eval_inner_steps: int | None = None,
+    inner_loss: Any = None,
+    normalization: str | None = None,
+    first_order: bool = False,
+    seed: int = 0,
+    **kwargs: Any,
   ):
-    super().__init__(model, **kwargs)
+    super().__init__(
+      model,
+      inner_steps=inner_steps,
+      inner_learning_rate=inner_learning_rate,
+      eval_inner_steps=eval_inner_steps,
+      inner_loss=inner_loss,
+      normalization=normalization,
+      seed=seed,
+      **kwargs,
+    )
     self.first_order = first_order
     if not first_order:
       self.warn_if_inexact()
 
-  def adapt(self, support_x: tf.Tensor, support_y: tf.Tensor) -> Weights:
-    return self.adaptation_path(support_x, support_y)[-1]
-
   def adaptation_path(
-    self, support_x: tf.Tensor, support_y: tf.Tensor
+    self,
+    support_x: tf.Tensor,
+    support_y: tf.Tensor,
+    context: Context = EVALUATION,
   ) -> list[Weights]:
-    rates = [self.inner_learning_rate] * len(self.model.trainable_variables)
     return self.descend(
-      support_x, support_y, rates, first_order=self.first_order
+      support_x,
+      support_y,
+      [self.inner_learning_rate] * len(self.model.trainable_variables),
+      first_order=self.first_order,
+      context=context,
     )
 
   def get_config(self) -> dict[str, Any]:
     return {**super().get_config(), "first_order": self.first_order}
+
+
+@keras.saving.register_keras_serializable("tfmeta")
+class FOMAML(MAML):
+  """MAML without second derivatives.
+
+  The query loss is differentiated at the adapted weights, and this gradient is
+  applied to the initial weights: the outer gradient treats the inner gradients
+  as constants [1, section 5.2]. This saves time, and the memory that is needed
+  to differentiate through the steps.
+
+  Differences from the authors' code: the same as listed in `MAML`.
+
+  Args:
+    model: A built `keras.Model`, `[n, ...] -> [n, ...]`; for classification,
+      `[n, W]` logits.
+    inner_steps: Integer >= 0. Number of inner gradient steps per task in
+      training. Defaults to 1.
+    inner_learning_rate: Float > 0. Step size of the inner loop, alpha in [1].
+      Defaults to 0.01.
+    eval_inner_steps: Integer >= 0. Number of inner steps in `evaluate`,
+      `predict`, `adapt` and exported models. Defaults to `inner_steps`.
+    inner_loss: A Keras loss, its name, or a function `(y, y_pred) -> [n]`, for
+      the support set and the query set. Defaults to
+      `SparseCategoricalCrossentropy(from_logits=True)`.
+    normalization: Statistics that batch normalization uses for query examples:
+      `"transductive"` (those of the query set itself), `"support_stats"` (those
+      of the support set under the adapted weights) or `"none"` (the moving
+      statistics of the model, which training does not update). Defaults to
+      `"transductive"` if the model has batch normalization, else to `"none"`.
+    seed: Integer of 32 bits. Determines all random numbers, together with the
+      training step and the index of the task. Defaults to 0.
+    **kwargs: Forwarded to `MetaLearner`: `inner_loss_reduction`, `task_map`,
+      `clipvalue`, `clipnorm`, and `name` and `dtype` of the Keras model.
+
+  References:
+    [1] C. Finn, P. Abbeel, S. Levine. Model-Agnostic Meta-Learning for Fast
+        Adaptation of Deep Networks. ICML 2017.
+        https://arxiv.org/abs/1703.03400
+  """
+
+  def __init__(
+    self,
+    model: keras.Model,
+    *,
+    inner_steps: int = 1,
+    inner_learning_rate: float = 0.01,
+    eval_inner_steps: int | None = None,
+    inner_loss: Any = None,
+    normalization: str | None = None,
+    seed: int = 0,
+    **kwargs: Any,
+  ):
+    super().__init__(
+      model,
+      inner_steps=inner_steps,
+      inner_learning_rate=inner_learning_rate,
+      eval_inner_steps=eval_inner_steps,
+      inner_loss=inner_loss,
+      normalization=normalization,
+      first_order=True,
+      seed=seed,
+      **kwargs,
+    )
+
+  def get_config(self) -> dict[str, Any]:
+    config = super().get_config()
+    del config["first_order"]
+    return config

@@ -5,72 +5,103 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfmeta import arguments
 from tfmeta import layers
 from tfmeta.algorithms import maml
-from tfmeta.algorithms import settings
+from tfmeta.algorithms import meta_learner
+from tfmeta.algorithms.context import EVALUATION
+from tfmeta.algorithms.context import FIRST_STEP
+from tfmeta.algorithms.context import Context
 from tfmeta.core import functional
 from tfmeta.core import inner_loop
+from tfmeta.core import losses
 from tfmeta.core import multi_step
 from tfmeta.typing import Weights
 
 # For each moving statistic, its values in all slots.
 _Moving = list[list[tf.Tensor]]
 
+# No inner step uses this stream of random numbers: inner steps count from 0.
+_QUERY_STREAM = -1
+
 
 @keras.saving.register_keras_serializable("tfmeta")
 class MAMLPlusPlus(maml.MAML):
-  """MAML with losses, rates and normalisation for each inner step.
+  """MAML with losses, rates and normalization for each inner step.
 
-  With S = `inner_steps`, w one tensor of the weights and e the epoch [1]:
+  With S = `inner_steps`, `w` one tensor of the weights and `e` the epoch [1]:
 
       w_0 = theta
       w_{j+1} = w_j - rate_j * grad(support_loss in slot j)(w_j)
-      minimise over theta, rates, scales and shifts:  mean over tasks of
+      minimize over theta, rates, scales and shifts:  mean over tasks of
         sum over j < S of share_j(e) * (query_loss in slot j)(w_{j+1})
 
-  Each ingredient is a switch; with all of them off and `adapt_normalization`
-  on, this is `MAML`. The annealed outer rate is Keras's `CosineDecay`, clipping
-  the optimizer's `clipvalue`, the ensemble `tfmeta.evaluate([...], tasks)`.
-  Epochs are counted by the steps of the optimizer, and so saved with it: give
-  `steps_per_epoch` here what `fit` is given. `task_loss` called outside of
-  `fit` is that of the first step, and moves running statistics as there.
+  Each ingredient is a switch. With all of them off and `adapt_normalization`
+  on, this learner is `MAML`. The remaining ingredients come from Keras and
+  `tfmeta`: the annealed outer rate is `keras.optimizers.schedules.CosineDecay`,
+  clipping is `clipvalue`, and the ensemble is `tfmeta.evaluate([...], tasks)`.
+
+  Epochs are counted by the steps of the optimizer, and so they are saved with
+  it: set `steps_per_epoch` here to the value that `fit` gets. `task_loss`
+  called outside of `fit` is that of the first training step, and it moves the
+  running statistics.
 
   Differences from the authors' code:
-    - `"per_step_transductive"` is what their code does: queries are normalised
-      by their own statistics. `"per_step_running"` is the paper, where in
-      evaluation the running statistics of a step normalise support set and
-      queries; no figures were published for it.
-    - Running statistics move once per update, to the mean over its tasks;
-      theirs with each task.
-    - With `adapt_normalization`, each slot has a scale and shift of its own,
-      which its step adapts; theirs has one pair then, for all steps.
-    - Their outer rate falls once an epoch, a `CosineDecay` with every update.
-    - Theirs has one more rate for each tensor, which is never used.
-    - First-order epochs come from the paper (50 of them are reported); their
-      configurations begin at second order, and their setting N means N + 1.
+    - `"per_step_transductive"` is what their code does: queries are normalized
+      by their own statistics. `"per_step_running"` is what the paper describes:
+      in evaluation, the running statistics of a step normalize both support set
+      and queries. No results were published for it.
+    - Running statistics move once per update, to the mean over its tasks. In
+      their code, they move with each task.
+    - With `adapt_normalization`, each slot has its own scale and shift, which
+      the inner step of that slot adapts. In their code, all steps then share
+      one pair.
+    - `CosineDecay` lowers the outer rate with every update; in their code, it
+      falls once per epoch.
+    - Their code has one more rate for each tensor, which is never used.
+    - First-order epochs come from the paper, which reports 50 of them. Their
+      configurations start with second order, and a setting of N there means N +
+      1 epochs.
 
   Args:
-    model: A built `keras.Model`, `[n, ...] -> [n, W]`.
-    multi_step_epochs: Integer >= 0. Epochs in which the query losses after all
-      steps count (MSL), by `tfmeta.core.multi_step_shares`; theirs: 15 for
-      miniImageNet, 10 for Omniglot.
-    learn_rates: Boolean. Whether each adapted tensor has a learned rate in each
-      step (LSLR), which may become negative.
-    first_order_epochs: Integer >= 0. Epochs at the beginning in which inner
-      gradients are constants to the outer one (DA).
-    adapt_normalization: Boolean. Whether inner steps adapt normalisation.
-    steps_per_epoch: Integer >= 1. Training steps in the epochs above.
-    inner_steps: Integer >= 1. Inner steps in training; and at most as many in
-      evaluation, if rates or normalisation are per step.
-    inner_learning_rate: Float > 0. What learned rates begin with; in their code
-      0.1, whatever `init_inner_loop_learning_rate` of its configurations says.
-    normalization: `"per_step_transductive"` or `"per_step_running"`, with a
-      slot of scale and shift for each step (BNWB) and in the second case of
-      moving statistics (BNRS), with the momentum of the layers (theirs: 0.9);
-      or one of those of `MetaLearner`, which turns this off. The passes before
-      and after step j use slot j. Defaults to the first if the model has batch
-      normalisation, else to `"none"`.
-    **kwargs: Those of `MAML`.
+    model: A built `keras.Model`, `[n, ...] -> [n, ...]`; for classification,
+      `[n, W]` logits.
+    multi_step_epochs: Integer >= 0. Number of epochs in which the query losses
+      after all steps count (MSL), weighted by `tfmeta.core.multi_step_shares`.
+      The authors use 15 for miniImageNet and 10 for Omniglot. Defaults to 10.
+    learn_rates: Boolean. Whether each adapted tensor has a learned rate for
+      each step (LSLR), which may become negative. Defaults to `True`.
+    first_order_epochs: Integer >= 0. Number of epochs at the beginning in which
+      the outer gradient treats inner gradients as constants (DA). Defaults to
+      0.
+    adapt_normalization: Boolean. Whether inner steps adapt the scales and
+      shifts of normalization layers. Defaults to `False`.
+    steps_per_epoch: Integer >= 1. Number of training steps in one of the epochs
+      above. Defaults to 500.
+    inner_steps: Integer >= 1. Number of inner gradient steps per task in
+      training. If rates or normalization are learned per step, evaluation takes
+      at most as many. Defaults to 5.
+    inner_learning_rate: Float > 0. Initial value of the learned rates. Their
+      code uses 0.1, whatever `init_inner_loop_learning_rate` of its
+      configurations says. Defaults to 0.1.
+    eval_inner_steps: Integer >= 0. Number of inner steps in `evaluate`,
+      `predict`, `adapt` and exported models. Defaults to `inner_steps`.
+    inner_loss: A Keras loss, its name, or a function `(y, y_pred) -> [n]`, for
+      the support set and the query set. Defaults to
+      `SparseCategoricalCrossentropy(from_logits=True)`.
+    normalization: `"per_step_transductive"` or `"per_step_running"` has a slot
+      of scale and shift for each step (BNWB); the second also has moving
+      statistics for each step (BNRS), with the momentum of the layers (0.9 in
+      their code). The forward passes before and after step j use slot j.
+      `"transductive"`, `"support_stats"` and `"none"` turn this off and mean
+      the same as for `MetaLearner`. Defaults to `"per_step_transductive"` if
+      the model has batch normalization, else to `"none"`.
+    first_order: Boolean. Whether the outer gradient treats the inner gradients
+      as constants. Defaults to `False`.
+    seed: Integer of 32 bits. Determines all random numbers, together with the
+      training step and the index of the task. Defaults to 0.
+    **kwargs: Forwarded to `MetaLearner`: `inner_loss_reduction`, `task_map`,
+      `clipvalue`, `clipnorm`, and `name` and `dtype` of the Keras model.
 
   Example:
   ```python
@@ -89,7 +120,7 @@ class MAMLPlusPlus(maml.MAML):
   normalizations = (
     "per_step_transductive",
     "per_step_running",
-    *settings.NORMALIZATIONS,
+    *meta_learner.NORMALIZATIONS,
   )
 
   def __init__(
@@ -103,14 +134,28 @@ class MAMLPlusPlus(maml.MAML):
     steps_per_epoch: int = 500,
     inner_steps: int = 5,
     inner_learning_rate: float = 0.1,
+    eval_inner_steps: int | None = None,
+    inner_loss: Any = None,
+    normalization: str | None = None,
+    first_order: bool = False,
+    seed: int = 0,
     **kwargs: Any,
   ):
-    settings.check_positive("inner_steps", inner_steps)
-    settings.check_steps("multi_step_epochs", multi_step_epochs)
-    settings.check_steps("first_order_epochs", first_order_epochs)
-    settings.check_positive("steps_per_epoch", steps_per_epoch)
-    kwargs["inner_learning_rate"] = inner_learning_rate
-    super().__init__(model, inner_steps=inner_steps, **kwargs)
+    arguments.check_integer("inner_steps", inner_steps, least=1)
+    arguments.check_integer("multi_step_epochs", multi_step_epochs, least=0)
+    arguments.check_integer("first_order_epochs", first_order_epochs, least=0)
+    arguments.check_integer("steps_per_epoch", steps_per_epoch, least=1)
+    super().__init__(
+      model,
+      inner_steps=inner_steps,
+      inner_learning_rate=inner_learning_rate,
+      eval_inner_steps=eval_inner_steps,
+      inner_loss=inner_loss,
+      normalization=normalization,
+      first_order=first_order,
+      seed=seed,
+      **kwargs,
+    )
     self.multi_step_epochs = multi_step_epochs
     self.learn_rates = learn_rates
     self.first_order_epochs = first_order_epochs
@@ -118,39 +163,25 @@ class MAMLPlusPlus(maml.MAML):
     self.steps_per_epoch = steps_per_epoch
     self._running = self.normalization == "per_step_running"
     self._per_step = self.normalization.startswith("per_step")
-    if self._per_step:
-      settings.check_batch_normalization(self.normalization, model)
-    if self._per_step or learn_rates:
-      settings.check_eval_steps(self.eval_inner_steps, inner_steps)
-    self.slots = layers.PerStepNormalization(
-      model,
-      inner_steps if self._per_step else 1,
-      moving=self._running,
-      name="slots",
-    )
+    self._check_steps()
     self._adapted = [
       adapt_normalization or not normalizes
       for normalizes in layers.in_normalization(model)
     ]
-    pairs = zip(model.trainable_variables, self._adapted, strict=True)
-    learned = [v.path for v, adapted in pairs if adapted and learn_rates]
-    self.learned_rates = layers.LearnedRates(
-      [()] * len(learned),
-      initial_rate=inner_learning_rate,
-      names=learned,
-      steps=inner_steps,
-      dtype=model.trainable_variables[0].dtype,
-      name="learned_rates",
-    )
+    self._add_slots_and_rates()
     ends = {multi_step_epochs, first_order_epochs} - {0}
     self.phase_starts = tuple(sorted(end * steps_per_epoch for end in ends))
 
   def adaptation_path(
-    self, support_x: tf.Tensor, support_y: tf.Tensor
+    self,
+    support_x: tf.Tensor,
+    support_y: tf.Tensor,
+    context: Context = EVALUATION,
   ) -> list[Weights]:
     moving = self.slots.initial_moving(self.model)
-    path = self._descend(support_x, support_y, moving)
-    taken = range(len(path)) if self.unroll else (0, self.steps)
+    path = self._descend(support_x, support_y, moving, context)
+    last = self.inner_steps_for(context)
+    taken = range(len(path)) if self.unrolls(context) else (0, last)
     return [
       self._for_queries(weights, max(steps - 1, 0), support_x, moving)
       for weights, steps in zip(path, taken, strict=True)
@@ -162,76 +193,133 @@ class MAMLPlusPlus(maml.MAML):
     support_y: tf.Tensor,
     query_x: tf.Tensor,
     query_y: tf.Tensor,
+    context: Context = FIRST_STEP,
   ) -> tuple[tf.Tensor, tf.Tensor]:
     moving = self.slots.initial_moving(self.model)
-    losses, outputs = [], tf.constant(0.0)
-    with self.in_training():
-      path = self._descend(support_x, support_y, moving)
-      several = self._phase_begins_before(self.multi_step_epochs)
-      for slot in range(0 if several else self.steps - 1, self.steps):
-        if self._per_step:
-          outputs = self._pass(path[slot + 1], slot, query_x, moving, draw=-1)
-        else:
-          weights = self.with_statistics(path[slot + 1], support_x)
-          outputs = self.predict_with(weights, query_x)
-        loss = functional.reduced_loss(self.inner_loss, query_y, outputs)
-        losses.append(loss)
+    path = self._descend(support_x, support_y, moving, context)
+    steps = self.inner_steps_for(context)
+    several = self._phase_begins_before(self.multi_step_epochs, context)
+    query_losses, outputs = [], tf.constant(0.0)
+    for slot in range(0 if several else steps - 1, steps):
+      if self._per_step:
+        outputs = self._outputs_in_slot(
+          path[slot + 1], slot, query_x, moving, context, stream=_QUERY_STREAM
+        )
+      else:
+        weights = self.with_statistics(path[slot + 1], support_x)
+        outputs = self.predict_with(weights, query_x, context)
+      loss = losses.reduced_loss(self.inner_loss, query_y, outputs)
+      query_losses.append(loss)
     self.slots.assign_moving(self.model, moving)
-    epoch = tf.maximum(self.task_pass.step, 0) // self.steps_per_epoch
+    epoch = context.step // self.steps_per_epoch
     epochs = self.multi_step_epochs
-    return multi_step.multi_step_loss(losses, epoch, epochs=epochs), outputs
+    loss = multi_step.multi_step_loss(query_losses, epoch, epochs=epochs)
+    return loss, outputs
 
-  def _phase_begins_before(self, epoch: int) -> bool:
-    start = (0, *self.phase_starts)[self.task_pass.phase]
+  def _check_steps(self) -> None:
+    """Checks that evaluation takes no step for which nothing is learned."""
+    if self._per_step and not layers.has_batch_normalization(self.model):
+      raise ValueError(
+        f"normalization={self.normalization!r} needs a model with trainable "
+        f"batch normalization. Received: model={self.model.name!r}, which has "
+        "none"
+      )
+    learned = self._per_step or self.learn_rates
+    if learned and (self.eval_inner_steps or 0) > self.inner_steps:
+      raise ValueError(
+        "`eval_inner_steps` must be at most `inner_steps`, because rates or "
+        "normalization are learned for each inner step. Received: "
+        f"eval_inner_steps={self.eval_inner_steps}, "
+        f"inner_steps={self.inner_steps}"
+      )
+
+  def _add_slots_and_rates(self) -> None:
+    self.slots = layers.PerStepNormalization(
+      self.model,
+      self.inner_steps if self._per_step else 1,
+      moving=self._running,
+      name="slots",
+    )
+    variables = self.model.trainable_variables
+    pairs = zip(variables, self._adapted, strict=True)
+    learned = [v.path for v, adapted in pairs if adapted and self.learn_rates]
+    self.learned_rates = layers.LearnedRates(
+      [()] * len(learned),
+      initial_rate=self.inner_learning_rate,
+      names=learned,
+      steps=self.inner_steps,
+      dtype=variables[0].dtype,
+      name="learned_rates",
+    )
+
+  def _phase_begins_before(self, epoch: int, context: Context) -> bool:
+    start = (0, *self.phase_starts)[context.phase]
     return start < epoch * self.steps_per_epoch
 
   def _descend(
-    self, support_x: tf.Tensor, support_y: tf.Tensor, moving: _Moving
+    self,
+    support_x: tf.Tensor,
+    support_y: tf.Tensor,
+    moving: _Moving,
+    context: Context,
   ) -> list[Weights]:
-    """The inner loop; in training, it updates `moving`."""
+    """Runs the inner loop, which updates `moving` in training."""
     support_x, support_y = self.checked_support(support_x, support_y)
 
     def loss_fn(weights: Weights, step: Any) -> tf.Tensor:
-      outputs = self._pass(weights, step, support_x, moving, draw=step)
+      outputs = self._outputs_in_slot(
+        weights, step, support_x, moving, context, stream=step
+      )
       return self.reduce_support(support_y, outputs)
 
-    early = self._phase_begins_before(self.first_order_epochs)
+    early = self._phase_begins_before(self.first_order_epochs, context)
     return inner_loop.gradient_path(
       loss_fn,
       self.slots.initial_weights(self.model),
       self._rates_at,
-      self.steps,
+      self.inner_steps_for(context),
       first_order=self.first_order or early,
-      unroll=self.unroll,
+      unroll=self.unrolls(context),
     )
 
   def _rates_at(self, step: Any) -> list[Any]:
-    """Rates of the weights of the model and of the earlier slots."""
+    """Returns the rates of the model's weights and of the earlier slots."""
     fixed = [self.inner_learning_rate] * sum(self._adapted)
     rest = iter(self.learned_rates.at(step) or fixed)
     rates = [next(rest) if adapted else None for adapted in self._adapted]
     return [*rates, *[rates[place] for place in self.slots.places]]
 
-  def _pass(
-    self, weights: Weights, slot: Any, x: Any, moving: _Moving, *, draw: Any
+  def _outputs_in_slot(
+    self,
+    weights: Weights,
+    slot: Any,
+    x: Any,
+    moving: _Moving,
+    context: Context,
+    *,
+    stream: Any,
   ) -> tf.Tensor:
-    """Outputs in a slot, by batch statistics or, when tested, running ones."""
-    state = self.state_of(self.model, draw)
+    """Returns outputs with the normalization of one slot.
+
+    They are normalized by batch statistics; in evaluation under
+    `"per_step_running"`, by running statistics.
+    """
+    state = self.state_of(self.model, stream, context)
     outputs, state = functional.apply(
       self.model,
       self.slots.weights_at(weights, slot),
       self.slots.state_at(state, moving, slot),
       x,
-      training=self.task_pass.training or not self._running,
+      training=context.training or not self._running,
     )
-    if self.task_pass.training:
+    if context.training:
       self.slots.record(moving, state, slot)
     return outputs
 
   def _for_queries(
     self, weights: Weights, slot: int, support_x: Any, moving: _Moving
   ) -> Weights:
-    """What `predict_with` takes."""
+    """Returns the weights that `predict_with` takes."""
     chosen = self.slots.weights_at(weights, slot)
     if not self._running:
       return self.with_statistics(chosen, support_x)

@@ -6,31 +6,51 @@ import keras
 import tensorflow as tf
 
 from tfmeta import layers
-from tfmeta.algorithms import base
+from tfmeta.algorithms import meta_learner
+from tfmeta.algorithms.context import EVALUATION
+from tfmeta.algorithms.context import Context
 from tfmeta.typing import Weights
 
 
 @keras.saving.register_keras_serializable("tfmeta")
-class MetaSGD(base.MetaLearner):
-  """MAML that also learns the inner learning rate of every single weight.
+class MetaSGD(meta_learner.MetaLearner):
+  """MAML with a learned inner learning rate for every single weight.
 
-  The rates have the shapes of the weights, are learned with them by the outer
-  optimizer, and give the direction of a step as well as its length [1]:
+  The rates have the shapes of the weights. The outer optimizer learns them
+  together with the weights, so they determine both direction and length of a
+  step [1]:
 
       weights = theta - rates * grad(support_loss)(theta)
-      minimise over theta and rates:  mean over tasks of query_loss(weights)
+      minimize over theta and rates:  mean over tasks of query_loss(weights)
 
   Differences from the paper (the authors published no code):
-    - All rates begin at `inner_learning_rate`; in the paper at one value drawn
-      from [0.005, 0.1].
-    - More than one inner step is possible; each uses the same rates.
+    - All rates start at `inner_learning_rate`. In the paper they start at one
+      value sampled from [0.005, 0.1].
+    - More than one inner step is possible; each step uses the same rates.
 
   Args:
-    model: A built `keras.Model`, `[n, ...] -> [n, W]`.
-    first_order: Boolean. Whether the gradients of the inner loop are taken for
-      constants by the outer one; the rates are learned all the same.
-    **kwargs: Those of `MetaLearner`; `inner_learning_rate` is what the rates
-      begin with.
+    model: A built `keras.Model`, `[n, ...] -> [n, ...]`; for classification,
+      `[n, W]` logits.
+    inner_steps: Integer >= 0. Number of inner gradient steps per task in
+      training. Defaults to 1.
+    inner_learning_rate: Float > 0. Initial value of all rates. Defaults to
+      0.01.
+    eval_inner_steps: Integer >= 0. Number of inner steps in `evaluate`,
+      `predict`, `adapt` and exported models. Defaults to `inner_steps`.
+    inner_loss: A Keras loss, its name, or a function `(y, y_pred) -> [n]`, for
+      the support set and the query set. Defaults to
+      `SparseCategoricalCrossentropy(from_logits=True)`.
+    normalization: Statistics that batch normalization uses for query examples:
+      `"transductive"` (those of the query set itself), `"support_stats"` (those
+      of the support set under the adapted weights) or `"none"` (the moving
+      statistics of the model, which training does not update). Defaults to
+      `"transductive"` if the model has batch normalization, else to `"none"`.
+    first_order: Boolean. Whether the outer gradient treats the inner gradients
+      as constants. The rates are learned in both cases. Defaults to `False`.
+    seed: Integer of 32 bits. Determines all random numbers, together with the
+      training step and the index of the task. Defaults to 0.
+    **kwargs: Forwarded to `MetaLearner`: `inner_loss_reduction`, `task_map`,
+      `clipvalue`, `clipnorm`, and `name` and `dtype` of the Keras model.
 
   References:
     [1] Z. Li, F. Zhou, F. Chen, H. Li. Meta-SGD: Learning to Learn Quickly for
@@ -38,14 +58,33 @@ class MetaSGD(base.MetaLearner):
   """
 
   def __init__(
-    self, model: keras.Model, *, first_order: bool = False, **kwargs: Any
+    self,
+    model: keras.Model,
+    *,
+    inner_steps: int = 1,
+    inner_learning_rate: float = 0.01,
+    eval_inner_steps: int | None = None,
+    inner_loss: Any = None,
+    normalization: str | None = None,
+    first_order: bool = False,
+    seed: int = 0,
+    **kwargs: Any,
   ):
-    super().__init__(model, **kwargs)
+    super().__init__(
+      model,
+      inner_steps=inner_steps,
+      inner_learning_rate=inner_learning_rate,
+      eval_inner_steps=eval_inner_steps,
+      inner_loss=inner_loss,
+      normalization=normalization,
+      seed=seed,
+      **kwargs,
+    )
     self.first_order = first_order
     variables = model.trainable_variables
     self.learned_rates = layers.LearnedRates(
       [variable.shape for variable in variables],
-      initial_rate=self.inner_learning_rate,
+      initial_rate=inner_learning_rate,
       names=[variable.path for variable in variables],
       dtype=variables[0].dtype,
       name="learned_rates",
@@ -53,17 +92,18 @@ class MetaSGD(base.MetaLearner):
     if not first_order:
       self.warn_if_inexact()
 
-  def adapt(self, support_x: tf.Tensor, support_y: tf.Tensor) -> Weights:
-    return self.adaptation_path(support_x, support_y)[-1]
-
   def adaptation_path(
-    self, support_x: tf.Tensor, support_y: tf.Tensor
+    self,
+    support_x: tf.Tensor,
+    support_y: tf.Tensor,
+    context: Context = EVALUATION,
   ) -> list[Weights]:
     return self.descend(
       support_x,
       support_y,
       self.learned_rates.at,
       first_order=self.first_order,
+      context=context,
     )
 
   def get_config(self) -> dict[str, Any]:

@@ -1,75 +1,109 @@
 """PLATIPUS (Finn, Xu, Levine, 2018)."""
 
+from collections.abc import Sequence
 import math
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from tfmeta import arguments
 from tfmeta import layers
+from tfmeta import packages
 from tfmeta.algorithms import probabilistic
-from tfmeta.algorithms import settings
+from tfmeta.algorithms.context import FIRST_STEP
+from tfmeta.algorithms.context import Context
 from tfmeta.core import functional
-from tfmeta.core import gaussian
 from tfmeta.core import inner_loop
-from tfmeta.core import streams
+from tfmeta.core import losses
+from tfmeta.core import random
 from tfmeta.typing import Weights
 
-_BOUNDS = (-10.0, 2.0)  # Of the logarithms of scales, and of scales.
-_SCALES = tuple(math.exp(bound) for bound in _BOUNDS)
+# Logarithms of standard deviations in the order of the weights; `None` stands
+# for a weight without a spread.
+LogScales = Sequence[tf.Tensor | None]
 
-# Inner steps draw from the streams from 0 on, and predictions from -1.
-_DRAW_STREAM = -2
+_BOUNDS = (-10.0, 2.0)  # Bounds of the logarithms of standard deviations.
+_SMALLEST_SCALE, _LARGEST_SCALE = (math.exp(bound) for bound in _BOUNDS)
+
+# Inner steps use the streams of random numbers from 0 on, predictions use -1.
+_SAMPLE_STREAM = -2
 _PRIOR_STREAM = -3
 _POSTERIOR_STREAM = -4
 
 
 @keras.saving.register_keras_serializable("tfmeta")
 class PLATIPUS(probabilistic.ProbabilisticLearner):
-  """MAML from initial weights that are drawn anew for each task.
+  """MAML from initial weights that are sampled anew for each task.
 
   The initial weights theta have a Gaussian distribution. A support set moves
-  its mean `mu` by one gradient step, which is the prior of the task; adapting
-  is gradient descent from a draw of it. In training the draw is of a posterior
-  that has seen the query set too, and is held close to the prior [1]:
+  its mean `mu` by one gradient step, which gives the prior of the task;
+  adapting is gradient descent from a sample of the prior. In training, the
+  sample comes from a posterior that has seen the query set too, and that is
+  kept close to the prior [1]:
 
       q = Normal(mu - posterior_rate * grad(query_loss)(mu), posterior_scales)
       p = Normal(mu - prior_rate * grad(support_loss)(mu), prior_scales)
       theta ~ q;  weights = theta, after inner_steps steps on the support loss
-      minimise  mean over tasks of query_loss(weights) + kl_weight * KL(q || p)
+      minimize  mean over tasks of query_loss(weights) + kl_weight * KL(q || p)
 
   over mu (the weights of the model), both scales and both rates. Predictions
-  are means over `num_samples` draws of p. Scales and shifts of normalisation
-  have no spread, and are in mu alone.
+  are means over `num_samples` samples of p. Scales and shifts of normalization
+  layers have no spread; they are part of mu alone.
 
-  In training, `loss` and metrics are those of the posterior, which has seen the
-  labels of the queries: they say less of new tasks than validation does.
+  In training, `loss` and the metrics belong to the posterior, which has seen
+  the labels of the queries. They say less about new tasks than validation does.
 
-  The query loss stands for the negative log-likelihood: for labels it is that
-  per query, for a mean squared error it is that of a standard deviation of 0.71
-  (the square root of 1/2). `kl_weight` weighs the divergence, a sum over all
-  weights, against this mean.
+  The query loss stands for the negative log-likelihood. For labels it is this
+  likelihood per query; a mean squared error is the likelihood of a standard
+  deviation of 0.71 (the square root of 1/2). `kl_weight` weighs the divergence,
+  a sum over all weights, against this mean.
 
   Differences from the paper (the authors published no code):
-    - `prior_rate` and `posterior_rate` are a number each for all weights.
-    - Logarithms of scales are held in [-10, 2], by a constraint.
-    - Which scales and rates to begin with is not known; these are ours.
+    - `prior_rate` and `posterior_rate` are one number each for all weights.
+    - A constraint keeps the logarithms of the scales in [-10, 2].
+    - The initial scales and rates of the authors are not known.
 
   Args:
-    model: A built `keras.Model`, `[n, ...] -> [n, W]`; its weights are mu.
-    num_samples: Integer >= 1. Draws that a prediction is the mean of.
-    kl_weight: Float >= 0.
-    initial_scale: Float in [4.6e-5, 7.3]. What all standard deviations begin
-      with.
-    initial_shift_rate: Float. What `prior_rate` and `posterior_rate` begin
-      with.
-    first_order: Boolean. Whether gradients of the inner loop and those that
-      shift the means are taken for constants; the rates are learned all the
-      same.
-    initial_from: A trained learner of an equal model, such as a `MAML`, whose
-      weights mu begins with. Not kept: a saved learner has its own.
-    **kwargs: Those of `MetaLearner`, and `noise_stddev`, the standard deviation
-      of targets around the outputs of one draw, for `predict_distribution`.
+    model: A built `keras.Model`, `[n, ...] -> [n, ...]`, whose weights are mu;
+      for classification, `[n, W]` logits.
+    num_samples: Integer >= 1. Number of samples over which a prediction is
+      averaged. Defaults to 10.
+    kl_weight: Float >= 0. Weight of the divergence. Defaults to 1e-3.
+    initial_scale: Float in [4.6e-5, 7.3]. Initial value of all standard
+      deviations. Defaults to 0.02.
+    initial_shift_rate: Float. Initial value of `prior_rate` and
+      `posterior_rate`. Defaults to 0.01.
+    initial_from: A trained learner of an equal model, such as a `MAML`, from
+      which mu is copied. It is not kept in the configuration. Defaults to
+      `None`.
+    inner_steps: Integer >= 0. Number of inner gradient steps per task in
+      training. Defaults to 1.
+    inner_learning_rate: Float > 0. Step size of the inner loop. Defaults to
+      0.01.
+    eval_inner_steps: Integer >= 0. Number of inner steps in `evaluate`,
+      `predict`, `adapt` and exported models. Defaults to `inner_steps`.
+    inner_loss: A Keras loss, its name, or a function `(y, y_pred) -> [n]`, for
+      the support set and the query set. Defaults to
+      `SparseCategoricalCrossentropy(from_logits=True)`.
+    normalization: Statistics that batch normalization uses for query examples:
+      `"transductive"` (those of the query set itself), `"support_stats"` (those
+      of the support set under the adapted weights) or `"none"` (the moving
+      statistics of the model, which training does not update). Defaults to
+      `"transductive"` if the model has batch normalization, else to `"none"`.
+    first_order: Boolean. Whether the outer gradient treats the inner gradients
+      and the gradients that shift the means as constants. The rates are learned
+      in both cases. Defaults to `False`.
+    seed: Integer of 32 bits. Determines all random numbers, together with the
+      training step and the index of the task. Defaults to 0.
+    **kwargs: Forwarded to `ProbabilisticLearner` and `MetaLearner`:
+      `noise_stddev` (float > 0: in regression, the standard deviation of
+      targets around the outputs of one sample; 1.0 by default),
+      `inner_loss_reduction`, `task_map`, `clipvalue`, `clipnorm`, and `name`
+      and `dtype` of the Keras model.
+
+  Raises:
+    ImportError: If TensorFlow Probability is not installed.
 
   References:
     [1] C. Finn, K. Xu, S. Levine. Probabilistic Model-Agnostic Meta-Learning.
@@ -84,20 +118,39 @@ class PLATIPUS(probabilistic.ProbabilisticLearner):
     kl_weight: float = 1e-3,
     initial_scale: float = 0.02,
     initial_shift_rate: float = 0.01,
-    first_order: bool = False,
     initial_from: Any = None,
+    inner_steps: int = 1,
+    inner_learning_rate: float = 0.01,
+    eval_inner_steps: int | None = None,
+    inner_loss: Any = None,
+    normalization: str | None = None,
+    first_order: bool = False,
+    seed: int = 0,
     **kwargs: Any,
   ):
-    super().__init__(model, num_samples=num_samples, **kwargs)
-    settings.check_not_negative("kl_weight", kl_weight)
-    settings.check_between("initial_scale", initial_scale, *_SCALES)
-    settings.check_finite("initial_shift_rate", initial_shift_rate)
+    packages.probability()
+    super().__init__(
+      model,
+      num_samples=num_samples,
+      inner_steps=inner_steps,
+      inner_learning_rate=inner_learning_rate,
+      eval_inner_steps=eval_inner_steps,
+      inner_loss=inner_loss,
+      normalization=normalization,
+      seed=seed,
+      **kwargs,
+    )
+    arguments.check_number("kl_weight", kl_weight, least=0)
+    arguments.check_number(
+      "initial_scale", initial_scale, least=_SMALLEST_SCALE, most=_LARGEST_SCALE
+    )
+    arguments.check_number("initial_shift_rate", initial_shift_rate)
     self.kl_weight = kl_weight
     self.initial_scale = initial_scale
     self.initial_shift_rate = initial_shift_rate
     self.first_order = first_order
     if initial_from is not None:
-      settings.copy_weights(initial_from, model)
+      _copy_weights(initial_from, model)
     self.prior_log_scales = self._log_scales("prior")
     self.posterior_log_scales = self._log_scales("posterior")
     self.prior_rate = self._shift_rate("prior")
@@ -105,23 +158,23 @@ class PLATIPUS(probabilistic.ProbabilisticLearner):
     if not first_order:
       self.warn_if_inexact()
 
-  def drawn_path(
-    self, support_x: tf.Tensor, support_y: tf.Tensor
+  def sampled_path(
+    self, support_x: tf.Tensor, support_y: tf.Tensor, context: Context
   ) -> list[Weights]:
     means = functional.weights_of(self.model)
     scales = _tensors(self.prior_log_scales)
-    shifted = self._prior_means(support_x, support_y)
-    noise = gaussian.noise_for(scales, self._draw_seed, self.num_samples)
+    shifted = self._prior_means(support_x, support_y, context)
+    noise = noise_for(scales, self._sample_seed(context), self.num_samples)
 
-    def path_of_draw(noise: tf.Tensor) -> list[Weights]:
-      before = gaussian.draw(means, scales, noise)
+    def path_of_sample(noise: tf.Tensor, context: Context) -> list[Weights]:
+      before = sample_weights(means, scales, noise)
       before = self.with_statistics(before, support_x)
-      drawn = gaussian.draw(shifted, scales, noise)
-      path = self._path_from(drawn, support_x, support_y)
-      # The shift counts to the first step, or is all there is.
+      initial = sample_weights(shifted, scales, noise)
+      path = self._path_from(initial, support_x, support_y, context)
+      # The shift belongs to the first step; without steps it is the only move.
       return [before, *(path[1:] or path)]
 
-    return self.for_each_sample(path_of_draw, noise)
+    return self.for_each_sample(path_of_sample, noise, context=context)
 
   def task_loss(
     self,
@@ -129,20 +182,20 @@ class PLATIPUS(probabilistic.ProbabilisticLearner):
     support_y: tf.Tensor,
     query_x: tf.Tensor,
     query_y: tf.Tensor,
+    context: Context = FIRST_STEP,
   ) -> tuple[tf.Tensor, tf.Tensor]:
-    with self.in_training():
-      prior = self._prior_means(support_x, support_y)
-      posterior = self._shifted(
-        self.posterior_rate, query_x, query_y, _POSTERIOR_STREAM
-      )
-      scales = _tensors(self.posterior_log_scales)
-      noise = gaussian.noise_for(scales, self._draw_seed)
-      drawn = gaussian.draw(posterior, scales, noise)
-      weights = self._path_from(drawn, support_x, support_y)[-1]
-    outputs = self.predict_draw(weights, query_x)
-    loss = functional.reduced_loss(self.inner_loss, query_y, outputs)
+    prior = self._prior_means(support_x, support_y, context)
+    posterior = self._shifted(
+      self.posterior_rate, query_x, query_y, _POSTERIOR_STREAM, context
+    )
+    scales = _tensors(self.posterior_log_scales)
+    noise = noise_for(scales, self._sample_seed(context))
+    initial = sample_weights(posterior, scales, noise)
+    weights = self._path_from(initial, support_x, support_y, context)[-1]
+    outputs = self.predict_sample(weights, query_x, context)
+    loss = losses.reduced_loss(self.inner_loss, query_y, outputs)
     prior_scales = _tensors(self.prior_log_scales)
-    apart = gaussian.divergence(posterior, scales, prior, prior_scales)
+    apart = divergence(posterior, scales, prior, prior_scales)
     return loss + self.kl_weight * tf.cast(apart, loss.dtype), outputs
 
   def get_config(self) -> dict[str, Any]:
@@ -154,15 +207,20 @@ class PLATIPUS(probabilistic.ProbabilisticLearner):
       "first_order": self.first_order,
     }
 
-  def _prior_means(self, x: tf.Tensor, y: tf.Tensor) -> Weights:
-    return self._shifted(self.prior_rate, x, y, _PRIOR_STREAM)
+  def _prior_means(
+    self, x: tf.Tensor, y: tf.Tensor, context: Context
+  ) -> Weights:
+    return self._shifted(self.prior_rate, x, y, _PRIOR_STREAM, context)
 
   def _shifted(
-    self, rate: Any, x: tf.Tensor, y: tf.Tensor, stream: int
+    self, rate: Any, x: tf.Tensor, y: tf.Tensor, stream: int, context: Context
   ) -> Weights:
-    """The means, after a step on the loss of a set; normalisation stays."""
+    """Returns the means after a step on the loss of an example set.
+
+    Scales and shifts of normalization layers stay as they are.
+    """
     rate = tf.convert_to_tensor(rate)
-    loss_fn = self.support_loss(x, y)
+    loss_fn = self.support_loss(x, y, context)
     return inner_loop.gradient_step(
       lambda weights: loss_fn(weights, stream),
       functional.weights_of(self.model),
@@ -171,22 +229,26 @@ class PLATIPUS(probabilistic.ProbabilisticLearner):
     )
 
   def _path_from(
-    self, drawn: Weights, support_x: tf.Tensor, support_y: tf.Tensor
+    self,
+    sample: Weights,
+    support_x: tf.Tensor,
+    support_y: tf.Tensor,
+    context: Context,
   ) -> list[Weights]:
     return self.descend(
       support_x,
       support_y,
-      [self.inner_learning_rate] * len(drawn),
-      initial=drawn,
+      [self.inner_learning_rate] * len(sample),
+      initial=sample,
       first_order=self.first_order,
+      context=context,
     )
 
-  @property
-  def _draw_seed(self) -> tf.Tensor:
-    return streams.fold_in(self.task_seed, _DRAW_STREAM)
+  def _sample_seed(self, context: Context) -> tf.Tensor:
+    return random.fold_in(context.seed_from(self.seed), _SAMPLE_STREAM)
 
   def _log_scales(self, name: str) -> list[Any]:
-    """A variable for each weight that has a spread, and `None` for others."""
+    """Creates a variable for each weight with a spread; others get `None`."""
     constant = keras.initializers.Constant(math.log(self.initial_scale))
     pairs = zip(
       self.model.trainable_variables,
@@ -200,7 +262,7 @@ class PLATIPUS(probabilistic.ProbabilisticLearner):
         shape=variable.shape,
         initializer=constant,
         dtype=variable.dtype,
-        constraint=_held,
+        constraint=_clipped,
         name=f"{name}_log_scale_{variable.path.replace('/', '_')}",
       )
       for variable, normalizes in pairs
@@ -219,6 +281,89 @@ def _tensors(log_scales: list[Any]) -> list[tf.Tensor | None]:
   return [None if s is None else tf.convert_to_tensor(s) for s in log_scales]
 
 
-def _held(log_scale: tf.Tensor) -> tf.Tensor:
-  """What a log-scale is set to after an update."""
+def _clipped(log_scale: tf.Tensor) -> tf.Tensor:
+  """Clips a log-scale to its bounds; Keras calls this after each update."""
   return tf.clip_by_value(log_scale, *_BOUNDS)
+
+
+def noise_for(log_scales: LogScales, seed: tf.Tensor, *count: int) -> tf.Tensor:
+  """Samples standard normal numbers `[*count, D]` for weights with a spread.
+
+  Args:
+    log_scales: List of tensors with D elements in all, and of `None`.
+    seed: Integer `[2]`, which alone determines the numbers.
+    *count: Numbers of samples, or none for a single one.
+  """
+  scales = [s for s in log_scales if s is not None]
+  size = sum(math.prod(s.shape) for s in scales)
+  return random.normal([*count, size], seed, scales[0].dtype)
+
+
+def sample_weights(
+  means: Weights, log_scales: LogScales, noise: tf.Tensor
+) -> Weights:
+  """Returns one sample of all weights, differentiable in means and scales.
+
+  Args:
+    means: List of tensors.
+    log_scales: For each mean a tensor of its shape, or `None` for a weight
+      without a spread.
+    noise: `[D]`, from `noise_for`.
+  """
+  sizes = [0 if s is None else math.prod(s.shape) for s in log_scales]
+  parts = tf.split(noise, sizes)
+  return [
+    m if s is None else m + tf.exp(s) * tf.reshape(part, m.shape)
+    for m, s, part in zip(means, log_scales, parts, strict=True)
+  ]
+
+
+def divergence(
+  means: Weights,
+  log_scales: LogScales,
+  other_means: Weights,
+  other_log_scales: LogScales,
+) -> tf.Tensor:
+  """Returns the Kullback-Leibler divergence of two Gaussians, in nats.
+
+  Args:
+    means: List of tensors: means of the Gaussian over which the expectation is
+      taken.
+    log_scales: Logarithms of its standard deviations: for each mean a tensor of
+      its shape, or `None`.
+    other_means: Means of the other Gaussian, of the same shapes.
+    other_log_scales: Logarithms of its standard deviations, with `None` at the
+      same places.
+
+  Returns:
+    Scalar, the sum over all weights that have a spread.
+  """
+  pairs: list[tuple[Any, Any]] = []
+  for mean, scale, other_mean, other_scale in zip(
+    means, log_scales, other_means, other_log_scales, strict=True
+  ):
+    if scale is not None and other_scale is not None:
+      pairs.append((_normal(mean, scale), _normal(other_mean, other_scale)))
+  kl_divergence = packages.probability().distributions.kl_divergence
+  return tf.add_n([tf.reduce_sum(kl_divergence(q, p)) for q, p in pairs])
+
+
+def _normal(mean: tf.Tensor, log_scale: tf.Tensor) -> Any:
+  return packages.probability().distributions.Normal(mean, tf.exp(log_scale))
+
+
+def _copy_weights(source: Any, model: keras.Model) -> None:
+  """Copies the weights of the learner or model `source` into `model`."""
+  source = getattr(source, "model", source)
+  if not isinstance(source, keras.Model):
+    raise ValueError(
+      "`initial_from` must be a learner, such as a tfmeta.MAML. Received: "
+      f"initial_from={source!r}"
+    )
+  shapes = [[w.shape for w in m.weights] for m in (source, model)]
+  if shapes[0] != shapes[1]:
+    raise ValueError(
+      "`initial_from` must be a learner of an equal model. Received: weights "
+      f"of the shapes {shapes[0]}, and {shapes[1]} in `model`"
+    )
+  model.set_weights(source.get_weights())

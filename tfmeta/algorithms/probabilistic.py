@@ -1,39 +1,47 @@
-"""What learners share that predict with several draws of the weights."""
+"""Learners that predict with several samples of the adapted weights."""
 
 from collections.abc import Callable
-import dataclasses
+import inspect
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
 
+from tfmeta import arguments
 from tfmeta import layers
-from tfmeta.algorithms import base
-from tfmeta.algorithms import losses
-from tfmeta.algorithms import settings
+from tfmeta import packages
+from tfmeta.algorithms import meta_learner
+from tfmeta.algorithms.context import EVALUATION
+from tfmeta.algorithms.context import Context
 from tfmeta.core import functional
-from tfmeta.core import samples
-from tfmeta.core import streams
+from tfmeta.core import losses
+from tfmeta.core import random
 from tfmeta.core import task_map
+from tfmeta.layers import chosen_weights
 from tfmeta.typing import Weights
 
 
-class ProbabilisticLearner(base.MetaLearner):
-  """A learner whose adapted weights are draws: lists of tensors `[M, ...]`.
+class ProbabilisticLearner(meta_learner.MetaLearner):
+  """A learner whose adapted weights are M samples: lists of tensors `[M, ...]`.
 
-  `predict_with`, and with it `call`, gives their mean prediction: for logits
-  and labels the logarithm of the mean probability, which is a logit again; for
-  regression the mean.
+  `predict_with`, and with it `call`, returns the mean prediction of the
+  samples. For classes and logits it is the logarithm of the mean probability,
+  which is a logit again; for regression it is the mean.
+
+  A subclass writes `sampled_path` in place of `adaptation_path`.
 
   Args:
-    model: A built `keras.Model`, `[n, ...] -> [n, ...]`.
-    num_samples: Integer >= 1, M.
+    model: A built `keras.Model`, `[n, ...] -> [n, ...]`; for classification,
+      `[n, W]` logits.
+    num_samples: Integer >= 1. Number M of samples.
     noise_stddev: Float > 0. In regression, the standard deviation of targets
-      around the outputs of one draw, for `predict_distribution`;
-      default 1.0.
-    **kwargs: Those of `MetaLearner`.
+      around the outputs of one sample, for `predict_distribution`. Defaults to
+      1.0.
+    **kwargs: Forwarded to `MetaLearner`, which describes them.
   """
+
+  probabilistic = True
 
   def __init__(
     self,
@@ -44,113 +52,158 @@ class ProbabilisticLearner(base.MetaLearner):
     **kwargs: Any,
   ):
     super().__init__(model, **kwargs)
-    losses.check_likelihood(self.inner_loss)
-    settings.check_positive("num_samples", num_samples)
-    settings.check_rate("noise_stddev", noise_stddev)
+    arguments.check_integer("num_samples", num_samples, least=1)
+    arguments.check_number("noise_stddev", noise_stddev, above=0)
     self.num_samples = num_samples
     self.noise_stddev = noise_stddev
 
-  def adapt(self, support_x: tf.Tensor, support_y: tf.Tensor) -> Any:
-    return self.adaptation_path(support_x, support_y)[-1]
-
   def adaptation_path(
-    self, support_x: tf.Tensor, support_y: tf.Tensor
+    self,
+    support_x: tf.Tensor,
+    support_y: tf.Tensor,
+    context: Context = EVALUATION,
   ) -> list[Any]:
-    """As for any learner. Subclasses implement `drawn_path`.
+    """Adapts all samples, and keeps the weights before and between the steps.
 
-    Outside of training, draws are decided by the seed of the learner and by the
-    support set, in whatever order and batch it comes: so a task has the same
-    draws in `predict`, in `evaluate` and in an exported model.
+    Outside of training, the samples are determined by the seed of the learner
+    and by the support set, whatever the order of its examples. A task therefore
+    has the same samples in `predict`, in `evaluate` and in an exported model.
     """
-    if self.task_pass.training:
-      return self.drawn_path(support_x, support_y)
-    self.checked_support(support_x, support_y)  # Before anything reads it.
-    key = streams.fingerprint(support_x, support_y)
-    with self._in_pass(dataclasses.replace(self.task_pass, index=key)):
-      return self.drawn_path(support_x, support_y)
+    if not context.training:
+      # The fingerprint reads the support set before anything else checks it.
+      self.checked_support(support_x, support_y)
+      key = random.fingerprint(support_x, support_y)
+      context = context.replace(index=key)
+    return self.sampled_path(support_x, support_y, context)
 
-  def drawn_path(self, support_x: tf.Tensor, support_y: tf.Tensor) -> list[Any]:
-    """Weights of all draws, before adapting and after each inner step.
+  def sampled_path(
+    self, support_x: tf.Tensor, support_y: tf.Tensor, context: Context
+  ) -> list[Any]:
+    """Returns the weights of all samples before and after each inner step.
 
     Args:
       support_x: `[S, ...]`.
       support_y: `[S, ...]`.
+      context: Which task and step this is.
 
     Returns:
       Structures of tensors `[M, ...]`.
     """
-    raise NotImplementedError
+    raise NotImplementedError(
+      f"{type(self).__name__} must define `sampled_path`"
+    )
 
-  def predict_with(self, weights: Any, x: tf.Tensor) -> tf.Tensor:
-    """Mean prediction `[n, ...]` of all draws for examples `x`."""
-    return self.mean_prediction(self.predict_samples(weights, x))
+  def predict_with(
+    self, weights: Any, x: tf.Tensor, context: Context = EVALUATION
+  ) -> tf.Tensor:
+    """Returns the mean prediction `[n, ...]` of all samples for `x`."""
+    return self.mean_prediction(self.predict_samples(weights, x, context))
 
-  def predict_samples(self, weights: Any, x: tf.Tensor) -> tf.Tensor:
-    """Outputs `[M, n, ...]` of each draw for examples `x`."""
-    return self.for_each_sample(lambda w: self.predict_draw(w, x), weights)
+  def predict_samples(
+    self, weights: Any, x: tf.Tensor, context: Context = EVALUATION
+  ) -> tf.Tensor:
+    """Returns the outputs `[M, n, ...]` of each sample for examples `x`.
 
-  def predict_draw(self, weights: Weights, x: tf.Tensor) -> tf.Tensor:
-    """Outputs `[n, ...]` of one draw, a list of tensors without their M."""
-    return super().predict_with(weights, x)
+    Args:
+      weights: What `adapt` returned.
+      x: `[n, ...]`.
+      context: Which task and step this is; evaluation by default.
+    """
+
+    def one_sample(weights: Weights, context: Context) -> tf.Tensor:
+      return self.predict_sample(weights, x, context)
+
+    return self.for_each_sample(one_sample, weights, context=context)
+
+  def predict_sample(
+    self, weights: Weights, x: tf.Tensor, context: Context = EVALUATION
+  ) -> tf.Tensor:
+    """Returns the outputs `[n, ...]` of one sample, whose weights have no M."""
+    return super().predict_with(weights, x, context)
 
   def mean_prediction(self, outputs: tf.Tensor) -> tf.Tensor:
-    """What draws with outputs `[M, n, ...]` predict together."""
-    return samples.mean_prediction(outputs, self.inner_loss)
+    """Returns the joint prediction of samples with outputs `[M, n, ...]`."""
+    return losses.mean_prediction(outputs, self.inner_loss)
 
   def predict_distribution(self, weights: Any, x: tf.Tensor) -> Any:
-    """What targets of examples `x` may be, a TFP distribution over `[n]`.
+    """Returns the distribution of the targets of examples `x`.
 
-    For labels a `OneHotCategorical`, whose mean are the mean probabilities;
-    otherwise a mixture, with equal shares, of a Gaussian around the outputs of
-    each draw, whose mean is what `predict_with` gives.
+    Args:
+      weights: What `adapt` returned.
+      x: `[n, ...]`.
+
+    Returns:
+      A TensorFlow Probability distribution over `[n]` targets. For classes it
+      is a `OneHotCategorical` whose mean is the mean probabilities, for binary
+      targets a `Bernoulli`. For regression it is a mixture, with equal weights,
+      of a Gaussian around the outputs of each sample; its mean is what
+      `predict_with` returns.
+
+    Raises:
+      ImportError: If TensorFlow Probability is not installed.
     """
+    distributions = packages.probability().distributions
     outputs = self.predict_samples(weights, x)
-    if functional.takes_labels(self.inner_loss):
-      mean = self.mean_prediction(outputs)
-      kind = "logits" if samples.from_logits(self.inner_loss) else "probs"
-      return tfp.distributions.OneHotCategorical(**{kind: mean})
-    return self._mixture(outputs, self.noise_stddevs(weights))
+    if self.target_kind is losses.Targets.NUMBERS:
+      return _mixture(distributions, outputs, self.noise_stddevs(weights))
+    mean = self.mean_prediction(outputs)
+    name = "logits" if losses.takes_logits(self.inner_loss) else "probs"
+    if self.target_kind is losses.Targets.BINARY:
+      axes = mean.shape.rank - 1
+      bernoulli = distributions.Bernoulli(**{name: mean})
+      return distributions.Independent(bernoulli, axes)
+    return distributions.OneHotCategorical(**{name: mean})
 
   def noise_stddevs(
     self, weights: Any, given: float | None = None
   ) -> tf.Tensor:
-    """Standard deviation `[M]` of targets around the outputs of each draw.
+    """Returns the standard deviations `[M]` of targets around each sample.
 
     Args:
       weights: What `adapt` returned.
-      given: In place of the learner's own, be it constant or learned.
+      given: A standard deviation that replaces the learner's own one.
     """
     del weights
     stddev = self.noise_stddev if given is None else given
     return tf.constant(stddev, self.variable_dtype, [self.num_samples])
 
   def for_each_sample(
-    self, fn: Callable[..., Any], *structures: Any, count: int | None = None
+    self,
+    fn: Callable[..., Any],
+    *structures: Any,
+    count: int | None = None,
+    context: Context = EVALUATION,
   ) -> Any:
-    """Applies `fn` to each of the draws of one task.
+    """Applies `fn` to each sample of one task.
 
     Args:
-      fn: Maps the slices of `structures` for one draw to a structure of
-        tensors; `task_seed` is the draw's own there.
+      fn: Maps the slices of `structures` for one sample to a structure of
+        tensors. If it has an argument `context`, it receives the context of the
+        sample.
       *structures: Structures of tensors `[M, ...]`.
       count: M; by default `num_samples`.
+      context: Which task and step this is; evaluation by default.
 
     Returns:
-      The structure of `fn`, each tensor stacked to `[M, ...]`.
+      The structure that `fn` returns, each tensor stacked to `[M, ...]`.
     """
     flat = tf.nest.flatten(structures)
+    takes_context = "context" in inspect.signature(fn).parameters
 
     def one_sample(index: tf.Tensor, *tensors: tf.Tensor) -> Any:
-      with self._in_pass(dataclasses.replace(self.task_pass, sample=index)):
-        return fn(*tf.nest.pack_sequence_as(structures, list(tensors)))
+      slices = tf.nest.pack_sequence_as(structures, list(tensors))
+      if not takes_context:
+        return fn(*slices)
+      return fn(*slices, context=context.replace(sample=index))
 
     indices = tf.range(self.num_samples if count is None else count)
-    # Vectorised eagerly, a graph would be built for each call.
-    method = "unroll" if tf.executing_eagerly() else self._method()
-    return task_map.map_draws(one_sample, (indices, *flat), method)
+    # Vectorizing an eager call would build a graph for each call.
+    eager = tf.executing_eagerly()
+    method = "unroll" if eager else self.task_map_method()
+    return task_map.map_samples(one_sample, (indices, *flat), method)
 
   def to_model(self, weights: Weights) -> keras.Model:
-    """A plain Keras model of all draws, which predicts as `predict_with`."""
+    """Returns a plain Keras model of all samples, like `predict_with`."""
     to_model = super().to_model
     members = [
       to_model([w[index] for w in weights]) for index in range(self.num_samples)
@@ -168,17 +221,139 @@ class ProbabilisticLearner(base.MetaLearner):
       "noise_stddev": self.noise_stddev,
     }
 
-  def _mixture(self, outputs: tf.Tensor, stddevs: tf.Tensor) -> Any:
-    """Mixture over the leading axis of `outputs`, `[M, n, ...]`."""
-    rank = outputs.shape.rank
-    means = tf.transpose(outputs, [1, 0, *range(2, rank)])
-    stddevs = tf.cast(stddevs, means.dtype)
-    spread = tf.reshape(stddevs, [-1, *[1] * (rank - 2)])
-    # One draw for all the numbers of a target, which are independent under it.
-    return tfp.distributions.MixtureSameFamily(
-      tfp.distributions.Categorical(logits=tf.zeros_like(stddevs)),
-      tfp.distributions.Independent(
-        tfp.distributions.Normal(means, spread),
-        reinterpreted_batch_ndims=rank - 2,
-      ),
+
+def _mixture(distributions: Any, outputs: tf.Tensor, stddevs: tf.Tensor) -> Any:
+  """Returns a Gaussian mixture over the leading axis of `[M, n, ...]`."""
+  rank = outputs.shape.rank
+  means = tf.transpose(outputs, [1, 0, *range(2, rank)])
+  stddevs = tf.cast(stddevs, means.dtype)
+  spread = tf.reshape(stddevs, [-1, *[1] * (rank - 2)])
+  # All numbers of one target come from the same sample, so the mixture is over
+  # their joint density.
+  return distributions.MixtureSameFamily(
+    distributions.Categorical(logits=tf.zeros_like(stddevs)),
+    distributions.Independent(
+      distributions.Normal(means, spread),
+      reinterpreted_batch_ndims=rank - 2,
+    ),
+  )
+
+
+class ParticleLearner(ProbabilisticLearner):
+  """A learner of M sets of initial weights, which adapt side by side.
+
+  The weights of the model are the first particle. The other particles start at
+  fresh initializations of the model. Weights that are not specific to a
+  particle belong to the model, and all particles start with them.
+
+  Args:
+    model: A built `keras.Model`, `[n, ...] -> [n, ...]`, that can be created
+      again from its configuration.
+    num_particles: Integer >= 1. Number M of particles. Defaults to 5.
+    particle_weights: Weights that each particle has of its own: `"all"`
+      (default); `"head"`, the last layer with trainable weights; a list of
+      names of layers; or a function from a variable to a boolean.
+    **kwargs: Forwarded to `ProbabilisticLearner`, which describes them;
+      `num_samples` is `num_particles`.
+  """
+
+  def __init__(
+    self,
+    model: keras.Model,
+    *,
+    num_particles: int = 5,
+    particle_weights: chosen_weights.WeightChoice = "all",
+    **kwargs: Any,
+  ):
+    arguments.check_integer("num_particles", num_particles, least=1)
+    if "num_samples" in kwargs:
+      raise ValueError(
+        "The samples of this learner are its particles: pass `num_particles`. "
+        f"Received: num_samples={kwargs['num_samples']!r}"
+      )
+    super().__init__(model, num_samples=num_particles, **kwargs)
+    self.num_particles = num_particles
+    self.particle_weights = particle_weights
+    self.specific = (
+      [True] * len(model.trainable_variables)
+      if particle_weights == "all"
+      else chosen_weights.chosen_mask(
+        model, "particle_weights", particle_weights
+      )
     )
+    self.further_particles = self._further_particles()
+
+  def initial_particles(self) -> Weights:
+    """Returns the initial weights of all particles, tensors `[M, ...]`."""
+    further = iter(self.further_particles)
+    count = self.num_particles
+    particles = []
+    for weight, specific in zip(
+      functional.weights_of(self.model), self.specific, strict=True
+    ):
+      if specific and count > 1:
+        others = tf.convert_to_tensor(next(further))
+        first = tf.expand_dims(weight, axis=0)
+        particles.append(tf.concat([first, others], axis=0))
+      else:
+        particles.append(tf.broadcast_to(weight, [count, *weight.shape]))
+    return particles
+
+  def get_config(self) -> dict[str, Any]:
+    chosen = self.particle_weights
+    if not isinstance(chosen, str):
+      chosen = keras.saving.serialize_keras_object(chosen)
+    config = super().get_config()
+    config.pop("num_samples")
+    config["num_particles"] = self.num_particles
+    return {**config, "particle_weights": chosen}
+
+  @classmethod
+  def from_config(cls, config: dict[str, Any]) -> "ParticleLearner":
+    chosen = keras.saving.deserialize_keras_object(config["particle_weights"])
+    return super().from_config({**config, "particle_weights": chosen})
+
+  def _further_particles(self) -> list[Any]:
+    """Creates a variable `[M - 1, ...]` for each particle-specific weight."""
+    if self.num_particles == 1:
+      return []
+    others = [self._fresh_weights() for _ in range(self.num_particles - 1)]
+    self._check_apart(others)
+    further = []
+    for variable, specific, *values in zip(
+      self.model.trainable_variables, self.specific, *others, strict=True
+    ):
+      if specific:
+        value = tf.stack(values)
+        further.append(
+          self.add_weight(
+            shape=value.shape,
+            initializer=lambda *_, value=value, **__: value,
+            dtype=variable.dtype,
+            name=f"further_{variable.path.replace('/', '_')}",
+          )
+        )
+    return further
+
+  def _check_apart(self, others: list[list[tf.Tensor]]) -> None:
+    """Checks that two particles differ; equal ones would stay equal."""
+    own = functional.weights_of(self.model)
+    pairs = zip(own, others[0], self.specific, strict=True)
+    if all(np.array_equal(a, b) for a, b, specific in pairs if specific):
+      raise ValueError(
+        "Particles must start apart, but initializing the model again gives "
+        "the weights that it already has: set no seed in its initializers, and "
+        "choose `particle_weights` that do not start at zero. Received: "
+        f"model={self.model.name!r}"
+      )
+
+  def _fresh_weights(self) -> list[tf.Tensor]:
+    try:
+      fresh = keras.models.clone_model(self.model)
+    except (NotImplementedError, TypeError, ValueError) as error:
+      raise ValueError(
+        "`model` must be one that keras.models.clone_model can initialize "
+        "again, for particles to start apart. Received: "
+        f"model={self.model.name!r} ({error})"
+      ) from error
+    return [tf.convert_to_tensor(v) for v in fresh.trainable_variables]

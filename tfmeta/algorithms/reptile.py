@@ -5,8 +5,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfmeta.algorithms import base
-from tfmeta.algorithms import settings
+from tfmeta import arguments
+from tfmeta.algorithms import meta_learner
+from tfmeta.algorithms.context import EVALUATION
+from tfmeta.algorithms.context import FIRST_STEP
+from tfmeta.algorithms.context import Context
 from tfmeta.core import functional
 from tfmeta.core import inner_loop
 from tfmeta.typing import Weights
@@ -15,38 +18,59 @@ INNER_OPTIMIZERS = ("adam", "sgd")
 
 
 @keras.saving.register_keras_serializable("tfmeta")
-class Reptile(base.MetaLearner):
-  """Moves the initial weights towards the weights that adapting ends with.
+class Reptile(meta_learner.MetaLearner):
+  """Initial weights that move toward the adapted weights of each task.
 
-  No second derivatives and no query set are needed [1]:
+  Reptile needs no second derivatives and no query set [1]:
 
       weights = inner_steps mini-batch steps on the support set from theta
       theta = theta + epsilon * mean over tasks of (weights - theta)
 
   The second line is a step of the outer optimizer on `meta_loss`, half the
-  squared distance to the adapted weights, whose gradient is `theta - weights`:
-  `keras.optimizers.SGD(epsilon)` is the paper's update, with a schedule such as
-  `PolynomialDecay(1.0, steps, 0.0)` to anneal `epsilon`. Batches of one task
-  are the serial version, larger ones the batched version. Training usually has
-  more shots than the test: give `fit` tasks of another `TaskSpec`.
+  squared distance to the adapted weights, whose gradient is `theta - weights`.
+  `keras.optimizers.SGD(epsilon)` is the update of the paper; a schedule such as
+  `PolynomialDecay(1.0, steps, 0.0)` anneals `epsilon`. A batch of one task is
+  the serial version of Reptile, a larger batch the batched version. Training
+  usually has more shots than the test: pass tasks of another `TaskSpec` to
+  `fit`.
 
   Differences from the authors' code:
-    - Within a batch of tasks each one begins with the same second moments of
-      Adam, and their mean is kept; theirs go from task to task. Batches of one
-      task do as theirs.
-    - Non-transductive predictions use `normalization="support_stats"`; theirs
-      puts each query into a batch with the support set.
-    - Their inner loss is a sum over the mini-batch; Adam does not see the
-      difference, for `"sgd"` choose `inner_loss_reduction="sum"`.
+    - All tasks of a batch start with the same second moments of Adam, and the
+      mean of their final values is kept. In the authors' code, the moments go
+      from task to task; batches of one task do the same here.
+    - Predictions that do not depend on other queries use
+      `normalization="support_stats"`. The authors put each query into a batch
+      with the support set instead.
+    - The authors' inner loss is a sum over the mini-batch. This makes no
+      difference to Adam; for `"sgd"`, set `inner_loss_reduction="sum"`.
 
   Args:
-    model: A built `keras.Model`, `[n, ...] -> [n, W]`.
-    inner_optimizer: `"adam"`, with beta_1 = 0 and second moments and step
-      count that persist over tasks and training, as released; or `"sgd"`.
-    support_batch_size: Integer. Examples per inner step, drawn without
-      replacement until the support set is exhausted, then anew. Defaults to
-      the whole support set.
-    **kwargs: Those of `MetaLearner`.
+    model: A built `keras.Model`, `[n, ...] -> [n, ...]`; for classification,
+      `[n, W]` logits.
+    inner_optimizer: `"adam"` (default) or `"sgd"`. Adam has `beta_1 = 0`, and
+      its second moments and step count persist over tasks and training, as in
+      the released code.
+    support_batch_size: Integer >= 1. Number of examples in each inner step,
+      sampled without replacement until the support set is exhausted, and then
+      anew. Defaults to the whole support set.
+    inner_steps: Integer >= 0. Number of inner gradient steps per task in
+      training. Defaults to 1.
+    inner_learning_rate: Float > 0. Step size of the inner loop. Defaults to
+      0.01.
+    eval_inner_steps: Integer >= 0. Number of inner steps in `evaluate`,
+      `predict`, `adapt` and exported models. Defaults to `inner_steps`.
+    inner_loss: A Keras loss, its name, or a function `(y, y_pred) -> [n]`, for
+      the support set and the query set. Defaults to
+      `SparseCategoricalCrossentropy(from_logits=True)`.
+    normalization: Statistics that batch normalization uses for query examples:
+      `"transductive"` (those of the query set itself), `"support_stats"` (those
+      of the support set under the adapted weights) or `"none"` (the moving
+      statistics of the model, which training does not update). Defaults to
+      `"transductive"` if the model has batch normalization, else to `"none"`.
+    seed: Integer of 32 bits. Determines all random numbers, together with the
+      training step and the index of the task. Defaults to 0.
+    **kwargs: Forwarded to `MetaLearner`: `inner_loss_reduction`, `task_map`,
+      `clipvalue`, `clipnorm`, and `name` and `dtype` of the Keras model.
 
   References:
     [1] A. Nichol, J. Achiam, J. Schulman. On First-Order Meta-Learning
@@ -60,12 +84,27 @@ class Reptile(base.MetaLearner):
     *,
     inner_optimizer: str = "adam",
     support_batch_size: int | None = None,
+    inner_steps: int = 1,
+    inner_learning_rate: float = 0.01,
+    eval_inner_steps: int | None = None,
+    inner_loss: Any = None,
+    normalization: str | None = None,
+    seed: int = 0,
     **kwargs: Any,
   ):
-    settings.check_choice("inner_optimizer", inner_optimizer, INNER_OPTIMIZERS)
+    arguments.check_choice("inner_optimizer", inner_optimizer, INNER_OPTIMIZERS)
     if support_batch_size is not None:
-      settings.check_positive("support_batch_size", support_batch_size)
-    super().__init__(model, **kwargs)
+      arguments.check_integer("support_batch_size", support_batch_size, least=1)
+    super().__init__(
+      model,
+      inner_steps=inner_steps,
+      inner_learning_rate=inner_learning_rate,
+      eval_inner_steps=eval_inner_steps,
+      inner_loss=inner_loss,
+      normalization=normalization,
+      seed=seed,
+      **kwargs,
+    )
     self.inner_optimizer = inner_optimizer
     self.support_batch_size = support_batch_size
     self.second_moments: list[keras.Variable] = []
@@ -73,13 +112,13 @@ class Reptile(base.MetaLearner):
     if inner_optimizer == "adam":
       self._add_adam_slots()
 
-  def adapt(self, support_x: tf.Tensor, support_y: tf.Tensor) -> Weights:
-    return self.adaptation_path(support_x, support_y)[-1]
-
   def adaptation_path(
-    self, support_x: tf.Tensor, support_y: tf.Tensor
+    self,
+    support_x: tf.Tensor,
+    support_y: tf.Tensor,
+    context: Context = EVALUATION,
   ) -> list[Weights]:
-    path = self._run(support_x, support_y)
+    path = self._run(support_x, support_y, context)
     return [self.with_statistics(w, support_x) for w, _ in path]
 
   def task_loss(
@@ -88,9 +127,9 @@ class Reptile(base.MetaLearner):
     support_y: tf.Tensor,
     query_x: tf.Tensor,
     query_y: tf.Tensor,
+    context: Context = FIRST_STEP,
   ) -> tuple[tf.Tensor, tf.Tensor]:
-    with self.in_training():
-      weights, slots = self._run(support_x, support_y)[-1]
+    weights, slots = self._run(support_x, support_y, context)[-1]
     self._keep(slots)
     distances = [
       tf.reduce_sum(tf.math.squared_difference(theta, tf.stop_gradient(w)))
@@ -99,7 +138,8 @@ class Reptile(base.MetaLearner):
       )
     ]
     weights = self.with_statistics(weights, support_x)
-    return tf.add_n(distances) / 2, self.predict_with(weights, query_x)
+    outputs = self.predict_with(weights, query_x, context)
+    return tf.add_n(distances) / 2, outputs
 
   def get_config(self) -> dict[str, Any]:
     return {
@@ -108,21 +148,24 @@ class Reptile(base.MetaLearner):
       "support_batch_size": self.support_batch_size,
     }
 
-  def _run(self, support_x: tf.Tensor, support_y: tf.Tensor) -> list[Any]:
-    """The inner loop: `(weights, state of Adam)` before, between, after."""
+  def _run(
+    self, support_x: tf.Tensor, support_y: tf.Tensor, context: Context
+  ) -> list[Any]:
+    """Runs the inner loop, and returns `(weights, state of Adam)` by step."""
     support_x, support_y = self.checked_support(support_x, support_y)
-    batches = self._batches(tf.shape(support_x)[0])
+    steps = self.inner_steps_for(context)
+    batches = self._batches(tf.shape(support_x)[0], steps, context)
 
     def step_fn(step: Any, carry: Any) -> Any:
       x, y = support_x, support_y
       if batches is not None:
         x, y = tf.gather(x, batches[step]), tf.gather(y, batches[step])
-      loss_fn = self.support_loss(x, y)
+      loss_fn = self.support_loss(x, y, context)
       return self._step(lambda w: loss_fn(w, step), carry)
 
     carry = (functional.weights_of(self.model), self._slots())
     return inner_loop.run_inner_loop(
-      step_fn, carry, self.steps, unroll=self.unroll
+      step_fn, carry, steps, unroll=self.unrolls(context)
     )
 
   def _step(self, loss_fn: Any, carry: Any) -> Any:
@@ -138,23 +181,29 @@ class Reptile(base.MetaLearner):
     )
     return weights, slots
 
-  def _batches(self, examples: tf.Tensor) -> tf.Tensor | None:
-    """Indices `[steps, b]` of the mini-batches; None for the whole set."""
-    if self.support_batch_size is None or self.steps == 0:
+  def _batches(
+    self, examples: tf.Tensor, steps: int, context: Context
+  ) -> tf.Tensor | None:
+    """Returns indices `[steps, b]` of mini-batches, or None for the whole set.
+
+    Examples are sampled without replacement until the set is exhausted, and
+    then anew.
+    """
+    if self.support_batch_size is None or steps == 0:
       return None
     size = tf.minimum(self.support_batch_size, examples)
-    epochs = (self.steps * size - 1) // examples + 1
-    # Integers, because floats of one seed differ between graphs and XLA.
+    epochs = (steps * size - 1) // examples + 1
+    # Random floats of one seed differ between graphs and XLA; integers do not.
     noise = tf.random.stateless_uniform(
       [epochs, examples],
-      self.task_seed,
+      context.seed_from(self.seed),
       minval=None,
       maxval=None,
       dtype=tf.int32,
       alg="philox",
     )
     order = tf.reshape(tf.argsort(noise, axis=-1), [-1])
-    return tf.reshape(order[: self.steps * size], [self.steps, size])
+    return tf.reshape(order[: steps * size], [steps, size])
 
   def _add_adam_slots(self) -> None:
     self.second_moments = [
@@ -182,7 +231,7 @@ class Reptile(base.MetaLearner):
     return inner_loop.AdamState(count, first, second)
 
   def _keep(self, slots: Any) -> None:
-    """Lets the state of Adam persist: see `MetaLearner` on assigning."""
+    """Assigns the state of Adam; `MetaLearner` averages it over the tasks."""
     if self.adam_count is None:
       return
     self.adam_count.assign(slots.count)

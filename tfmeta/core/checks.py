@@ -1,9 +1,11 @@
-"""What can be wrong with tasks and their tensors, each in one sentence."""
+"""Checks of tasks and their tensors; each error is one sentence."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
+
+from tfmeta.core.losses import Targets
 
 KEYS = ("support_x", "support_y", "query_x")
 
@@ -15,11 +17,13 @@ def check_inputs(
 
   Args:
     inputs: Mapping with `support_x`, `support_y`, `query_x`.
-    leading: Axes before the examples: 1 for a batch of tasks, 0 for one task.
-    rank: Axes of the model's input; single tasks have as many, batches more.
+    leading: Number of axes before the examples: 1 for a batch of tasks, 0 for
+      one task.
+    rank: Number of axes of the model's input. A single task has as many axes, a
+      batch of tasks one more.
 
   Raises:
-    ValueError: If a key is missing or the shapes do not fit each other.
+    ValueError: If a key is missing or if the shapes do not fit each other.
   """
   if not isinstance(inputs, Mapping) or not set(KEYS) <= set(inputs):
     keys = sorted(inputs) if isinstance(inputs, Mapping) else type(inputs)
@@ -44,8 +48,8 @@ def check_features(support: Any, query: Any, *, leading: int) -> None:
   if same_rank and support[after:].is_compatible_with(query[after:]):
     return
   raise ValueError(
-    "support_x and query_x must hold examples of the same shape, and as many "
-    f"leading axes. Received: support_x {support}, query_x {query}"
+    "support_x and query_x must hold examples of the same shape, and have the "
+    f"same number of axes. Received: support_x {support}, query_x {query}"
   )
 
 
@@ -80,7 +84,7 @@ def check_rows(support_x: Any, support_y: Any, *, leading: int) -> None:
 
 
 def check_finite(name: str, x: tf.Tensor) -> None:
-  """Checks, where values are at hand, that floats are finite."""
+  """Checks that floats are finite; a graph skips this check."""
   if not tf.executing_eagerly() or not x.dtype.is_floating:
     return
   if not bool(tf.reduce_all(tf.math.is_finite(x))):
@@ -88,53 +92,67 @@ def check_finite(name: str, x: tf.Tensor) -> None:
 
 
 def check_fit(weights: Any, loss: Any) -> None:
-  """Checks that neither weights of examples nor a loss came through Keras."""
+  """Checks that `fit` was given no example weights and `compile` no loss."""
   if weights is not None:
     raise ValueError(
-      "Tasks all count the same: learners take no `sample_weight` and no "
+      "All tasks count the same: learners take no `sample_weight` and no "
       "`class_weight`. Received: sample weights"
     )
   if loss is not None:
     raise ValueError(
-      "A learner is trained on its `inner_loss`: give that to the "
+      "A learner is trained on its `inner_loss`: pass that to the "
       "constructor, and no `loss` to `compile`. Received: a compiled loss"
     )
 
 
 def checked_targets(
-  name: str, targets: tf.Tensor, outputs: Any, *, classes: bool, leading: int
+  name: str,
+  targets: tf.Tensor,
+  kind: Targets,
+  output_shape: Any,
+  *,
+  leading: int,
+  dtype: Any,
 ) -> tf.Tensor:
-  """Returns `targets` once they have been seen to fit loss and outputs.
+  """Returns targets after checking that they fit the loss and the outputs.
 
   Args:
-    name: What they are, for the message.
-    targets: `[..., n]` labels, or whatever the loss takes.
-    outputs: Shape `(None, ..., W)` of the model's outputs.
-    classes: Whether the loss takes labels of classes.
-    leading: Axes before the examples: 1 for a batch of tasks, 0 for one task.
+    name: What the targets are, for the message.
+    targets: Tensor with the targets of all examples.
+    kind: What the loss takes.
+    output_shape: Shape `(None, ..., W)` of the model's outputs.
+    leading: Number of axes before the examples: 1 for a batch of tasks, 0 for
+      one task.
+    dtype: Float type to which integers are cast where the loss takes numbers.
+
+  Raises:
+    ValueError: If dtype or rank do not fit, or if labels are out of range in
+      eager mode. A graph raises `tf.errors.InvalidArgumentError` for the range,
+      with the same sentence.
   """
-  axes = len(outputs) - 1 + leading
   integers = targets.dtype.is_integer
-  if classes:
-    right = integers and targets.shape.rank in (None, axes)
+  if kind is Targets.LABELS:
+    axes = len(output_shape) - 1 + leading
+    if integers and targets.shape.rank in (None, axes):
+      return checked_labels(name, targets, output_shape[-1])
+    where = f", with {axes} axes"
+    expected = f"integers from 0 to {output_shape[-1] - 1}{where}"
+  elif integers or targets.dtype.is_floating:
+    return tf.cast(targets, dtype) if integers else targets
   else:
-    right = integers or targets.dtype.is_floating
-  if right:
-    return checked_labels(name, targets, outputs[-1]) if integers else targets
-  kind = f"integers from 0 to {outputs[-1] - 1}" if classes else "numbers"
-  where = f", with {axes} axes" if classes else ""
+    expected = "numbers"
   raise ValueError(
-    f"{name} must be {kind}{where}, for this loss and outputs of shape "
-    f"{outputs}. Received: {targets.dtype.name} of shape {targets.shape}"
+    f"{name} must be {expected}, for this loss and outputs of shape "
+    f"{output_shape}. Received: {targets.dtype.name} of shape {targets.shape}"
   )
 
 
 def checked_labels(name: str, labels: tf.Tensor, ways: int) -> tf.Tensor:
-  """Returns `labels` once they have been seen to lie in `[0, ways)`.
+  """Returns labels after checking that they lie in `[0, ways)`.
 
   Raises:
     ValueError: In eager mode. A graph raises `tf.errors.InvalidArgumentError`
-      with the same sentence; under XLA nothing is checked.
+      with the same sentence; XLA does not run the check.
   """
   lowest, highest = tf.reduce_min(labels), tf.reduce_max(labels)
   right = (lowest >= 0) & (highest < ways)
@@ -150,7 +168,7 @@ def checked_labels(name: str, labels: tf.Tensor, ways: int) -> tf.Tensor:
 
 
 def checked_ways(labels: tf.Tensor, ways: int) -> tf.Tensor:
-  """Returns `labels` once each task has been seen to hold all of `ways`.
+  """Returns labels after checking that each task holds all of `ways` classes.
 
   Args:
     labels: Integers `[..., S]`, the support labels of tasks.

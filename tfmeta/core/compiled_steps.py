@@ -1,4 +1,4 @@
-"""Many training steps as one program of XLA."""
+"""Several training steps as one XLA program."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-# Of the batches in a call, which lie in memory twice.
+# The batches of one call are in memory twice, so they must be small.
 _MOST_BYTES = 64 * 2**20
 
 Step = Callable[[Any], Any]
@@ -14,7 +14,7 @@ TrainFunction = Callable[[Any], Any]
 
 
 def can_serve(model: keras.Model) -> bool:
-  """Whether `model` asks for XLA and for several steps in a call."""
+  """Returns whether `model` asks for XLA and for several steps in a call."""
   many = model.distribute_strategy.num_replicas_in_sync > 1
   eager = model.run_eagerly or tf.config.functions_run_eagerly()
   several = model.steps_per_execution > 1 and not eager
@@ -26,21 +26,21 @@ def in_one_program(
 ) -> TrainFunction:
   """Returns a train function that compiles the loop over steps with XLA.
 
-  Where a step is short, what it takes to start a program takes longer than the
-  step. Keras compiles the step, and its loop starts that for each batch. Here
-  the batches are gathered first, which is why they must be small, and one
-  program goes through them.
+  Keras compiles only the step, and starts that program for each batch. For a
+  short step, starting the program takes longer than the step. This function
+  first gathers the batches, which must be small for that reason, and then runs
+  one program over all of them.
 
   Args:
-    step: `train_step` of a Keras model that has one replica.
-    count: Integer >= 2, steps in each call.
-    otherwise: The train function of Keras, for data that can not be stacked:
-      batches whose shape is not known in advance, those of a strategy, and
-      those of which `count` are more than 64 MiB.
+    step: `train_step` of a Keras model with one replica.
+    count: Integer >= 2, the number of steps in each call.
+    otherwise: The train function of Keras, for batches that cannot be stacked:
+      because their shape is not known in advance, because they come from a
+      strategy, or because `count` of them exceed 64 MiB.
 
   Returns:
-    A function of an iterator, which makes up to `count` steps and returns what
-    the last one did. It raises `StopIteration` where no data are left.
+    A function of an iterator, which makes up to `count` steps and returns the
+    result of the last one. It raises `StopIteration` if no data are left.
   """
   gather = tf.function(
     lambda iterator: _gathered(iterator, count), autograph=False
@@ -76,7 +76,7 @@ def _can_be_stacked(iterator: Any, count: int) -> bool:
 
 
 def _gathered(iterator: Any, count: int) -> tuple[Any, tf.Tensor]:
-  """Stacks up to `count` batches, and says how many there were."""
+  """Stacks up to `count` batches, and returns them with their number."""
   like = iterator.element_spec
   arrays = [
     tf.TensorArray(spec.dtype, size=count, element_shape=spec.shape)
@@ -86,7 +86,7 @@ def _gathered(iterator: Any, count: int) -> tuple[Any, tf.Tensor]:
   def body(i: tf.Tensor, following: Any, arrays: Any) -> Any:
     batch = tf.nest.flatten(following.get_value())
     arrays = [a.write(i, t) for a, t in zip(arrays, batch, strict=True)]
-    # The batch after the last is left for the next call.
+    # Reading ahead after the last batch would take it from the next call.
     following = tf.cond(
       i + 1 < count, iterator.get_next_as_optional, lambda: following
     )
@@ -101,7 +101,7 @@ def _gathered(iterator: Any, count: int) -> tuple[Any, tf.Tensor]:
 
 
 def _loop(step: Step, batches: Any, made: tf.Tensor) -> Any:
-  """What the last of `made` steps returns."""
+  """Makes `made` steps, and returns the result of the last one."""
   one = tf.function(step, autograph=False).get_concrete_function(
     tf.nest.map_structure(
       lambda t: tf.TensorSpec(t.shape[1:], t.dtype), batches

@@ -1,7 +1,7 @@
 """Steps of the inner loop, as pure functions of the weights.
 
-They are not Keras optimizers because those assign variables, which cuts the
-gradient from the adapted weights back to the initial ones.
+Keras optimizers cannot take these steps: they assign variables, which cuts the
+gradient from the adapted weights to the initial ones.
 """
 
 from collections.abc import Callable
@@ -18,12 +18,13 @@ from tfmeta.typing import Weights
 
 
 class AdamState(NamedTuple):
-  """What Adam carries from step to step.
+  """The state that Adam carries from step to step.
 
   Attributes:
-    count: Float scalar, steps taken so far.
-    first_moments: Running means of the gradients, one per weight.
-    second_moments: Running means of their squares, one per weight.
+    count: Float scalar, the number of steps taken so far.
+    first_moments: Running means of the gradients, one tensor per weight.
+    second_moments: Running means of the squared gradients, one tensor per
+      weight.
   """
 
   count: tf.Tensor
@@ -37,12 +38,15 @@ def gradients_of(
   *,
   first_order: bool = False,
 ) -> Weights:
-  """Gradients of `loss_fn` at `weights`; zero where it does not reach.
+  """Returns the gradients of `loss_fn` at `weights`.
+
+  A weight that the loss does not depend on gets a gradient of zeros.
 
   Args:
     loss_fn: Maps weights to a scalar.
     weights: List of tensors.
-    first_order: Whether an outer tape takes the gradients for constants.
+    first_order: Whether an outer tape treats the gradients as constants.
+      Defaults to `False`.
   """
   with tf.GradientTape() as tape:
     tape.watch(weights)
@@ -59,21 +63,21 @@ def gradient_step(
   *,
   first_order: bool = False,
 ) -> Weights:
-  """One step `w - learning_rate * dL/dw`, differentiable twice.
+  """Takes one step `w - learning_rate * dL/dw`, which is twice differentiable.
 
   Args:
     loss_fn: Maps weights to a scalar.
     weights: List of tensors.
-    learning_rates: One per weight: numbers, or tensors that broadcast to it;
-      `None` for a weight that stays as it is.
-    first_order: Whether an outer tape takes the gradients for constants. The
-      learning rates keep their gradients.
+    learning_rates: One per weight: a number, a tensor that broadcasts to the
+      weight, or `None` for a weight that stays as it is.
+    first_order: Whether an outer tape treats the gradients as constants. The
+      learning rates keep their gradients. Defaults to `False`.
 
   Returns:
     The new weights.
 
   Raises:
-    ValueError: If there are not as many learning rates as weights.
+    ValueError: If the numbers of learning rates and weights differ.
   """
   if len(learning_rates) != len(weights):
     raise ValueError(
@@ -101,7 +105,7 @@ def gradient_step(
 
 
 def _rate_like(rate: tf.Tensor | float, weight: tf.Tensor) -> Any:
-  """`rate` in the dtype of `weight`; a number keeps its double precision."""
+  """Casts a tensor to the dtype of `weight`; a number keeps its precision."""
   return tf.cast(rate, weight.dtype) if tf.is_tensor(rate) else rate
 
 
@@ -115,10 +119,19 @@ def adam_step(
   beta_2: float = 0.999,
   epsilon: float = 1e-8,
 ) -> tuple[Weights, AdamState]:
-  """One step of Adam [1], with its state handed in and out.
+  """Takes one step of Adam [1], as a function of its state.
 
-  The gradients are taken for constants: the derivative of the square root of
-  a second moment that is still zero would be infinite.
+  An outer tape treats the gradients as constants, because the square root of a
+  second moment that is still zero has an infinite derivative.
+
+  Args:
+    loss_fn: Maps weights to a scalar.
+    weights: List of tensors.
+    state: State after the steps before.
+    learning_rate: Float, the step size.
+    beta_1: Float in [0, 1), decay of the first moments. Defaults to 0.9.
+    beta_2: Float in (0, 1), decay of the second moments. Defaults to 0.999.
+    epsilon: Float, added to the root of the second moments. Defaults to 1e-8.
 
   Returns:
     The new weights and the new state.
@@ -146,7 +159,7 @@ def adam_step(
 
 
 def _bias(beta: float, count: tf.Tensor) -> tf.Tensor | float:
-  """`1 - beta**count`, without the cancellation of a beta close to 1."""
+  """Returns `1 - beta**count`, without cancellation for a beta close to 1."""
   return -tf.math.expm1(count * math.log(beta)) if beta else 1.0
 
 
@@ -160,16 +173,17 @@ def run_inner_loop(
   """Applies `carry = step_fn(step, carry)` for steps 0 to `steps - 1`.
 
   Args:
-    step_fn: Maps `(step, carry)` to the next carry, of the same structure,
-      shapes and dtypes.
+    step_fn: Maps `(step, carry)` to the next carry, which has the same
+      structure, shapes and dtypes.
     carry: Structure of tensors.
-    steps: Integer >= 0.
-    unroll: Whether the graph holds each step (fast, and the carries between
-      are to be had) or one `tf.while_loop` (small, for long runs).
+    steps: Integer >= 0, the number of steps.
+    unroll: `True` (default) puts each step into the graph, which is fast and
+      gives access to the carries between the steps. `False` makes one
+      `tf.while_loop`, which keeps the graph of a long run small.
 
   Returns:
-    The carries: before the first step and after each when unrolled; before the
-    first and after the last otherwise.
+    A list of carries. If unrolled, it holds the carry before the first step and
+    after each step; otherwise, before the first and after the last step.
   """
   if unroll:
     path = [carry]
@@ -194,16 +208,19 @@ def gradient_path(
   first_order: bool = False,
   unroll: bool = True,
 ) -> list[Weights]:
-  """Weights before, between and after `steps` gradient steps.
+  """Returns the weights before and after each of `steps` gradient steps.
 
   Args:
     loss_fn: Maps `(weights, step)` to a scalar.
-    weights: List of tensors to begin with.
-    learning_rates: One per weight, as in `gradient_step`; or a function from
-      the step to them.
-    steps: Integer >= 0.
-    first_order: As in `gradient_step`.
-    unroll: As in `run_inner_loop`, which tells what is returned.
+    weights: List of tensors to start from.
+    learning_rates: One per weight: a number, a tensor that broadcasts to the
+      weight, or `None` for a weight that stays as it is. Or a function from the
+      step to such a list.
+    steps: Integer >= 0, the number of steps.
+    first_order: Whether an outer tape treats the gradients as constants.
+      Defaults to `False`.
+    unroll: Whether the graph holds each step. Without it, only the weights
+      before the first and after the last step are returned. Defaults to `True`.
   """
 
   def step_fn(step: Any, weights: Weights) -> Weights:

@@ -1,27 +1,27 @@
-"""How much the query loss after each inner step counts, as training goes on."""
+"""Weights of the query losses after each inner step, by epoch."""
 
 import tensorflow as tf
 
-# Of its equal share, what a step but the last keeps at least.
+# No loss but the last falls below this fraction of its equal share.
 _LEAST_SHARE = 0.03
 
 
 def multi_step_shares(
   epoch: tf.Tensor | int, *, steps: int, epochs: int
 ) -> tf.Tensor:
-  """Shares of the query losses after inner steps 1 to `steps`.
+  """Returns the shares of the query losses after inner steps 1 to `steps`.
 
-  All losses count the same at first; in the course of `epochs` epochs the
-  shares of all but the last shrink to 0.03 of that. Then, at once, the last
-  loss alone counts. This is the schedule of the released code of MAML++ [1].
+  At first, all losses count the same. Over `epochs` epochs, the shares of all
+  but the last shrink to 0.03 of their initial value. After that, only the last
+  loss counts. This is the schedule of the released code of MAML++ [1].
 
   Args:
     epoch: Integer scalar >= 0.
     steps: Integer >= 1.
-    epochs: Integer >= 0. With 0, the last loss alone counts from the beginning.
+    epochs: Integer >= 0. With 0, only the last loss counts from the beginning.
 
   Returns:
-    `[steps]` float32, not negative, with the sum 1.
+    `[steps]` float32, nonnegative, with the sum 1.
 
   References:
     [1] A. Antoniou, H. Edwards, A. Storkey. How to train your MAML. ICLR 2019.
@@ -41,12 +41,13 @@ def multi_step_shares(
 def multi_step_loss(
   losses: list[tf.Tensor], epoch: tf.Tensor | int, *, epochs: int
 ) -> tf.Tensor:
-  """The query losses after steps 1 to `len(losses)`, by their shares.
+  """Returns the weighted sum of the query losses after each inner step.
 
   Args:
-    losses: Scalars; a single one is the last, which then counts alone.
-    epoch: As in `multi_step_shares`.
-    epochs: As there.
+    losses: Scalars, the query losses after steps 1 to `len(losses)`. A single
+      one is the loss after the last step, which then counts alone.
+    epoch: Integer scalar >= 0.
+    epochs: Integer >= 0, the number of epochs in which several losses count.
   """
   if len(losses) == 1:
     return losses[0]

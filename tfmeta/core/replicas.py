@@ -1,12 +1,14 @@
-"""What the replicas of a `tf.distribute` strategy must agree on."""
+"""Values that the replicas of a `tf.distribute` strategy share."""
 
 from typing import Any
 
 import tensorflow as tf
 
+from tfmeta.core import keras_internals
+
 
 def sum_over_replicas(value: Any) -> Any:
-  """Sum of `value`, of each tensor in it, over all replicas."""
+  """Returns the sum over all replicas of each tensor in `value`."""
   replica = tf.distribute.get_replica_context()
   if replica is None or replica.num_replicas_in_sync == 1:
     return value
@@ -14,14 +16,14 @@ def sum_over_replicas(value: Any) -> Any:
 
 
 def task_indices(count: tf.Tensor, first: Any = 0) -> tf.Tensor:
-  """Indices of the tasks of this replica within the batch of all.
+  """Returns the indices of this replica's tasks within the whole batch.
 
-  A batch is cut into parts of equal size, of which the last may be shorter or
-  empty.
+  A strategy cuts a batch into parts of equal size; the last part may be shorter
+  or empty.
 
   Args:
-    count: Integer, number of tasks of this replica.
-    first: Integer, index of the first task of the batch.
+    count: Integer, the number of tasks of this replica.
+    first: Integer, the index of the first task of the batch.
 
   Returns:
     Integers `[count]`.
@@ -34,42 +36,79 @@ def task_indices(count: tf.Tensor, first: Any = 0) -> tf.Tensor:
   return first + tf.range(count)
 
 
-def as_logs(results: dict[str, Any]) -> dict[str, Any]:
-  """Metrics as Keras takes them from a step: with an axis, of many workers.
+def clipped(
+  gradients: list[tf.Tensor],
+  *,
+  clipvalue: float | None,
+  clipnorm: float | None,
+  scale: Any = 1.0,
+) -> list[tf.Tensor]:
+  """Clips the sum of gradients over all replicas.
 
-  Keras 3.15 reduces along the first axis then, which a scalar has not.
+  Each element is clipped first, then the norm of each tensor. A Keras optimizer
+  applies only one of the two, and applies it to the part of each replica before
+  the parts are added: parts of 5 and -4, both clipped to 0.1, would cancel.
+
+  Args:
+    gradients: The parts of this replica, tensors of any shapes.
+    clipvalue: Bound on the absolute value of each element of the sum, or
+      `None`.
+    clipnorm: Bound on the norm of each tensor of the sum, or `None`.
+    scale: Scalar by which the gradients were multiplied for loss scaling.
+
+  Returns:
+    Tensors of the same shapes, which add up to the clipped sum over all
+    replicas. An element that is not finite becomes NaN, so that an optimizer
+    with loss scaling notices that its scale is too large.
   """
-  if not _has_many_workers(tf.distribute.get_strategy()):
+  if clipvalue is None and clipnorm is None:
+    return gradients
+  count = tf.distribute.get_strategy().num_replicas_in_sync
+  parts = []
+  for total in sum_over_replicas(gradients):
+    # Clipping would turn an infinite element into a finite one.
+    zero_or_nan = total - total
+    if clipvalue is not None:
+      limit = tf.cast(clipvalue * scale, total.dtype)
+      total = tf.clip_by_value(total, -limit, limit)
+    if clipnorm is not None:
+      total = tf.clip_by_norm(total, tf.cast(clipnorm * scale, total.dtype))
+    parts.append((total + zero_or_nan) / count)
+  return parts
+
+
+def as_logs(results: dict[str, Any]) -> dict[str, Any]:
+  """Returns metrics in the form in which Keras takes them from a step.
+
+  With several workers, Keras 3.15 reduces them along their first axis, which a
+  scalar does not have.
+  """
+  if not keras_internals.has_many_workers(tf.distribute.get_strategy()):
     return results
   return tf.nest.map_structure(lambda value: tf.reshape(value, [1]), results)
 
 
 def check_fit(strategy: tf.distribute.Strategy, steps: int) -> None:
-  """Checks that `fit` of Keras can run under `strategy`.
+  """Checks that Keras's `fit` can run under `strategy`.
 
   Args:
-    strategy: The one that the learner was made in.
+    strategy: The strategy in whose scope the learner was created.
     steps: `steps_per_execution`.
 
   Raises:
-    ValueError: If it is a `ParameterServerStrategy`, or if there are several
-      workers and steps.
+    ValueError: If the strategy is a `ParameterServerStrategy`, or if there are
+      several workers and several steps per execution.
   """
-  if steps > 1 and _has_many_workers(strategy):
+  if steps > 1 and keras_internals.has_many_workers(strategy):
     raise ValueError(
-      "`steps_per_execution` must be 1 under a MultiWorkerMirroredStrategy: "
-      "Keras 3 can not loop over steps in which workers meet. "
+      "`steps_per_execution` must be 1 under a MultiWorkerMirroredStrategy, "
+      "because Keras 3 cannot loop over steps that synchronize workers. "
       f"Received: steps_per_execution={steps}"
     )
   if isinstance(strategy, tf.distribute.experimental.ParameterServerStrategy):
     raise ValueError(
-      "`fit` of Keras 3 hands its data to the replicas itself, which a "
-      "ParameterServerStrategy refuses: it takes data from a "
-      "ClusterCoordinator. Use MultiWorkerMirroredStrategy. "
+      "`fit` does not run under a ParameterServerStrategy, because Keras 3 "
+      "does not use the ClusterCoordinator that it needs. Use "
+      "MultiWorkerMirroredStrategy instead. "
       f"Received: {type(strategy).__name__}"
     )
-
-
-def _has_many_workers(strategy: tf.distribute.Strategy) -> bool:
-  multi = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
-  return multi and strategy.extended._in_multi_worker_mode()

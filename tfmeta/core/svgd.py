@@ -1,8 +1,8 @@
-"""Stein variational gradient descent: particles that share out a density.
+"""Stein variational gradient descent: particles that approximate a density.
 
-Particles are a tensor `[M, ...]`, M of them, or a list of such tensors, which
-are parts of the same particles. They are not put together into one, as nothing
-here is dearer than passes over all particles.
+M particles are a tensor `[M, ...]`, or a list of such tensors, each of which
+holds one part of every particle. The parts are not concatenated, because passes
+over all particles are the most expensive operation here.
 """
 
 from collections.abc import Sequence
@@ -16,18 +16,18 @@ from tfmeta.typing import Weights
 
 Particles = tf.Tensor | Weights
 
-# Of identical particles, so that no distance is divided by zero.
+# Identical particles have this bandwidth, so that nothing is divided by zero.
 _LEAST_BANDWIDTH = 1e-12
 
 
 def squared_distances(particles: Particles) -> tf.Tensor:
-  """Squared distances `[M, M]` of particles."""
+  """Returns the squared distances `[M, M]` between particles."""
   parts = tf.nest.flatten(particles)
   return tf.add_n([_squared_distances(_rows(part)) for part in parts])
 
 
 def median_bandwidth(distances: tf.Tensor) -> tf.Tensor:
-  """`median / log M` of the squared distances of different particles.
+  """Returns `median / log M` of the squared distances of distinct particles.
 
   Args:
     distances: `[M, M]`, with M >= 2 known when traced.
@@ -46,11 +46,13 @@ def median_bandwidth(distances: tf.Tensor) -> tf.Tensor:
 def rbf_kernel(
   particles: Particles, *, stop_bandwidth: bool = True
 ) -> tuple[tf.Tensor, tf.Tensor]:
-  """Kernel `exp(-|a - b|^2 / h)` of particles, with their own median for h.
+  """Returns the kernel `exp(-|a - b|^2 / h)`, with h from the median distance.
 
   Args:
-    particles: `[M, ...]`, or a list of such, with M >= 2 known when traced.
-    stop_bandwidth: Whether an outer tape takes h for a constant.
+    particles: `[M, ...]`, or a list of such tensors, with M >= 2 known when
+      traced.
+    stop_bandwidth: Whether an outer tape treats h as a constant. Defaults to
+      `True`.
 
   Returns:
     The kernel `[M, M]` and the bandwidth h, a scalar.
@@ -70,21 +72,25 @@ def svgd_direction(
   stop_bandwidth: bool = True,
   scale: float | tf.Tensor = 1.0,
 ) -> Particles:
-  """Direction in which particles come to share out a density [1].
+  """Returns the direction in which particles move to approximate a density [1].
 
       phi(a) = mean over b of  k(b, a) grad log p(b) + grad_b k(b, a)
 
   Args:
-    particles: `[M, ...]`, or a list of such, with M known when traced.
-    gradients: As `particles`, those of the log-density there.
-    repulsion_scale: Float >= 0, by which the second term is multiplied. 1.0
-      (default) is exact; the released code of BMAML [2] for sinusoids has 0.5,
-      which halves the covariance that the particles settle to.
-    stop_bandwidth: As in `rbf_kernel`.
-    scale: By which the direction is multiplied, cheaper than afterwards.
+    particles: `[M, ...]`, or a list of such tensors, with M known when traced.
+    gradients: Gradients of the log-density at the particles, of the same
+      structure.
+    repulsion_scale: Float >= 0, factor of the second term. 1.0 (default) is
+      exact. The released code of BMAML [2] for sinusoids uses 0.5, which halves
+      the covariance that the particles settle to.
+    stop_bandwidth: Whether an outer tape treats the bandwidth of the kernel as
+      a constant. Defaults to `True`.
+    scale: Factor of the direction, such as a learning rate. It is applied to
+      the small kernel matrices, which costs less than scaling the result.
 
   Returns:
-    As `particles`; of a single particle, its gradient.
+    The structure of `particles`. The direction of a single particle is its
+    gradient.
 
   References:
     [1] Q. Liu, D. Wang. Stein Variational Gradient Descent: A General Purpose
@@ -96,8 +102,8 @@ def svgd_direction(
   if count == 1:
     return tf.nest.map_structure(lambda g: scale * g, gradients)
   kernel, bandwidth = rbf_kernel(particles, stop_bandwidth=stop_bandwidth)
-  # Gradients of the kernel are (a - b) k(b, a) 2 / h. All factors are with the
-  # small matrices.
+  # The gradient of the kernel is (a - b) k(b, a) 2 / h. All factors multiply
+  # the small matrices rather than the particles.
   factor = scale / tf.cast(count, kernel.dtype)
   attracted = factor * kernel
   repelled = _laplacian(kernel) * (factor * repulsion_scale * 2 / bandwidth)
@@ -117,19 +123,19 @@ def svgd_step(
   learning_rate: float | tf.Tensor,
   **options: Any,
 ) -> Weights:
-  """A step along `svgd_direction`, some parts of particles left to the mean.
+  """Takes a step along `svgd_direction`.
 
   Args:
     particles: Tensors `[M, ...]`.
-    gradients: As `particles`, those of the log-density.
+    gradients: Gradients of the log-density, tensors `[M, ...]`.
     specific: For each tensor, whether the kernel compares particles by it. The
-      others, equal in all particles, follow the mean of their gradients, as
-      they would under a kernel of 1.
-    learning_rate: By which directions are multiplied.
-    **options: Those of `svgd_direction`.
+      other tensors are equal in all particles. They follow the mean of their
+      gradients, as they would under a kernel of 1.
+    learning_rate: Factor of the directions.
+    **options: `repulsion_scale` and `stop_bandwidth` of `svgd_direction`.
 
   Returns:
-    As `particles`.
+    The new particles, tensors `[M, ...]`.
   """
   own = [p for p, s in zip(particles, specific, strict=True) if s]
   own_gradients = [g for g, s in zip(gradients, specific, strict=True) if s]
@@ -143,7 +149,7 @@ def svgd_step(
 
 
 def squared_distance(particles: Weights, others: Weights) -> tf.Tensor:
-  """Squared distance of two sets of particles, summed over all of them."""
+  """Returns the squared distance of two sets of particles, summed over M."""
   pairs = zip(particles, others, strict=True)
   return tf.add_n(
     [tf.reduce_sum(tf.math.squared_difference(a, b)) for a, b in pairs]
@@ -152,12 +158,14 @@ def squared_distance(particles: Weights, others: Weights) -> tf.Tensor:
 
 @tf.custom_gradient
 def _squared_distances(rows: tf.Tensor) -> Any:
-  # Not by the products of the rows, whose difference would lose all digits.
+  # The difference of the products of the rows would lose all digits for close
+  # particles, so the differences of the rows are squared.
   apart = tf.math.squared_difference(
     tf.expand_dims(rows, 1), tf.expand_dims(rows, 0)
   )
 
-  # A product, where the gradient of the line above has several `[M, M, D]`.
+  # A matrix product replaces the several `[M, M, D]` tensors that the gradient
+  # of the line above would have.
   def gradient(upstream: tf.Tensor) -> tf.Tensor:
     both = upstream + tf.transpose(upstream)
     return _product(2 * _laplacian(both), _offsets(rows))
@@ -166,34 +174,37 @@ def _squared_distances(rows: tf.Tensor) -> Any:
 
 
 def _laplacian(weights: tf.Tensor) -> tf.Tensor:
-  """Matrix that maps rows to the weighted sums of what they are from others."""
+  """Returns the matrix that maps rows to weighted sums of their differences."""
   diagonal = tf.eye(weights.shape[0], dtype=weights.dtype)
-  # Without a row's own weight, beside which small ones would lose all digits.
+  # The weight of a row for itself is left out, because small weights would lose
+  # all digits beside it.
   others = weights * (1 - diagonal)
   return tf.reduce_sum(others, axis=1, keepdims=True) * diagonal - others
 
 
 def _offsets(rows: tf.Tensor) -> tf.Tensor:
-  """From the first one: sums of differences are the same, with more digits."""
-  # Of whatever it is, a Laplacian makes nothing, and of its gradient neither.
+  """Returns the rows relative to the first row, which keeps more digits."""
+  # Laplacian rows sum to zero, so the reference point cancels, in values and in
+  # gradients.
   return rows - tf.stop_gradient(rows[:1])
 
 
 @tf.custom_gradient
 def _product(kernel: tf.Tensor, rows: tf.Tensor) -> Any:
-  """`kernel @ rows`."""
+  """Returns `kernel @ rows`."""
 
   def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     of_kernel = tf.matmul(upstream, rows, transpose_b=True)
     return of_kernel, _product(tf.transpose(kernel), upstream)
 
-  # The product of batches, of none here: `tf.vectorized_map` makes tasks the
-  # batch then, where `tf.matmul` would transpose all rows if the kernel is the
-  # same for all tasks. In a product of `[T, 1, ...]` and `[1, 1, ...]`, which a
-  # batch of one would make of it, oneDNN writes where it may not.
+  # This is the batched product, although nothing is batched here:
+  # `tf.vectorized_map` then makes the tasks its batch, whereas it would make
+  # `tf.matmul` transpose all rows if the kernel is the same for all tasks. A
+  # batch of one is no way out: it leads to a product of `[T, 1, ...]` and `[1,
+  # 1, ...]`, in which oneDNN writes out of bounds.
   return tf.raw_ops.BatchMatMulV2(x=kernel, y=rows), gradient
 
 
 def _rows(part: tf.Tensor) -> tf.Tensor:
-  """Matrix of what `part`, `[M, ...]`, has of each particle."""
+  """Returns `part`, `[M, ...]`, as a matrix with a row for each particle."""
   return tf.reshape(part, [part.shape[0], math.prod(part.shape[1:])])

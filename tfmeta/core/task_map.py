@@ -1,4 +1,4 @@
-"""The task axis: applies a function of one task to a batch of tasks."""
+"""Functions that apply a function of one task to a batch of tasks."""
 
 from collections.abc import Callable
 import os
@@ -8,12 +8,12 @@ from typing import get_args
 import keras
 import tensorflow as tf
 
-from tfmeta.core import xla
+from tfmeta.core import keras_internals
 from tfmeta.typing import TaskMap
 
 TASK_MAPS = get_args(TaskMap)
 
-# Layers whose weights enter through products that `tf.vectorized_map` batches.
+# `tf.vectorized_map` batches the products with the weights of these layers.
 _DENSE_LAYERS = (
   keras.layers.Dense,
   keras.layers.EinsumDense,
@@ -22,24 +22,24 @@ _DENSE_LAYERS = (
   keras.layers.PReLU,
 )
 
-# Tasks that may be in work at once; more would only hold more memory.
+# Running more tasks at once than there are cores would only take more memory.
 _PARALLEL_TASKS = min(os.cpu_count() or 1, 10)
 
-# The graph that TensorFlow runs has a copy for each.
-_DRAWS_WITHOUT_LOOP = 5
+# More samples run in a loop, because each inlined call enlarges the graph.
+_SAMPLES_WITHOUT_LOOP = 5
 
 
 def choose_method(model: keras.Model) -> TaskMap:
   """Returns `"vectorize"` if all weights of `model` are dense, else `"map"`.
 
   `tf.vectorized_map` turns the dense layers of all tasks into one batched
-  product, several times faster than one task after the other. It has no rule
-  for convolutions whose filters differ per task: there it falls back to loops
+  product, which is several times faster than one task after the other. It has
+  no rule for convolutions whose filters differ per task: it falls back to loops
   that are slower than `tf.map_fn` and that XLA cannot compile.
   """
   weighted = [
     layer
-    for layer in model._flatten_layers(include_self=False)
+    for layer in keras_internals.flatten_layers(model, include_self=False)
     if layer.weights and not isinstance(layer, keras.Model)
   ]
   dense = all(isinstance(layer, _DENSE_LAYERS) for layer in weighted)
@@ -54,13 +54,13 @@ def map_tasks(
   Args:
     fn: Maps the slices of `tasks` for one task to a structure of tensors.
     tasks: Tensors, each `[T, ...]`.
-    method: `"map"`: one graph of one task, run task by task, as many at a time
-      as there are cores; its memory does not grow with T. `"vectorize"`: all
-      tasks in one batched graph. `"unroll"`: a copy of the graph for each
-      task; needs a T known in advance.
+    method: `"map"` runs one graph of one task for each task, as many at a time
+      as there are cores; its memory does not grow with T. `"vectorize"` runs
+      all tasks in one batched graph. `"unroll"` copies the graph for each task,
+      and T must be known when the graph is traced.
 
   Returns:
-    The structure of `fn`, each tensor stacked to `[T, ...]`.
+    The structure that `fn` returns, each tensor stacked to `[T, ...]`.
   """
   if method == "vectorize":
     return _map_vectorized(fn, tasks)
@@ -75,41 +75,52 @@ def map_tasks(
   )
 
 
-def map_draws(
-  fn: Callable[..., Any], draws: tuple[tf.Tensor, ...], method: TaskMap
+def map_samples(
+  fn: Callable[..., Any], samples: tuple[tf.Tensor, ...], method: TaskMap
 ) -> Any:
-  """As `map_tasks`, for a number of draws, known when traced, of one task.
+  """Applies `fn` to each of several samples of the weights for one task.
 
-  Gradients are taken through it, which decides how. With `"map"` a few draws
-  call one function, which TensorFlow puts in the place of each call: gradients
-  through a loop would do without its fast kernels of pooling.
+  It is `map_tasks` for an axis whose size is known when the graph is traced and
+  through which gradients are taken. Both decide how the samples are mapped:
 
-  For XLA the gradient of a function, and `tf.vectorized_map` makes one too, has
-  shapes for inputs: XLA must know them, and takes all that went into the
-  function, weights too, for constants. It would compile each step anew. So it
-  has a copy of the graph for each draw.
+  - With `"map"`, a few samples call one function, which TensorFlow inlines at
+    each call. Gradients through a loop would lose TensorFlow's fast kernels of
+    pooling.
+  - Under XLA, the gradient of a function takes shapes as inputs, and
+    `tf.vectorized_map` makes a function too. XLA must know these shapes, so it
+    treats all inputs of the function as constants, the weights included, and
+    would compile each step anew. Each sample gets a copy of the graph instead.
+
+  Args:
+    fn: Maps the slices of `samples` for one sample to a structure of tensors.
+    samples: Tensors, each `[M, ...]`.
+    method: As for `map_tasks`: `"map"`, `"vectorize"` or `"unroll"`.
+
+  Returns:
+    The structure that `fn` returns, each tensor stacked to `[M, ...]`.
   """
-  few = draws[0].shape[0] <= _DRAWS_WITHOUT_LOOP
-  if xla.in_xla_context() and (few or method == "vectorize"):
-    return map_tasks(fn, draws, "unroll")
+  few = samples[0].shape[0] <= _SAMPLES_WITHOUT_LOOP
+  if keras_internals.in_xla_context() and (few or method == "vectorize"):
+    return map_tasks(fn, samples, "unroll")
   if method != "map" or tf.executing_eagerly():
-    return map_tasks(fn, draws, method)
+    return map_tasks(fn, samples, method)
   if few:
-    return map_tasks(tf.function(fn, autograph=False), draws, "unroll")
-  return _map_draws_in_loop(fn, draws)
+    return map_tasks(tf.function(fn, autograph=False), samples, "unroll")
+  return _map_samples_in_loop(fn, samples)
 
 
-def _map_draws_in_loop(
-  fn: Callable[..., Any], draws: tuple[tf.Tensor, ...]
+def _map_samples_in_loop(
+  fn: Callable[..., Any], samples: tuple[tf.Tensor, ...]
 ) -> Any:
-  """The first draw, which also tells what is returned, and those after it.
+  """Maps the first sample outside the loop, which tells the output types.
 
-  XLA compiles gradients through the loop as it holds no function of its own.
+  The loop then calls no function of its own, so that XLA can compile gradients
+  through it.
   """
-  first = fn(*[t[0] for t in draws])
+  first = fn(*[t[0] for t in samples])
   others = tf.map_fn(
-    lambda draw: fn(*draw),
-    tuple(t[1:] for t in draws),
+    lambda sample: fn(*sample),
+    tuple(t[1:] for t in samples),
     fn_output_signature=_signature(first),
     parallel_iterations=_PARALLEL_TASKS,
   )
@@ -123,7 +134,7 @@ def _map_vectorized(
 ) -> Any:
   if tf.distribute.get_strategy().num_replicas_in_sync == 1:
     return _vectorized(fn, tasks)
-  # A replica may be left without tasks, which vectorised operations refuse.
+  # Vectorized operations fail on a replica that was left without tasks.
   count = tf.shape(tasks[0])[0]
   padding = tf.cast(count == 0, tf.int32)
   padded = tuple(
@@ -134,7 +145,7 @@ def _map_vectorized(
 
 
 def _vectorized(fn: Callable[..., Any], tasks: tuple[tf.Tensor, ...]) -> Any:
-  # It would warn of each random operation, for which it makes a loop.
+  # With warnings on, it would report each random operation that it loops over.
   return tf.vectorized_map(lambda task: fn(*task), tasks, warn=False)
 
 
@@ -143,14 +154,21 @@ def map_and_sum(
   tasks: tuple[tf.Tensor, ...],
   method: TaskMap,
 ) -> tuple[Any, Any]:
-  """Like `map_tasks`, for an `fn` that returns `(mapped, summed)`.
+  """Applies `fn` to each task, and sums one part of the results over tasks.
 
-  Gradients are taken inside `fn` and go to `summed`, so that neither they nor
-  what is needed to compute them are ever held for all tasks at once.
+  A training step takes the gradients inside `fn` and returns them in `summed`.
+  The gradients of all tasks, and the tensors needed to compute them, are then
+  never in memory at once.
+
+  Args:
+    fn: Maps the slices of `tasks` for one task to a pair `(mapped, summed)` of
+      structures of tensors.
+    tasks: Tensors, each `[T, ...]`.
+    method: As for `map_tasks`: `"map"`, `"vectorize"` or `"unroll"`.
 
   Returns:
-    The structure `mapped`, stacked to `[T, ...]`, and the structure `summed`,
-    each tensor the sum over tasks.
+    The structure `mapped`, each tensor stacked to `[T, ...]`, and the structure
+    `summed`, each tensor summed over tasks.
   """
   if method == "map" and not tf.executing_eagerly():
     return _map_and_sum_in_loop(fn, tasks)
@@ -190,7 +208,7 @@ def _map_and_sum_in_loop(
 
 
 def _trace(fn: Callable[..., Any], tasks: tuple[tf.Tensor, ...]) -> Any:
-  """Graph of `fn` for one task; traced once, it also tells what is returned."""
+  """Returns the graph of `fn` for one task, which also tells its outputs."""
   one = [tf.TensorSpec(t.shape[1:], t.dtype) for t in tasks]
   return tf.function(fn, autograph=False).get_concrete_function(*one)
 
@@ -208,7 +226,8 @@ def _unstack(tasks: tuple[tf.Tensor, ...]) -> list[tuple[tf.Tensor, ...]]:
       "task_map='unroll' needs the number of tasks when the step is traced: "
       "batch the tasks with drop_remainder=True. Received: an unknown number"
     )
-  # Its gradient packs them once; that of an index pads each to all tasks.
+  # The gradient of unstacking stacks the parts once; the gradient of an index
+  # would pad each part to the size of all tasks.
   return list(zip(*[tf.unstack(t) for t in tasks], strict=True))
 
 

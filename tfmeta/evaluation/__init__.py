@@ -1,6 +1,6 @@
-"""How well a learner does on a set of tasks, before and after adapting."""
+"""Measures learners on a set of tasks, before and after adapting."""
 
-from tfmeta.evaluation.measure import evaluate
+from tfmeta.evaluation.evaluate import evaluate
 from tfmeta.evaluation.result import EvaluationResult
 
 __all__ = ["EvaluationResult", "evaluate"]

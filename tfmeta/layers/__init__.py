@@ -1,8 +1,5 @@
-"""Layers that are exact at second order, and what models need to use them."""
+"""Layers with exact second derivatives, and functions that walk layers."""
 
-from tfmeta.layers.classifier_generator import (
-  ClassifierGenerator as ClassifierGenerator,
-)
 from tfmeta.layers.exact import exact as exact
 from tfmeta.layers.exact import inexact_layers as inexact_layers
 from tfmeta.layers.learned_rates import LearnedRates as LearnedRates

@@ -2,16 +2,26 @@
 
 from collections.abc import Callable
 from collections.abc import Iterator
+import types
 from typing import Any
 
 import keras
+
+from tfmeta.core import keras_internals
 
 
 def walk(
   parent: keras.Layer, prefix: str = ""
 ) -> Iterator[tuple[str, keras.Layer]]:
-  """Yields the path and layer of everything in `parent`, outer ones first."""
-  for layer in parent._flatten_layers(include_self=False, recursive=False):
+  """Yields the path and layer of everything in `parent`, outer layers first.
+
+  Args:
+    parent: A model, or any layer with layers inside.
+    prefix: What all paths begin with. Default: nothing.
+  """
+  for layer in keras_internals.flatten_layers(
+    parent, include_self=False, recursive=False
+  ):
     yield prefix + layer.name, layer
     yield from walk(layer, f"{prefix}{layer.name}/")
 
@@ -23,36 +33,37 @@ def rebuild(
 
   Args:
     model: A built model.
-    edit: Called with the configuration of each object in the model (a dict
-      with `"class_name"`, `"module"`, `"registered_name"` and `"config"`), from
-      the inside out; returns what takes its place.
+    edit: A function that is called with the configuration of each object in the
+      model (a dict with `"class_name"`, `"module"`, `"registered_name"` and
+      `"config"`), inner objects first, and returns what takes its place.
 
   Returns:
-    A new model, not compiled, with the values of all variables of `model` in
-    the dtypes of its own.
+    A new model, not compiled, with the values of all variables of `model`, cast
+    to the dtypes of its own variables.
 
   Raises:
-    ValueError: If `model` is not built or cannot be made from what `edit` left.
+    ValueError: If `model` is not built, or cannot be made from the edited
+      configuration.
   """
   if not model.built:
     raise ValueError(
       "`model` must be built: give it an Input, or call it once. "
       f"Received: model={model.name}"
     )
-  classes = {
-    type(layer).__name__: type(layer) for layer in model._flatten_layers()
-  }
+  # The constructors of the user's own layers run here, and may raise anything.
   try:
     config = keras.saving.serialize_keras_object(model)
     config.pop("compile_config", None)
     copy = keras.saving.deserialize_keras_object(
-      _edit_all(config, edit), custom_objects=_own(classes), safe_mode=False
+      _edit_all(config, edit),
+      custom_objects=_custom_objects(model),
+      safe_mode=False,
     )
-    _copy_variables(model, copy)
-  except (NotImplementedError, TypeError, ValueError) as error:
+    _copy_state(model, copy)
+  except Exception as error:
     raise ValueError(
-      "`model` cannot be made again from its configuration; its classes need "
-      "a `get_config` that tells all arguments of their constructors. "
+      "`model` must be of classes whose `get_config` returns all arguments of "
+      "their constructors, because it is made again from its configuration. "
       f"Received: model={model.name} ({_first_line(error)})"
     ) from error
   return copy
@@ -67,20 +78,33 @@ def _edit_all(value, edit):
   return edit(value) if {"class_name", "config"} <= set(value) else value
 
 
-def _copy_variables(source, target):
+def _copy_state(source, target):
   pairs = list(zip(source.variables, target.variables, strict=True))
   for old, new in pairs:
     if old.shape != new.shape:
       raise ValueError(f"{new.path} has shape {new.shape}, not {old.shape}")
     new.assign(keras.ops.cast(old, new.dtype))
+  for layer in keras_internals.flatten_layers(target):
+    # This layer computes with constants that it makes from its variables.
+    if isinstance(layer, keras.layers.Normalization):
+      layer.finalize_state()
 
 
-def _own(classes):
-  libraries = ("keras", "tfmeta")
+def _custom_objects(model):
+  """Returns the classes and functions in `model` that Keras cannot know.
+
+  A class or an activation of the user's own that was not registered can be
+  looked up by name only here.
+  """
+  layers = keras_internals.flatten_layers(model)
+  found = [type(layer) for layer in layers]
+  for layer in layers:
+    functions = vars(layer).values()
+    found += [v for v in functions if isinstance(v, types.FunctionType)]
   return {
-    name: cls
-    for name, cls in classes.items()
-    if cls.__module__.split(".")[0] not in libraries
+    thing.__name__: thing
+    for thing in found
+    if thing.__module__.split(".")[0] not in ("keras", "tfmeta")
   }
 
 

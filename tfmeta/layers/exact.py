@@ -1,12 +1,16 @@
-"""Exchanging the layers of a model for ones with exact second derivatives."""
+"""Replaces the layers of a model by ones with exact second derivatives."""
+
+from collections.abc import Iterator
+from typing import Any
 
 import keras
 
+from tfmeta.core import keras_internals
 from tfmeta.layers import copying
 from tfmeta.layers import normalization
 from tfmeta.layers import pooling
 
-# The names are those of Keras.
+# Each has the name and the arguments of the layer of Keras that it replaces.
 EXACT_LAYERS = (
   normalization.BatchNormalization,
   normalization.LayerNormalization,
@@ -19,23 +23,24 @@ _NORMALIZATIONS = tuple(
 
 
 def exact(model: keras.Model) -> keras.Model:
-  """Copies a model, with layers that are exact at second order.
+  """Copies a model, with layers whose second derivatives are exact.
 
-  `BatchNormalization`, `LayerNormalization`, `GroupNormalization` and
-  `MaxPooling2D` of Keras become those of `tfmeta.layers`, at any depth: in
-  nested models, in wrappers, shared ones once. Names, configuration and the
-  values of all variables are kept; the copy is not compiled.
+  Keras's `BatchNormalization`, `LayerNormalization`, `GroupNormalization` and
+  `MaxPooling2D` are replaced by the layers of the same name in `tfmeta.layers`,
+  at any depth: in nested models and in wrappers. A shared layer stays shared.
+  The copy keeps names, configuration and the values of all variables; it is not
+  compiled.
 
   Args:
-    model: A built `keras.Model`: functional, `Sequential`, or one of a class of
-      your own that keeps its layers in its `get_config`.
+    model: A built `keras.Model`: functional, `Sequential`, or of a class of
+      your own that returns its layers in its `get_config`.
 
   Returns:
     The copy. It shares no variable with `model`.
 
   Raises:
     ValueError: If `model` is not built, cannot be made from its configuration,
-      or makes inexact layers in code, where they cannot be exchanged.
+      or makes inexact layers in code, where they cannot be replaced.
   """
   copy = copying.rebuild(model, _exact_config)
   stuck = [
@@ -45,9 +50,9 @@ def exact(model: keras.Model) -> keras.Model:
   ]
   if stuck:
     raise ValueError(
-      f"The layers {', '.join(stuck)} cannot be exchanged: they are made in "
-      "the code of a class and not listed in its configuration. Make them "
-      f"there from tfmeta.layers. Received: model={model.name}"
+      f"The layers {', '.join(stuck)} cannot be replaced, because the code of "
+      "a class makes them and its configuration does not list them; make them "
+      f"from tfmeta.layers there. Received: model={model.name}"
     )
   return copy
 
@@ -59,12 +64,13 @@ def inexact_layers(
 
   Args:
     model: A built model.
-    jit_compile: Whether to list also those that are wrong only when compiled
-      by XLA. Default `False`.
+    jit_compile: Whether to find also the layers that are wrong only when XLA
+      compiles them. Default `False`.
 
   Returns:
-    Mapping from the path of a layer to what to do about it, in a sentence
-    without its full stop; empty if none is known to be wrong.
+    Mapping from the path of each layer found to what to do about it: a clause
+    such as `"use tfmeta.layers.exact(model)"`. It is empty if no layer is known
+    to be wrong.
   """
   found = {}
   for path, layer in _inexact(model, jit_compile=jit_compile):
@@ -72,7 +78,8 @@ def inexact_layers(
   return found
 
 
-def _exact_config(config):
+def _exact_config(config: dict[str, Any]) -> dict[str, Any]:
+  # A subclass of a stock layer may compute something else, so it stays.
   stock = config.get("module") == "keras.layers"
   for layer in EXACT_LAYERS if stock else ():
     if config["class_name"] == layer.__name__:
@@ -82,12 +89,18 @@ def _exact_config(config):
   return config
 
 
-def _stock_classes():
+def _stock_classes() -> tuple[type[keras.Layer], ...]:
   return tuple(getattr(keras.layers, cls.__name__) for cls in EXACT_LAYERS)
 
 
-def _inexact(model, *, jit_compile=False):
-  """Yields path and layer; a resize counts only after trained weights."""
+def _inexact(
+  model: keras.Model, *, jit_compile: bool = False
+) -> Iterator[tuple[str, keras.Layer]]:
+  """Yields the path of each inexact layer, and the layer.
+
+  The second derivative of a resize is taken only if its inputs depend on
+  trained weights, so a resize before the first of them is fine.
+  """
   trained = False
   for path, layer in copying.walk(model):
     if _is_inexact_normalization(layer):
@@ -96,18 +109,19 @@ def _inexact(model, *, jit_compile=False):
       yield path, layer
     elif trained and _is_inexact_resize(layer):
       yield path, layer
-    trained = trained or bool(layer._trainable_variables and layer.trainable)
+    trained = trained or keras_internals.has_own_trainable_weights(layer)
 
 
-def _is_inexact_normalization(layer):
+def _is_inexact_normalization(layer: keras.Layer) -> bool:
   for stock, ours in _NORMALIZATIONS:
     if isinstance(layer, stock) and not isinstance(layer, ours):
+      # Neither moving statistics nor a root mean square need `tf.nn.moments`.
       frozen = stock is keras.layers.BatchNormalization and not layer.trainable
       return not frozen and not getattr(layer, "rms_scaling", False)
   return False
 
 
-def _is_inexact_pooling(layer):
+def _is_inexact_pooling(layer: keras.Layer) -> bool:
   pools = (
     keras.layers.MaxPooling1D,
     keras.layers.MaxPooling2D,
@@ -118,16 +132,17 @@ def _is_inexact_pooling(layer):
   return isinstance(layer, pools)
 
 
-def _is_inexact_resize(layer):
+def _is_inexact_resize(layer: keras.Layer) -> bool:
   resizes = (keras.layers.UpSampling2D, keras.layers.Resizing)
   return isinstance(layer, resizes) and layer.interpolation == "bilinear"
 
 
-def _remedy(layer):
+def _remedy(layer: keras.Layer) -> str:
+  """Returns what to do about an inexact layer."""
   if type(layer) in _stock_classes():
     return "use tfmeta.layers.exact(model)"
   if _is_inexact_normalization(layer):
-    return "derive it from the layer of the same kind in tfmeta.layers"
+    return "derive it from the layer of the same name in tfmeta.layers"
   if _is_inexact_pooling(layer):
     return "compile without XLA (jit_compile=False)"
   return "put it before the first layer with weights, or use Conv2DTranspose"

@@ -1,10 +1,11 @@
-"""Batch normalisation of images by TensorFlow's own kernels, of any order.
+"""Batch normalization of images by TensorFlow's fused kernels.
 
-The kernels go over the images once for the statistics and once for the outputs,
-where each of the operations put together goes over them for itself, and second
-order training of small convolutional networks is bound by that. Their second
-derivative, which TensorFlow puts together from many operations, is written out
-here.
+A fused kernel reads the images once for the statistics and once for the
+outputs; composed operations each read them again. This memory traffic limits
+second-order training of small convolutional networks. TensorFlow composes the
+second derivative of its kernels from many operations; this module writes it
+out, in terms of the same kernels, so that derivatives of any order are fast and
+exact.
 """
 
 from collections.abc import Sequence
@@ -13,27 +14,33 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfmeta.core import xla
+from tfmeta.core import keras_internals
 
-# Below it, kernels on GPUs would take another one.
+# Kernels on GPUs replace a smaller epsilon by another value.
 _LEAST_EPSILON = 1.001e-5
 
 
 def can_serve(x: tf.Tensor, axes: Sequence[int], epsilon: float) -> bool:
-  """Whether `x` are images with channels last that the kernels are for.
+  """Returns whether the fused kernels compute batch normalization of `x`.
 
-  XLA puts such a kernel together itself, and takes the variance for a
-  difference of squares, which far from zero has no digits.
+  They take float32 images with the channels last. XLA is excluded: it replaces
+  the kernels by operations of its own, which compute the variance as a
+  difference of squares and lose all digits far from zero.
+
+  Args:
+    x: Inputs of a layer.
+    axes: Axes that are reduced.
+    epsilon: What is added to the variance.
   """
   images = x.shape.rank == 4 and tuple(axes) == (0, 1, 2)
   served = images and x.dtype == tf.float32 and epsilon >= _LEAST_EPSILON
-  return served and not xla.in_xla_context()
+  return served and not keras_internals.in_xla_context()
 
 
 def fused_batch_normalization(
   x: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor, epsilon: float
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-  """Normalises each channel of `x` by its mean and variance.
+  """Normalizes each channel of `x` by its mean and variance.
 
   Args:
     x: Float32 images `[n, height, width, channels]`.
@@ -42,9 +49,11 @@ def fused_batch_normalization(
     epsilon: Float, added to the variance.
 
   Returns:
-    `scale * (x - mean) / sqrt(variance + epsilon) + offset`, and the mean and
-    the (biased) variance `[channels]`, all with exact derivatives of any order.
+    Three tensors with exact derivatives of any order: `scale * (x - mean) /
+    sqrt(variance + epsilon) + offset`; the mean `[channels]`; and the (biased)
+    variance `[channels]`.
   """
+  # The kernel's own gradient is not used, so the kernel sees only constants.
   outputs, *found = tf.raw_ops.FusedBatchNormV3(
     x=tf.stop_gradient(x),
     scale=tf.stop_gradient(scale),
@@ -58,6 +67,8 @@ def fused_batch_normalization(
 
   @tf.custom_gradient
   def normalize(x: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor) -> Any:
+    # The outputs are given, but their gradient takes `x` and `scale` as
+    # arguments: a tape around this one must see how it depends on them.
     del offset
     return outputs, lambda upstream: batch.backward(upstream, x, scale)
 
@@ -65,9 +76,10 @@ def fused_batch_normalization(
 
 
 class _Batch:
-  """Derivatives of the normalisation of one batch, from its statistics."""
+  """The derivatives of the normalization of one batch."""
 
   def __init__(self, x: tf.Tensor, epsilon: float, found: list[tf.Tensor]):
+    # `_saved` is what the kernel of the gradient needs of the forward one.
     mean, variance, *self._saved = found
     self._epsilon = epsilon
     sizes = x.shape[:3].as_list()
@@ -76,15 +88,17 @@ class _Batch:
       if None in sizes
       else float(max(math.prod(sizes), 1))
     )
-    # The kernel's variance is the unbiased one.
+    # The kernel returns the unbiased variance; Keras uses the biased one.
     self._found = mean, variance * ((self._count - 1) / self._count)
 
   def moments(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Mean and variance of `x`, the batch, differentiable by it."""
+    """Returns mean and variance of the batch `x`, differentiable by `x`."""
 
     @tf.custom_gradient
     def differentiable(x: tf.Tensor) -> Any:
       def gradient(of_mean: tf.Tensor, of_variance: tf.Tensor) -> tf.Tensor:
+        # Of mean and variance: `1 / count` and `2 * (x - mean) / count`. The
+        # mean comes from `moments` again, so that it is differentiable too.
         mean, _ = self.moments(x)
         slope = 2.0 * of_variance / self._count
         return x * slope + (of_mean / self._count - mean * slope)
@@ -100,11 +114,18 @@ class _Batch:
     scale: tf.Tensor,
     found: tuple[tf.Tensor, ...] | None = None,
   ) -> tuple[tf.Tensor, ...]:
-    """Gradients by `x`, scale and offset, or those `found` before.
+    """Returns the gradients with respect to `x`, scale and offset.
 
-    With `z` the normalised batch and `deviation` what it was divided by, these
+    With `z` the normalized batch and `deviation` what it was divided by, they
     are `scale / deviation * (upstream - mean(upstream) - z * mean(upstream *
     z))`, `sum(upstream * z)` and `sum(upstream)`.
+
+    Args:
+      upstream: Gradient with respect to the outputs, shaped like `x`.
+      x: The batch.
+      scale: `[channels]`.
+      found: The three gradients, if they were computed before: only their
+        derivatives are needed then. Default: the kernel computes them.
     """
 
     @tf.custom_gradient
@@ -134,9 +155,9 @@ class _Batch:
       epsilon=self._epsilon,
       is_training=True,
     )
-    # Used through a stack, so that the kernel itself has few consumers: among
-    # more than eight TensorFlow's pass for oneDNN may merge the gradient of a
-    # bias with the wrong one of a filter, to a graph with a cycle.
+    # The stack keeps the number of the kernel's consumers small. With more than
+    # eight, TensorFlow's oneDNN pass may fuse the gradient of a bias with that
+    # of the wrong filter, which makes a graph with a cycle.
     return of_x, *tf.unstack(tf.stack(others[:2]))
 
   def _second(
@@ -147,7 +168,25 @@ class _Batch:
     scale: tf.Tensor,
     found: tuple[tf.Tensor, ...],
   ) -> tuple[tf.Tensor, ...]:
-    """Gradients of what `backward` found, along `directions` of it."""
+    """Returns the gradients of `backward` with respect to its arguments.
+
+    They are written with `backward` itself, applied to `by_x` in place of the
+    upstream gradient, because the gradient with respect to `x` is a symmetric
+    linear map of the upstream gradient. This takes one more
+    call of the kernel.
+
+    Args:
+      directions: Gradients of a scalar with respect to the three results of
+        `backward`.
+      upstream: Argument of `backward`.
+      x: Argument of `backward`.
+      scale: Argument of `backward`.
+      found: The results of `backward`, differentiable.
+
+    Returns:
+      Gradients of that scalar with respect to `upstream`, `x` and `scale`.
+    """
+    # `by_x` and the like come from above; `of_x` and the like are results.
     by_x, by_scale, by_offset = directions
     _, of_scale, of_offset = found
     mean, variance = self.moments(x)
@@ -156,13 +195,17 @@ class _Batch:
     products = tf.reduce_sum(by_x * upstream, [0, 1, 2])
     crossed = along_one * of_offset + along_z * of_scale
     projected = products - crossed / self._count
-    # What `along`, the upstream, and `z` are multiplied by in that by `x`.
+    # The gradient with respect to `x` is a sum of `along`, `upstream`, `z` and
+    # a constant for each channel. These are the factors of the first three.
     first = -rate * of_scale / self._count
     second = rate * (by_scale - scale * rate * along_z / self._count)
     third = -(second * of_scale + scale * projected * rate**2) / self._count
+    # `z` is `(x - mean) * rate`, so `third * z` is linear in `x`. One product
+    # with `x` is all that this takes over the images.
     slope = third * rate
     rest = -second * of_offset / self._count - slope * mean
     of_x = first * along + second * upstream + (slope * x + rest)
+    # `along + by_scale * z + by_offset`, with `z` written out likewise.
     tilt = by_scale * rate
     of_upstream = along + (tilt * x + (by_offset - tilt * mean))
     return of_upstream, of_x, rate * projected

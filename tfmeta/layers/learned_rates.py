@@ -1,4 +1,4 @@
-"""Step sizes of the inner loop that the outer loop learns."""
+"""Inner learning rates that the outer loop learns."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,26 +9,27 @@ import tensorflow as tf
 
 @keras.saving.register_keras_serializable("tfmeta")
 class LearnedRates(keras.layers.Layer):
-  """Inner learning rates as weights: any choice of which share one.
+  """Inner learning rates as trainable weights.
 
-  Trained with the weights they step in, they may become zero or negative, and
-  then turn the direction of a step. With `shapes` those of the weights, each
-  entry has a rate of its own (Meta-SGD [1]); with `()` for each weight and
-  `steps`, each tensor has one in each inner step (LSLR of MAML++ [2]).
+  The shape of a rate decides which entries of a weight share it. If `shapes`
+  are the shapes of the weights, each entry has a rate of its own, as in
+  Meta-SGD [1]. If they are all `()` and `steps` is given, each weight has one
+  rate in each inner step, as in MAML++ (LSLR [2]). Nothing keeps a learned rate
+  positive: a negative one turns the step around.
 
   Args:
-    shapes: A shape for the rates of each adapted weight, to which they
-      broadcast.
-    initial_rate: Float. What all rates begin with.
-    names: A name for each of `shapes`, to tell them by in logs and pictures;
-      their numbers by default.
-    steps: Integer >= 1, the inner steps that have rates of their own; `None`
-      (default) for the same rates in all steps.
-    **kwargs: Forwarded to `keras.layers.Layer`.
+    shapes: A shape for each adapted weight. Its rates have this shape and
+      broadcast to the weight.
+    initial_rate: Float. The initial value of all rates.
+    names: A name for each of `shapes`, which logs and plots show. Default:
+      their numbers.
+    steps: Integer >= 1. Number of inner steps, each of which has rates of its
+      own. `None` (default): all steps share their rates.
+    **kwargs: Arguments of `keras.layers.Layer`.
 
   Attributes:
-    rates: One variable for each of `shapes`: of that shape, after an axis
-      `[steps]` if there are steps.
+    rates: One variable for each of `shapes`, of that shape; with `steps`, its
+      first axis counts the steps.
 
   References:
     [1] Z. Li, F. Zhou, F. Chen, H. Li. Meta-SGD: Learning to Learn Quickly for
@@ -53,6 +54,7 @@ class LearnedRates(keras.layers.Layer):
     self.steps = steps
     leading = () if steps is None else (steps,)
     self.rates = [
+      # Rates stay in full precision: autocasting would round small ones.
       self.add_weight(
         shape=(*leading, *shape),
         initializer=keras.initializers.Constant(initial_rate),
@@ -64,7 +66,7 @@ class LearnedRates(keras.layers.Layer):
     self.built = True
 
   def at(self, step: tf.Tensor | int) -> list[tf.Tensor]:
-    """The rates of inner step `step`, counted from 0, one for each weight."""
+    """Returns the rates of inner step `step` (from 0), one for each weight."""
     rates = [tf.convert_to_tensor(rate) for rate in self.rates]
     return rates if self.steps is None else [rate[step] for rate in rates]
 

@@ -1,4 +1,4 @@
-"""A layer that makes one prediction of several models."""
+"""A layer that averages the predictions of several models."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,17 +6,22 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfmeta.core import samples
+from tfmeta.core import losses
 
 
 @keras.saving.register_keras_serializable("tfmeta")
 class MeanPrediction(keras.layers.Layer):
-  """What several models predict together, by `core.mean_prediction`.
+  """The mean prediction of several models.
+
+  With a loss of labels and logits it averages probabilities, and returns the
+  logarithm of the mean, which is a logit again. Otherwise it averages outputs.
+  See `tfmeta.core.mean_prediction`.
 
   Args:
-    models: Built Keras models, of equal shapes.
-    loss: The loss that they were trained with.
-    **kwargs: Forwarded to `keras.layers.Layer`.
+    models: Built Keras models with equal input and output shapes.
+    loss: The loss that they were trained with. It tells how outputs are
+      averaged.
+    **kwargs: Arguments of `keras.layers.Layer`.
   """
 
   def __init__(self, models: Sequence[keras.Model], loss: Any, **kwargs: Any):
@@ -27,7 +32,7 @@ class MeanPrediction(keras.layers.Layer):
 
   def call(self, inputs: tf.Tensor) -> tf.Tensor:
     outputs = [model(inputs, training=False) for model in self.models]
-    return samples.mean_prediction(tf.stack(outputs), self.loss)
+    return losses.mean_prediction(tf.stack(outputs), self.loss)
 
   def compute_output_shape(self, input_shape: Any) -> Any:
     return self.models[0].compute_output_shape(input_shape)

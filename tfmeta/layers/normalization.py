@@ -1,15 +1,18 @@
-"""Normalisation layers whose second derivatives are exact.
+"""Normalization layers whose second derivatives are exact.
 
-`tf.nn.moments` takes the variance around `stop_gradient(mean)`. The first
-derivative is right, because that of the variance with respect to the centre is
-zero at the mean, but the term of the second derivative that runs through the
-mean is lost. Keras's normalisation layers use it, so a gradient through an
-inner gradient step, as in MAML, is silently wrong with them. The layers here
-compute the same values, bit for bit, and all derivatives; those of batch
-normalisation of float32 images come from kernels that round otherwise.
+`tf.nn.moments`, which Keras's normalization layers use, computes the variance
+around `stop_gradient(mean)`. Its first derivative is right, because at the mean
+the variance does not change with the center. Its second derivative lacks the
+term that runs through the mean. A gradient through an inner gradient step, as
+in MAML, is therefore silently wrong with Keras's layers.
+
+The layers here compute the same values, bit for bit, with exact derivatives of
+any order. Batch normalization of float32 images is the exception: it uses
+kernels that round differently.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -22,35 +25,37 @@ PACKAGE = "tfmeta"
 def exact_moments(
   x: tf.Tensor, axes: Sequence[int], keepdims: bool = False
 ) -> tuple[tf.Tensor, tf.Tensor]:
-  """Mean and variance over `axes`, differentiable any number of times.
+  """Returns mean and variance over `axes`, differentiable any number of times.
 
-  For any constant c the variance is `E[(x - c)**2] - (E[x] - c)**2`. With c the
-  value of the mean, the second term is 0 and only carries the derivatives that
-  the first one lacks. It costs nothing, being of the size of the mean, whereas
-  differentiating through `x - mean` adds a sum over `x` that is always 0.
-
-  The gradient of both means is written out as one line in `x`: those of
-  TensorFlow are copied to the size of `x`, each for itself, and added up.
+  For any constant c the variance is `E[(x - c)**2] - (E[x] - c)**2`. If c is
+  the value of the mean, the second term is 0 and only carries the derivatives
+  that the first one lacks. It costs nothing, because it is as small as the
+  mean. Differentiating through `x - mean` instead would add a sum over `x` that
+  is always 0.
 
   Args:
     x: Float tensor of any rank.
     axes: Axes to reduce.
-    keepdims: Whether the reduced axes stay, with length 1. Default `False`.
+    keepdims: Whether the reduced axes are kept, with length 1. Default `False`.
 
   Returns:
     Mean and (biased) variance, of the dtype of `x`.
   """
 
+  # TensorFlow would copy the gradient of each of the two means to the size of
+  # `x` and then add the copies. Both together are one linear function of `x`.
   @tf.custom_gradient
   def means(x):
     mean = tf.reduce_mean(x, axes, keepdims=True)
-    centre = tf.stop_gradient(mean)
-    squares = tf.math.squared_difference(x, centre)
+    center = tf.stop_gradient(mean)
+    squares = tf.math.squared_difference(x, center)
 
     def gradient(of_mean, of_square):
       count = _count(x, axes)
       slope = 2.0 * of_square / count
-      return x * slope + (of_mean / count - centre * slope)
+      # d mean_square / dx is `2 * (x - center) / count`. The center is a
+      # constant here; `variance` below adds the terms that run through it.
+      return x * slope + (of_mean / count - center * slope)
 
     mean_square = tf.reduce_mean(squares, axes, keepdims=True)
     return (mean, mean_square), gradient
@@ -62,36 +67,44 @@ def exact_moments(
   return tf.squeeze(mean, axes), tf.squeeze(variance, axes)
 
 
-def _count(x, axes):
-  """Entries of `x` behind each of its means over `axes`."""
+def _count(x: tf.Tensor, axes: Sequence[int]) -> tf.Tensor:
+  """Returns how many entries of `x` each mean over `axes` is taken of."""
   sizes = tf.gather(tf.shape(x), [axis % x.shape.rank for axis in axes])
   return tf.cast(tf.reduce_prod(sizes), x.dtype)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class BatchNormalization(keras.layers.BatchNormalization):
-  """Batch normalisation with exact second derivatives.
+  """Batch normalization with exact second derivatives.
 
-  Constructor, outputs, moving statistics and configuration are those of
-  `keras.layers.BatchNormalization`; see there for the arguments. Statistics are
-  computed in float32 when the inputs are narrower.
+  It has the constructor, outputs, moving statistics and configuration of
+  `keras.layers.BatchNormalization`. Statistics of inputs narrower than float32
+  are computed in float32.
+
+  Args:
+    *args: Arguments of `keras.layers.BatchNormalization`, such as `axis`,
+      `momentum` and `epsilon`.
+    **kwargs: Its keyword arguments.
 
   Raises:
-    ValueError: If `renorm=True` (batch renormalisation stops gradients by
-      design) or `synchronized=True` (replicas work on different tasks, whose
-      statistics must not be mixed).
+    ValueError: If `renorm=True`, because batch renormalization stops gradients
+      by design; or if `synchronized=True`, because replicas work on different
+      tasks, whose statistics must not be mixed.
   """
 
   def __init__(self, *args, **kwargs):
     super().__init__(*args, **kwargs)
     for option in ("renorm", "synchronized"):
-      if getattr(self, option, False):  # Keras has `renorm` from 3.14 on.
+      # Keras 3.14 and earlier have no batch renormalization.
+      if getattr(self, option, False):
         raise ValueError(
           f"`{option}` must be False: the statistics of a batch are those of "
           f"one task and are differentiated exactly. Received: {option}=True"
         )
 
   def call(self, inputs, training=None, mask=None) -> tf.Tensor:
+    # Masked statistics do not use `tf.nn.moments`, and moving statistics are
+    # constants: Keras's own code is exact for both.
     if mask is not None or not (training and self.trainable):
       return super().call(inputs, training=training, mask=mask)
     x = _at_least_float32(inputs)
@@ -102,8 +115,10 @@ class BatchNormalization(keras.layers.BatchNormalization):
     self._update(self.moving_variance, variance)
     return keras.ops.cast(outputs, self.compute_dtype)
 
-  def _normalized(self, x, axes):
-    """Outputs, mean and variance."""
+  def _normalized(
+    self, x: tf.Tensor, axes: Sequence[int]
+  ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Returns the normalized `x`, and its mean and variance."""
     scale, offset = _cast(self.gamma, x.dtype), _cast(self.beta, x.dtype)
     if fused_normalization.can_serve(x, axes, self.epsilon):
       channels = x.shape[-1]
@@ -127,7 +142,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
     )
     return outputs, mean, variance
 
-  def _update(self, moving, value):
+  def _update(self, moving: Any, value: tf.Tensor) -> None:
+    # In the order of Keras's operations, to give the same bits.
     moving.assign(
       keras.ops.cast(moving, value.dtype) * self.momentum
       + value * (1.0 - self.momentum)
@@ -136,12 +152,15 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class TransductiveBatchNormalization(BatchNormalization):
-  """Batch normalisation by the batch at hand, in inference as in training.
+  """Batch normalization with batch statistics, in inference as in training.
 
-  An adapted model needs it when its learner is transductive: Keras's own layer
-  uses its moving statistics in `predict`, which no training has touched. The
-  arguments are those of `BatchNormalization`; a frozen layer still uses its
-  moving statistics.
+  A transductive learner never updates moving statistics. The model that it
+  adapts must not use them in `predict`, as Keras's own layer does. A frozen
+  layer still uses its moving statistics.
+
+  Args:
+    *args: Arguments of `keras.layers.BatchNormalization`.
+    **kwargs: Its keyword arguments.
   """
 
   def call(self, inputs, training=None, mask=None) -> tf.Tensor:
@@ -151,15 +170,16 @@ class TransductiveBatchNormalization(BatchNormalization):
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class LayerNormalization(keras.layers.LayerNormalization):
-  """Layer normalisation with exact second derivatives.
+  """Layer normalization with exact second derivatives.
 
-  Constructor, outputs and configuration are those of
-  `keras.layers.LayerNormalization`; see there for the arguments. Moments are
-  computed in float32 when the inputs are narrower.
+  It has the constructor, outputs and configuration of
+  `keras.layers.LayerNormalization`. Moments of inputs narrower than float32 are
+  computed in float32.
   """
 
   def call(self, inputs) -> tf.Tensor:
-    if self.rms_scaling:  # Uses no moments: exact as it is.
+    # Scaling by the root mean square uses no moments, so Keras's is exact.
+    if self.rms_scaling:
       return super().call(inputs)
     x = _at_least_float32(inputs)
     axes = sorted(axis % len(x.shape) for axis in self.axis)
@@ -174,15 +194,17 @@ class LayerNormalization(keras.layers.LayerNormalization):
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class GroupNormalization(keras.layers.GroupNormalization):
-  """Group normalisation with exact second derivatives.
+  """Group normalization with exact second derivatives.
 
-  Constructor, outputs and configuration are those of
-  `keras.layers.GroupNormalization`; see there for the arguments. Moments are
-  computed in float32 when the inputs are narrower.
+  It has the constructor, outputs and configuration of
+  `keras.layers.GroupNormalization`. Moments of inputs narrower than float32 are
+  computed in float32.
   """
 
   def call(self, inputs) -> tf.Tensor:
     axis = self.axis % len(inputs.shape)
+    # The axis of channels becomes two: groups, and channels within a group.
+    # Moments are taken over all axes but those of examples and groups.
     split = [self.groups, inputs.shape[axis] // self.groups]
     sizes = tf.shape(inputs)
     x = tf.reshape(
@@ -195,22 +217,27 @@ class GroupNormalization(keras.layers.GroupNormalization):
     outputs = _normalize(
       x, mean, variance, self.gamma, self.beta, shape, self.epsilon
     )
+    # The cast to the inputs' dtype comes first, as in Keras: it may round.
     outputs = keras.ops.cast(tf.reshape(outputs, sizes), inputs.dtype)
     return keras.ops.cast(
       tf.ensure_shape(outputs, inputs.shape), self.compute_dtype
     )
 
 
-def _at_least_float32(x):
+def _at_least_float32(x: Any) -> Any:
   return keras.ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
 
 
-def _cast(weight, dtype):
+def _cast(weight: Any, dtype: Any) -> Any:
   return None if weight is None else keras.ops.cast(weight, dtype)
 
 
 def _normalize(x, mean, variance, gamma, beta, shape, epsilon):
-  """Returns `gamma * (x - mean) / sqrt(variance + epsilon) + beta`."""
+  """Returns `gamma * (x - mean) / sqrt(variance + epsilon) + beta`.
+
+  It is computed as `x * scale + offset`, in the order of Keras's operations, so
+  that the outputs are Keras's bit for bit.
+  """
   scale = tf.math.rsqrt(variance + epsilon)
   if gamma is not None:
     scale = scale * tf.reshape(_cast(gamma, x.dtype), shape)

@@ -1,4 +1,4 @@
-"""Batch normalisation with a scale, shift and statistics for each step."""
+"""Batch normalization with variables of its own for each inner step."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,26 +12,31 @@ from tfmeta.typing import Weights
 
 
 class PerStepNormalization(keras.layers.Layer):
-  """Slots for the batch normalisation of a model, one for each inner step.
+  """Slots for the batch normalization of a model, one for each inner step.
 
-  A slot holds a scale and a shift for each layer of batch normalisation and,
-  if asked for, its moving mean and variance: BNWB and BNRS of MAML++ [1]. The
-  model's own variables are the last slot, with which a learner that took all
-  steps predicts; this layer holds the slots before it, which begin as copies.
-  Nothing in the model is changed: the variables of a slot are handed to
-  `stateless_call` in the places of the model's own.
+  A slot holds a scale and a shift for each batch normalization layer and, with
+  `moving`, its moving mean and variance. MAML++ [1] calls these BNWB and BNRS.
+  The model's own variables are the last slot, with which a learner predicts
+  after all steps. This layer holds the earlier slots, which start as copies of
+  the last.
+
+  The model is not changed. `stateless_call` takes the variables of a slot in
+  the places of the model's own.
 
   Args:
     model: A built `keras.Model`.
     steps: Integer >= 1. Number of slots.
-    moving: Whether slots have moving statistics of their own.
-    **kwargs: Forwarded to `keras.layers.Layer`.
+    moving: Whether each slot has moving statistics of its own.
+    **kwargs: Arguments of `keras.layers.Layer`.
 
   Attributes:
-    affine: Scales and shifts `[steps - 1, channels]` of the earlier slots.
-    places: The index of each in `model.trainable_variables`.
-    moving: Moving means and variances `[steps - 1, channels]`, likewise.
-    moving_places: The index of each in `model.non_trainable_variables`.
+    affine: Scales and shifts of the earlier slots, `[steps - 1, channels]`
+      each.
+    places: Index of each of `affine` in `model.trainable_variables`.
+    moving: Moving means and variances of the earlier slots, `[steps - 1,
+      channels]` each.
+    moving_places: Index of each of `moving` in
+      `model.non_trainable_variables`.
 
   References:
     [1] A. Antoniou, H. Edwards, A. Storkey. How to train your MAML. ICLR 2019.
@@ -74,16 +79,25 @@ class PerStepNormalization(keras.layers.Layer):
     )
 
   def initial_weights(self, model: keras.Model) -> Weights:
-    """Trainable weights of `model`, and behind them those of earlier slots."""
+    """Returns the trainable weights of `model`, then those of earlier slots."""
     variables = [*model.trainable_variables, *self.affine]
     return [tf.convert_to_tensor(v) for v in variables]
 
   def weights_at(self, weights: Weights, slot: tf.Tensor | int) -> Weights:
-    """What `model` takes for weights in a slot, given `[*its own, *affine]`."""
+    """Returns the trainable weights of the model that belong to a slot.
+
+    Args:
+      weights: All weights, in the order of `initial_weights`.
+      slot: Index from 0 to `steps - 1`, the last being the model's own slot.
+
+    Returns:
+      One tensor for each of `model.trainable_variables`.
+    """
     count = len(weights) - len(self.affine)
     chosen = weights[:count]
     for place, early in zip(self.places, weights[count:], strict=True):
       last = chosen[place]
+      # A loop of the graph has its step in a tensor, and indexes all slots.
       if tf.is_tensor(slot):
         chosen[place] = tf.concat([early, last[tf.newaxis]], axis=0)[slot]
       elif slot < self.steps - 1:
@@ -91,7 +105,7 @@ class PerStepNormalization(keras.layers.Layer):
     return chosen
 
   def initial_moving(self, model: keras.Model) -> list[list[tf.Tensor]]:
-    """Moving statistics: for each variable, its values in all slots."""
+    """Returns, for each moving statistic of `model`, its value in each slot."""
     return [
       [*tf.unstack(early), tf.convert_to_tensor(variable)]
       for early, variable in zip(self.moving, self._own(model), strict=True)
@@ -103,7 +117,13 @@ class PerStepNormalization(keras.layers.Layer):
     moving: Sequence[Sequence[tf.Tensor]],
     slot: tf.Tensor | int,
   ) -> State:
-    """`state` of the model with the moving statistics of a slot."""
+    """Returns `state` with the moving statistics of a slot.
+
+    Args:
+      state: One tensor for each of `model.non_trainable_variables`.
+      moving: Values in all slots, in the order of `initial_moving`.
+      slot: Index from 0 to `steps - 1`, the last being the model's own slot.
+    """
     state = list(state)
     for place, values in zip(self.moving_places, moving, strict=True):
       state[place] = (
@@ -114,14 +134,26 @@ class PerStepNormalization(keras.layers.Layer):
   def record(
     self, moving: list[list[tf.Tensor]], state: State, slot: int
   ) -> None:
-    """Puts the moving statistics in `state` into a slot of `moving`."""
+    """Copies the moving statistics in `state` to a slot of `moving`.
+
+    Args:
+      moving: Values in all slots, in the order of `initial_moving`. Changed in
+        place.
+      state: One tensor for each of `model.non_trainable_variables`.
+      slot: Index from 0 to `steps - 1`.
+    """
     for place, values in zip(self.moving_places, moving, strict=True):
       values[slot] = state[place]
 
   def assign_moving(
     self, model: keras.Model, moving: Sequence[Sequence[tf.Tensor]]
   ) -> None:
-    """Assigns the moving statistics of all slots."""
+    """Assigns the moving statistics of all slots.
+
+    Args:
+      model: The model, whose own moving statistics are the last slot.
+      moving: Values in all slots, in the order of `initial_moving`.
+    """
     variables = zip(self.moving, self._own(model), moving, strict=True)
     for early, last, values in variables:
       early.assign(tf.reshape(values[:-1], early.shape))
@@ -134,4 +166,5 @@ class PerStepNormalization(keras.layers.Layer):
 
 
 def _places(variables: Sequence[Any], own: set[int]) -> list[int]:
+  """Returns the indices of the variables whose `id` is in `own`."""
   return [place for place, v in enumerate(variables) if id(v) in own]

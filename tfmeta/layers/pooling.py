@@ -1,11 +1,12 @@
-"""Max pooling that is right at second order under XLA as well."""
+"""Max pooling whose second derivative is right under XLA too."""
 
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from tfmeta.core import xla
+from tfmeta import arguments
+from tfmeta.core import keras_internals
 
 METHODS = ("auto", "stock", "slices")
 
@@ -14,52 +15,58 @@ METHODS = ("auto", "stock", "slices")
 class MaxPooling2D(keras.layers.MaxPooling2D):
   """Max pooling over two axes, exact at second order also when compiled.
 
-  XLA's second derivative of max pooling compares the values of a window in
-  bfloat16: where two are nearly equal it takes the wrong one, without a
-  message, and for other dtypes than float32 it does not compile. This layer
-  therefore writes the pooling as the maximum of strided slices when it is
-  traced for XLA (`jit_compile=True`), and uses the stock operation, which is
-  right there, elsewhere. Both give the same values, bit for
-  bit, and both send the gradient of a tie to the first of the equal values.
+  The second derivative of XLA's max pooling compares the values of a window in
+  bfloat16. Where two of them are nearly equal it takes the wrong one, without a
+  message; for dtypes other than float32 it does not compile. When it is traced
+  for XLA (`jit_compile=True`), this layer therefore takes the maximum of
+  strided slices. Elsewhere it uses the stock operation, which is right there.
+  Both give the same values, bit for bit, and both send the gradient
+  of a tie to the first of the equal values.
 
   Args:
-    method: `"auto"` as described, or always `"stock"` or `"slices"`.
-      Default `"auto"`.
-    **kwargs: Arguments of `keras.layers.MaxPooling2D`: `pool_size`, `strides`,
-      `padding`, `data_format`, `name`, `dtype`.
+    pool_size: Integer, or one each for the height and width of a window.
+      Default `(2, 2)`.
+    method: `"auto"` chooses as described; `"stock"` and `"slices"` always use
+      the one or the other. Default `"auto"`.
+    **kwargs: The other arguments of `keras.layers.MaxPooling2D`: `strides`,
+      `padding`, `data_format`, `name` and `dtype`.
 
   Raises:
     ValueError: If `method` is none of the three.
   """
 
   def __init__(self, pool_size=(2, 2), *, method="auto", **kwargs):
-    if method not in METHODS:
-      raise ValueError(
-        f"`method` must be one of {METHODS}. Received: method={method!r}"
-      )
     super().__init__(pool_size, **kwargs)
-    self.method = method
+    self.method = arguments.check_choice("method", method, METHODS)
 
   def call(self, inputs) -> tf.Tensor:
-    slices = self.method == "slices"
-    if not slices and not (self.method == "auto" and xla.in_xla_context()):
+    if not self._uses_slices():
       return super().call(inputs)
     if self.data_format == "channels_last":
       return self._max_of_slices(inputs)
     outputs = self._max_of_slices(tf.transpose(inputs, [0, 2, 3, 1]))
     return tf.transpose(outputs, [0, 3, 1, 2])
 
-  def _max_of_slices(self, x):
+  def _uses_slices(self) -> bool:
+    if self.method == "auto":
+      return keras_internals.in_xla_context()
+    return self.method == "slices"
+
+  def _max_of_slices(self, x: tf.Tensor) -> tf.Tensor:
     (rows, columns), (step_y, step_x) = self.pool_size, self.strides
     if self.padding == "same":
       x = _pad_same(x, self.pool_size, self.strides)
     height = _size(x, 1) - rows + 1
     width = _size(x, 2) - columns + 1
+    # One slice for each place in a window, row by row: it holds the value at
+    # that place in all windows.
     slices = [
       x[:, i : i + height : step_y, j : j + width : step_x]
       for i in range(rows)
       for j in range(columns)
     ]
+    # The gradient of `tf.maximum` sends a tie to its first argument, so this
+    # order sends it to the first place in the window, as the stock kernel does.
     outputs = slices[0]
     for other in slices[1:]:
       outputs = tf.maximum(outputs, other)
@@ -69,17 +76,23 @@ class MaxPooling2D(keras.layers.MaxPooling2D):
     return {**super().get_config(), "method": self.method}
 
 
-def _size(x, axis):
+def _size(x: tf.Tensor, axis: int) -> int | tf.Tensor:
+  """Returns a length, as a tensor only where it is unknown in a graph."""
   static = x.shape[axis]
   return tf.shape(x)[axis] if static is None else static
 
 
-def _pad_same(x, pool_size, strides):
-  """Pads the two spatial axes with the lowest value, as padding="same"."""
+def _pad_same(x: tf.Tensor, pool_size: Any, strides: Any) -> tf.Tensor:
+  """Pads height and width as `padding="same"` does, with the lowest value.
+
+  The lowest value never is the maximum of a window, which always holds one of
+  the given values.
+  """
   paddings = [[0, 0]]
   for axis, pool, stride in zip((1, 2), pool_size, strides, strict=True):
     size = _size(x, axis)
     biggest = max if isinstance(size, int) else tf.maximum
+    # There are `ceil(size / stride)` windows; an odd rest goes to the end.
     total = biggest((-(-size // stride) - 1) * stride + pool - size, 0)
     paddings.append([total // 2, total - total // 2])
   return tf.pad(x, [*paddings, [0, 0]], constant_values=x.dtype.min)

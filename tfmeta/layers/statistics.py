@@ -1,40 +1,48 @@
-"""Batch statistics of a support set, for predictions that use no other."""
+"""Batch statistics of a support set, with which queries are normalized."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from collections.abc import Sequence
-import contextlib
+import random
+import threading
+from typing import Any
+import weakref
 
 import keras
 import tensorflow as tf
 
+from tfmeta.core import keras_internals
 from tfmeta.layers import copying
 from tfmeta.layers import normalization
+
+# What makes a layer with a seed random: `Dropout` has a rate, and
+# `GaussianNoise` a standard deviation.
+_AMOUNTS_OF_NOISE = ("rate", "stddev")
 
 
 def batch_normalization_layers(
   model: keras.Model,
 ) -> list[keras.layers.BatchNormalization]:
-  """Layers of `model`, at any depth, that normalise with batch statistics.
+  """Returns the layers of `model` that normalize with batch statistics.
 
-  Stock layers and those of tfmeta alike. A frozen one (`trainable=False`) is
-  left out, because it always uses its moving statistics.
+  The layers of Keras and of tfmeta count, at any depth. A frozen layer
+  (`trainable=False`) is left out, because it always uses its moving statistics.
   """
   return [
     layer
-    for layer in model._flatten_layers(include_self=False)
+    for layer in keras_internals.flatten_layers(model, include_self=False)
     if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
   ]
 
 
 def has_batch_normalization(model: keras.Model) -> bool:
-  """Whether outputs in training depend on the other examples of the batch."""
+  """Returns whether examples of a batch influence each other in training."""
   return bool(batch_normalization_layers(model))
 
 
 def in_normalization(model: keras.Model) -> list[bool]:
-  """Which trainable weights of `model` are scales or shifts of normalisation.
+  """Returns which trainable weights are scales or shifts of normalization.
 
-  Those of batch, layer and group normalisation, stock and tfmeta's alike.
+  Batch, layer and group normalization count, of Keras and of tfmeta.
 
   Args:
     model: A built model.
@@ -49,7 +57,7 @@ def in_normalization(model: keras.Model) -> list[bool]:
   )
   own = {
     id(variable)
-    for layer in model._flatten_layers(include_self=False)
+    for layer in keras_internals.flatten_layers(model, include_self=False)
     if isinstance(layer, kinds)
     for variable in layer.trainable_variables
   }
@@ -63,8 +71,8 @@ def transductive(model: keras.Model) -> keras.Model:
     model: A built model.
 
   Returns:
-    A new model with the same names and values of variables, in which
-    `TransductiveBatchNormalization` stands for batch normalisation.
+    A new model with the same names and values of variables, in which each
+    `BatchNormalization` is a `TransductiveBatchNormalization`.
 
   Raises:
     ValueError: If `model` cannot be made again from its configuration.
@@ -93,10 +101,15 @@ def support_state(
   """Replaces the moving statistics in `state` by the statistics of a batch.
 
   With the result, `model.stateless_call(weights, result, x, training=False)`
-  normalises `x` with the batch statistics that `support_x` has under `weights`,
+  normalizes `x` with the batch statistics that `support_x` has under `weights`,
   so that no example of `x` influences the outputs for another. The statistics
   are those of the batch itself, not recovered from a moving average, and are
-  differentiable with respect to `weights`.
+  differentiable with respect to `weights`. They are computed without dropout,
+  as predictions are.
+
+  The first call with a model makes a `SupportStatistics`, which later calls
+  use: they do not see what has changed in the configuration of its layers since
+  then, except for `trainable`.
 
   Args:
     model: A built model.
@@ -106,50 +119,206 @@ def support_state(
 
   Returns:
     List like `state`; entries that are no moving statistics of batch
-    normalisation (seeds, for example) are those of `state`.
+    normalization (seeds, for example) are those of `state`.
+
+  Raises:
+    ValueError: If the statistics cannot be computed: see `SupportStatistics`.
   """
-  layers = batch_normalization_layers(model)
-  # Predictions are made without dropout, and so are their statistics.
-  quiet = [("momentum", layers)]
-  for name in ("rate", "stddev"):
-    quiet.append((name, [x for x in _random_layers(model) if hasattr(x, name)]))
-  with contextlib.ExitStack() as stack:
-    for name, changed in quiet:
-      stack.enter_context(_set_to_zero(name, changed))
-    _, batch_state = model.stateless_call(
+  with _lock:
+    statistics = _statistics.get(model)
+    if statistics is None:
+      statistics = _statistics[model] = SupportStatistics(model)
+  return statistics.support_state(weights, state, support_x)
+
+
+class SupportStatistics:
+  """The batch statistics of one model, for any weights and any batch.
+
+  They come from a pass in training mode with a momentum of 0 and without
+  dropout. That pass goes through a private copy of the model, made here, whose
+  layers have these values: `model` is never changed, so that any number of
+  threads may use it meanwhile.
+
+  An instance is a plain object: a Keras model that keeps one as an attribute
+  neither counts nor saves the variables of the copy, which nothing reads.
+
+  A model that cannot be made again from its configuration is used itself, in a
+  stateless call. Its moving statistics then start from zero, and what they
+  become is divided by `1 - momentum`: the statistics of the batch, up to
+  rounding.
+
+  Args:
+    model: A built model. It is not kept alive.
+
+  Raises:
+    ValueError: If `model` is not built; or if it cannot be made again from its
+      configuration and has a layer that draws random numbers in training, or
+      whose batch statistics cannot be recovered from moving ones.
+  """
+
+  def __init__(self, model: keras.Model):
+    self._model = weakref.ref(model)
+    self._copy = None
+    # Initializers without a seed take one from this generator. Making the copy
+    # must not change the random numbers that a program gets afterwards.
+    random_state = random.getstate()
+    try:
+      # The copy outlives a graph that may be traced at the moment.
+      with tf.init_scope():
+        self._copy = _memoryless_copy(model)
+    except ValueError as error:
+      if not model.built:
+        raise
+      _check_recoverable(model, error)
+    finally:
+      random.setstate(random_state)
+
+  def support_state(
+    self,
+    weights: Sequence[tf.Tensor],
+    state: Sequence[tf.Tensor],
+    support_x: tf.Tensor,
+  ) -> list[tf.Tensor]:
+    """Replaces moving statistics: see `tfmeta.layers.support_state`.
+
+    Args:
+      weights: One tensor for each trainable variable of the model.
+      state: One tensor for each of its non-trainable variables.
+      support_x: `[S, ...]` inputs of the model.
+
+    Returns:
+      List like `state`.
+    """
+    model = self._model()
+    if self._copy is None:
+      return _recovered_state(model, weights, state, support_x)
+    if model is not None:
+      _match_trainable(self._copy, model)
+    _, batch_state = self._copy.stateless_call(
       weights, state, support_x, training=True
     )
-  moving = {
-    id(variable)
-    for layer in layers
-    for variable in (layer.moving_mean, layer.moving_variance)
-  }
-  return [
-    new if id(variable) in moving else old
-    for variable, old, new in zip(
-      model.non_trainable_variables, state, batch_state, strict=True
-    )
-  ]
+    moving = {id(v) for v, _ in _moving_statistics(self._copy)}
+    variables = self._copy.non_trainable_variables
+    return [
+      new if id(variable) in moving else old
+      for variable, old, new in zip(variables, state, batch_state, strict=True)
+    ]
 
 
-def _random_layers(model: keras.Model) -> list[keras.Layer]:
-  return [
-    layer
-    for layer in model._flatten_layers(include_self=False)
-    if isinstance(
-      getattr(layer, "seed_generator", None), keras.random.SeedGenerator
-    )
-  ]
+# One for each model that `support_state` was called with, while it lives.
+_statistics = weakref.WeakKeyDictionary()
+# Reentrant, because making a copy runs the constructors of the user's layers.
+_lock = threading.RLock()
 
 
-@contextlib.contextmanager
-def _set_to_zero(name: str, layers: Sequence[keras.Layer]) -> Iterator[None]:
-  """Sets an attribute of `layers` to 0 while a graph is traced."""
-  before = [getattr(layer, name) for layer in layers]
-  try:
-    for layer in layers:
+def _moving_statistics(model: keras.Model) -> Iterable[tuple[Any, float]]:
+  """Yields moving means and variances, each with its layer's momentum."""
+  for layer in batch_normalization_layers(model):
+    yield layer.moving_mean, layer.momentum
+    yield layer.moving_variance, layer.momentum
+
+
+def _memoryless_copy(model: keras.Model) -> keras.Model:
+  """Copies `model`, with a momentum of 0 and without random numbers.
+
+  The attributes are set once the layers are made: a `Dropout` that is made with
+  a rate of 0 has no seed, and the copy must have the variables of `model`.
+  """
+  copy = copying.rebuild(model, lambda config: config)
+  _match_trainable(copy, model)
+  for layer in keras_internals.flatten_layers(copy, include_self=False):
+    if isinstance(layer, keras.layers.BatchNormalization):
+      layer.momentum = 0.0
+    for name in _noise_of(layer):
       setattr(layer, name, 0.0)
-    yield
-  finally:
-    for layer, value in zip(layers, before, strict=True):
-      setattr(layer, name, value)
+  return copy
+
+
+def _match_trainable(copy: keras.Model, model: keras.Model) -> None:
+  """Freezes in `copy` what is frozen in `model`, and nothing else.
+
+  A configuration does not tell all of it, and it may change after the copy was
+  made. It decides how `stateless_call` takes apart weights and state. Nothing
+  is written unless it has changed, for the sake of other threads.
+  """
+  flatten = keras_internals.flatten_layers
+  # Outer layers come first, because setting one sets those inside too.
+  for of in (flatten, lambda layer: layer.variables):
+    for own, other in zip(of(copy), of(model), strict=True):
+      if own.trainable != other.trainable:
+        own.trainable = other.trainable
+
+
+def _noise_of(layer: keras.Layer) -> list[str]:
+  """Returns the attributes that make the outputs of `layer` random."""
+  seed = getattr(layer, "seed_generator", None)
+  if not isinstance(seed, keras.random.SeedGenerator):
+    return []
+  return [name for name in _AMOUNTS_OF_NOISE if hasattr(layer, name)]
+
+
+def _check_recoverable(model: keras.Model, error: ValueError) -> None:
+  """Refuses a model that `_recovered_state` would be wrong for."""
+  for path, layer in copying.walk(model):
+    noisy = any(getattr(layer, name) for name in _noise_of(layer))
+    # Nothing of the batch is left in the moving statistics, or only squares.
+    lost = isinstance(layer, keras.layers.BatchNormalization) and (
+      layer.momentum == 1.0 or getattr(layer, "renorm", False)
+    )
+    if noisy or lost:
+      raise ValueError(
+        "`model` must be of classes whose `get_config` returns all arguments "
+        "of their constructors, because batch statistics are computed on a "
+        f"copy in which the layer {path} has no randomness and no momentum. "
+        f"Received: model={model.name} ({error.__cause__ or error})"
+      ) from error
+
+
+def _recovered_state(
+  model: Any,
+  weights: Sequence[tf.Tensor],
+  state: Sequence[tf.Tensor],
+  support_x: tf.Tensor,
+) -> list[tf.Tensor]:
+  """Returns batch statistics of a model that cannot be copied.
+
+  A moving statistic that starts from zero becomes `(1 - momentum)` times that
+  of the batch.
+  """
+  moving = {id(v): 1.0 - momentum for v, momentum in _moving_statistics(model)}
+  variables = model.non_trainable_variables
+  zeroed = [
+    tf.zeros_like(value) if id(variable) in moving else value
+    for variable, value in zip(variables, state, strict=True)
+  ]
+  values = zip(
+    [*model.trainable_variables, *variables], [*weights, *zeroed], strict=True
+  )
+  with _ForgetfulScope(values, moving) as scope:
+    model(support_x, training=True)
+  return [
+    scope.updates[id(variable)] / moving[id(variable)]
+    if id(variable) in scope.updates
+    else old
+    for variable, old in zip(variables, state, strict=True)
+  ]
+
+
+class _ForgetfulScope(keras.StatelessScope):
+  """A stateless scope in which moving statistics are always read as zero.
+
+  In Keras's own scope, a layer that is called twice would mix the statistics of
+  both batches; here, as with a momentum of 0, the last one counts.
+  """
+
+  def __init__(self, values: Iterable[tuple[Any, Any]], moving: Iterable[int]):
+    super().__init__(values)
+    self._moving = moving
+    self.updates = {}
+
+  def add_update(self, update: tuple[Any, Any]) -> None:
+    variable, value = update
+    if id(variable) in self._moving:
+      self.updates[id(variable)] = value
+    else:
+      super().add_update(update)

@@ -14,7 +14,7 @@ import sys
 import keras
 import numpy as np
 
-from tfmeta.algorithms import base
+from tfmeta.algorithms import meta_learner
 from tfmeta.testing import meta_gradient
 
 _EXAMPLES = 10
@@ -59,7 +59,7 @@ def load(path: str) -> keras.Model:
     text = str(error).strip() or type(error).__name__
     first = text.splitlines()[0].split(". ")[0]
     raise ValueError(f"Keras does not load it as a model ({first})") from error
-  return model.model if isinstance(model, base.MetaLearner) else model
+  return model.model if isinstance(model, meta_learner.MetaLearner) else model
 
 
 def random_inputs(

@@ -8,15 +8,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-import tfmeta
-from tfmeta.core import latent
+from tfmeta.algorithms import leo
 
 FEATURES, WAYS, LATENTS = 5, 3, 4
 
 
 def make(**options):
   keras.utils.set_random_seed(0)
-  return tfmeta.layers.ClassifierGenerator(
+  return leo.ClassifierGenerator(
     FEATURES, WAYS, num_latents=LATENTS, dtype="float64", **options
   )
 
@@ -42,7 +41,7 @@ class ClassifierGeneratorTest(parameterized.TestCase):
           h = relu(relu(h @ relation[0]) @ relation[1]) @ relation[2]
           rows.append(h)
       values[label] = np.mean(rows, axis=0)
-    shares = latent.class_shares(tf.constant(labels), WAYS, tf.float64)
+    shares = leo.class_shares(tf.constant(labels), WAYS, tf.float64)
     mean, stddev = layer.encode(tf.constant(x), shares)
     np.testing.assert_allclose(mean, values[:, :LATENTS], rtol=1e-8)
     np.testing.assert_allclose(
@@ -67,13 +66,13 @@ class ClassifierGeneratorTest(parameterized.TestCase):
     )
 
   @parameterized.parameters("paper", "release")
-  def test_weight_terms(self, kind):
+  def test_weight_penalties(self, kind):
     layer = make()
     rows = layer.trainable_weights[-1].numpy()
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     error = unit @ unit.T - np.eye(LATENTS)
     squares = sum(np.sum(w.numpy() ** 2) for w in layer.trainable_weights)
-    correlation, weights = layer.weight_terms(kind)
+    correlation, weights = layer.weight_penalties(kind)
     if kind == "paper":
       expected = np.abs(error).sum(), squares
     else:

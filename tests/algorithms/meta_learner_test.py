@@ -1,4 +1,4 @@
-"""What all learners share: inputs, normalisation, state, replicas, export."""
+"""Tests what all learners share: inputs, normalization, Keras and export."""
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -9,19 +9,26 @@ import tensorflow as tf
 import tfmeta
 
 
-def _tasks(tasks=3, shape=(16, 16, 1), ways=3, shots=2):
+def _tasks(tasks=3, shape=(8, 8, 1), ways=3, shots=2):
   random = np.random.default_rng(0)
   labels = np.tile(np.arange(ways), (tasks, shots)).astype("int32")
-  draw = lambda: random.normal(  # noqa: E731
-    size=(tasks, ways * shots, *shape)
+  support_x, query_x = random.normal(
+    size=(2, tasks, ways * shots, *shape)
   ).astype("float32")
-  inputs = {"support_x": draw(), "support_y": labels, "query_x": draw()}
+  inputs = {"support_x": support_x, "support_y": labels, "query_x": query_x}
   return inputs, labels.copy()
 
 
-def _conv(ways=3, **kwargs):
+def _conv(normalization=tfmeta.layers.BatchNormalization):
+  """Builds two blocks of convolution, normalization and pooling."""
   keras.utils.set_random_seed(0)
-  return tfmeta.models.conv4((16, 16, 1), ways=ways, filters=2, **kwargs)
+  inputs = x = keras.Input((8, 8, 1))
+  for _ in range(2):
+    x = keras.layers.Conv2D(2, 3, padding="same")(x)
+    x = keras.layers.ReLU()(normalization()(x))
+    x = tfmeta.layers.MaxPooling2D(2)(x)
+  x = keras.layers.Flatten()(x)
+  return keras.Model(inputs, keras.layers.Dense(3)(x))
 
 
 def _mlp(ways=3, **kwargs):
@@ -31,7 +38,7 @@ def _mlp(ways=3, **kwargs):
 
 class NormalizationTest(parameterized.TestCase):
   def _logits_of_first(self, learner, inputs):
-    """Logits of the first query, alone and with the others changed."""
+    """Returns logits of the first query, before and after others change."""
     changed = dict(inputs)
     changed["query_x"] = inputs["query_x"].copy()
     changed["query_x"][:, 1:] = -3 * inputs["query_x"][:, 1:]
@@ -45,19 +52,21 @@ class NormalizationTest(parameterized.TestCase):
     self.assertGreater(np.max(np.abs(one - other)), 1e-3)
 
   @parameterized.parameters(
-    (tfmeta.MAML, "batch", "support_stats"),
-    (tfmeta.Reptile, "batch", "support_stats"),
-    (tfmeta.MAML, "layer", "none"),
+    (tfmeta.MAML, tfmeta.layers.BatchNormalization, "support_stats"),
+    (tfmeta.Reptile, tfmeta.layers.BatchNormalization, "support_stats"),
+    (tfmeta.MAML, tfmeta.layers.LayerNormalization, "none"),
   )
-  def test_other_predictions_do_not(self, learner_class, layers, policy):
+  def test_other_predictions_do_not_depend_on_them(
+    self, learner_class, layer, policy
+  ):
     learner = learner_class(
-      _conv(normalization=layers), normalization=policy, inner_steps=2
+      _conv(normalization=layer), normalization=policy, inner_steps=2
     )
     one, other = self._logits_of_first(learner, _tasks()[0])
     np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
-  def test_support_stats_are_those_of_the_support_set(self):
-    # Predicting the support set itself is then the same as in training mode.
+  def test_support_stats_are_measured_on_the_support_set(self):
+    # So predictions for the support set equal those of training mode.
     model = _conv()
     inputs, _ = _tasks()
     x, y = inputs["support_x"][0], inputs["support_y"][0]
@@ -102,34 +111,33 @@ class InputTest(parameterized.TestCase):
     learner.compile(optimizer=keras.optimizers.Adam(), metrics=["accuracy"])
     return learner
 
-  @parameterized.parameters(-1, 3)
-  def test_labels_out_of_range_are_refused(self, label):
+  def test_labels_out_of_range_are_refused(self):
+    # One learner serves all cases, so that `fit` traces its step once.
+    learner = self._learner()
+    for label in (-1, 3):
+      inputs, query_y = _tasks(shape=(4,))
+      inputs["support_y"][1, 2] = label
+      sentence = "Support labels must be integers from 0 to 2"
+      with self.assertRaisesRegex(ValueError, sentence):
+        learner(inputs)
+      with self.assertRaisesRegex(tf.errors.InvalidArgumentError, sentence):
+        learner.fit(inputs, query_y, verbose=0)
+      with self.assertRaisesRegex(ValueError, sentence):
+        x, y = inputs["support_x"][1], inputs["support_y"][1]
+        learner.adapt(tf.constant(x), tf.constant(y))
     inputs, query_y = _tasks(shape=(4,))
-    inputs["support_y"][1, 2] = label
-    sentence = "Support labels must be integers from 0 to 2"
-    with self.assertRaisesRegex(ValueError, sentence):
-      self._learner()(inputs)
-    with self.assertRaisesRegex(tf.errors.InvalidArgumentError, sentence):
-      self._learner().fit(inputs, query_y, verbose=0)
-    with self.assertRaisesRegex(ValueError, sentence):
-      x, y = inputs["support_x"][1], inputs["support_y"][1]
-      self._learner().adapt(tf.constant(x), tf.constant(y))
-
-  def test_query_labels_out_of_range_are_refused(self):
-    inputs, query_y = _tasks(shape=(4,))
-    query_y = query_y + 1
     with self.assertRaisesRegex(
       tf.errors.InvalidArgumentError,
       "Query labels must be integers from 0 to 2",
     ):
-      self._learner().fit(inputs, query_y, verbose=0)
+      learner.fit(inputs, query_y + 1, verbose=0)
 
   @parameterized.named_parameters(
     ("strings", lambda y: y.astype(str)),
     ("floats", lambda y: y + 0.5),
     ("one_hot", lambda y: np.eye(3, dtype="int32")[y]),
   )
-  def test_what_is_no_class_label_is_refused(self, changed):
+  def test_targets_that_are_no_class_labels_are_refused(self, changed):
     inputs, query_y = _tasks(shape=(4,))
     labels = changed(query_y)
     sentence = "labels must be integers from 0 to 2, with . axes.*Received"
@@ -143,7 +151,7 @@ class InputTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, sentence):
       self._learner().adapt(inputs["support_x"][0], labels[0])
 
-  def test_targets_of_regression_are_numbers(self):
+  def test_regression_targets_must_be_numbers(self):
     inputs, _ = _tasks(shape=(4,))
     words = np.full((3, 6, 1), "one")
     learner = tfmeta.MAML(_mlp(ways=1), inner_loss="mse")
@@ -161,7 +169,7 @@ class InputTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, "at least one example.*Received"):
       self._learner().adapt(inputs["support_x"][0], inputs["support_y"][0])
 
-  def test_support_and_query_of_other_shapes_are_refused(self):
+  def test_support_and_query_examples_must_have_one_shape(self):
     inputs, query_y = _tasks(shape=(4,))
     inputs["query_x"] = inputs["query_x"][..., :3]
     with self.assertRaisesRegex(ValueError, "same shape.*Received"):
@@ -172,7 +180,7 @@ class InputTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, r"shape \(4,\).*Received"):
       self._learner().fit(inputs, query_y, verbose=0)
 
-  def test_support_labels_must_be_as_many_as_examples(self):
+  def test_support_labels_must_match_the_examples(self):
     inputs, query_y = _tasks(shape=(4,))
     inputs["support_y"] = inputs["support_y"][:, :4]
     with self.assertRaisesRegex(ValueError, "one target for each.*Received"):
@@ -187,7 +195,7 @@ class InputTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, "`inner_loss`.*Received"):
       learner.fit(inputs, query_y, verbose=0)
 
-  def test_named_losses_know_what_they_expect(self):
+  def test_a_named_loss_takes_probabilities_and_labels(self):
     inputs = keras.Input((4,))
     outputs = keras.layers.Dense(3, activation="softmax")(inputs)
     learner = tfmeta.MAML(
@@ -206,7 +214,7 @@ class InputTest(parameterized.TestCase):
     labels = signatures["adapt"].structured_input_signature[1]["support_y"]
     self.assertEqual(labels.dtype, tf.int32)
 
-  def test_single_tasks_are_told_to_be_batched(self):
+  def test_single_tasks_are_refused_with_a_hint_to_batch(self):
     learner = tfmeta.MAML(_mlp())
     learner.compile(keras.optimizers.SGD(0.1))
     single = tf.data.Dataset.from_tensor_slices(_tasks(shape=(4,)))
@@ -214,7 +222,7 @@ class InputTest(parameterized.TestCase):
       with self.assertRaisesRegex(ValueError, r"use \.batch\(n\).*Received"):
         method(single, verbose=0)
 
-  def test_weights_of_another_number_make_no_model(self):
+  def test_to_model_refuses_another_number_of_weights(self):
     learner = tfmeta.MAML(_mlp())
     inputs, _ = _tasks(shape=(4,))
     weights = learner.adapt(inputs["support_x"][0], inputs["support_y"][0])
@@ -236,14 +244,14 @@ class InputTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, "support_x must be finite"):
       self._learner().adapt(x, inputs["support_y"][0])
 
-  def test_numpy_arrays_may_be_adapted_to(self):
+  def test_adapt_accepts_numpy_arrays(self):
     inputs, _ = _tasks(shape=(4,))
     learner = self._learner()
     weights = learner.adapt(inputs["support_x"][0], inputs["support_y"][0])
     logits = learner.predict_with(weights, inputs["query_x"][0])
     self.assertEqual(logits.shape, (6, 3))
 
-  def test_other_numbers_of_ways_are_refused_by_exports(self):
+  def test_exports_refuse_another_number_of_ways(self):
     path = self.create_tempdir().full_path
     self._learner().export(path)
     served = tf.saved_model.load(path).signatures
@@ -260,7 +268,7 @@ class InputTest(parameterized.TestCase):
           support_x=x[None], support_y=tf.constant([labels]), query_x=x[None]
         )
 
-  def test_model_must_be_a_built_keras_model_of_one_input(self):
+  def test_model_must_be_a_built_keras_model_with_one_input(self):
     with self.assertRaisesRegex(TypeError, "keras.Model. Received"):
       tfmeta.MAML("model")
     two = [keras.Input((3,)), keras.Input((3,))]
@@ -275,12 +283,14 @@ class InputTest(parameterized.TestCase):
 
 class KerasTest(parameterized.TestCase):
   def test_base_has_no_algorithm(self):
-    with self.assertRaisesRegex(NotImplementedError, "must define `adapt`"):
+    with self.assertRaisesRegex(
+      NotImplementedError, "must define `adaptation_path`"
+    ):
       tfmeta.MetaLearner(_mlp())(_tasks(shape=(4,))[0])
 
-  def test_adapt_alone_makes_an_algorithm(self):
+  def test_a_subclass_needs_only_adapt(self):
     class HeadBias(tfmeta.MetaLearner):
-      def adapt(self, support_x, support_y):
+      def adapt(self, support_x, support_y, context=tfmeta.EVALUATION):
         weights = tfmeta.core.weights_of(self.model)
         return [*weights[:-1], weights[-1] + 1.0]
 
@@ -331,7 +341,7 @@ class KerasTest(parameterized.TestCase):
     for one, other in zip(*ends, strict=True):
       np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
-  def test_regularisers_act_on_the_initial_weights_only(self):
+  def test_regularizers_act_on_the_initial_weights_only(self):
     def make(strength):
       keras.utils.set_random_seed(0)
       inputs = keras.Input((4,))
@@ -342,12 +352,12 @@ class KerasTest(parameterized.TestCase):
       learner.compile(optimizer=keras.optimizers.SGD(1.0))
       return learner
 
-    plain, penalised = make(0.0), make(0.1)
+    plain, penalized = make(0.0), make(0.1)
     kernel = np.array(plain.trainable_variables[0])
     inputs, query_y = _tasks(shape=(4,))
-    for learner in (plain, penalised):
+    for learner in (plain, penalized):
       history = learner.fit(inputs, query_y, verbose=0).history
-    difference = penalised.trainable_variables[0] - plain.trainable_variables[0]
+    difference = penalized.trainable_variables[0] - plain.trainable_variables[0]
     np.testing.assert_allclose(difference, -0.2 * kernel, atol=1e-6)
     self.assertAlmostEqual(
       history["meta_loss"][0] - history["loss"][0],
@@ -355,7 +365,7 @@ class KerasTest(parameterized.TestCase):
       places=5,
     )
 
-  def test_step_counter_stands_still_when_the_data_run_out(self):
+  def test_step_counter_stops_at_the_end_of_the_data(self):
     learner = tfmeta.MAML(_mlp())
     learner.compile(optimizer=keras.optimizers.Adam())
     data = tf.data.Dataset.from_tensor_slices(_tasks(shape=(4,)))
@@ -363,9 +373,9 @@ class KerasTest(parameterized.TestCase):
     learner.fit(data, epochs=2, verbose=0)
     self.assertEqual(int(learner.optimizer.iterations), 2)
 
-  def test_metrics_stand_still_when_the_data_run_out(self):
-    # The size of the batches is known, their number is not: Keras finds the
-    # end by a step without data.
+  def test_metrics_stop_at_the_end_of_the_data(self):
+    # Keras knows the size of the batches but not their number, so it finds the
+    # end of the data by a step without data.
     learner = tfmeta.MAML(_mlp(), inner_learning_rate=0.1)
     learner.compile(keras.optimizers.SGD(0.0), metrics=["accuracy"])
     inputs, labels = _tasks(4, shape=(4,))
@@ -394,9 +404,9 @@ class KerasTest(parameterized.TestCase):
     traces = []
     original = learner.task_loss
 
-    def counting(*task):
+    def counting(*task, **kwargs):
       traces.append(1)
-      return original(*task)
+      return original(*task, **kwargs)
 
     object.__setattr__(learner, "task_loss", counting)
     learner.task_map = "map"

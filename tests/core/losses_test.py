@@ -1,0 +1,142 @@
+"""What the targets of a loss are, and how several predictions are averaged."""
+
+import warnings
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import keras
+import numpy as np
+import tensorflow as tf
+
+import tfmeta
+from tfmeta.core import losses
+from tfmeta.core.losses import Targets
+
+
+def _model(*layers):
+  return keras.Sequential([keras.Input((4,)), *layers])
+
+
+SOFTMAX = {
+  "activation": lambda: _model(keras.layers.Dense(3, activation="softmax")),
+  "layer": lambda: _model(keras.layers.Dense(3), keras.layers.Softmax()),
+}
+
+
+class OwnLabels(keras.losses.SparseCategoricalCrossentropy):
+  """A user's loss of labels, whose name does not say so."""
+
+
+class OwnSquares(keras.losses.Loss):
+  def call(self, y_true, y_pred):
+    return tf.reduce_mean(tf.square(y_true - y_pred), axis=-1)
+
+
+def of_labels(y, y_pred):
+  return keras.losses.sparse_categorical_crossentropy(
+    y, y_pred, from_logits=True
+  )
+
+
+def gathered(y, y_pred):
+  logs = tf.nn.log_softmax(y_pred)
+  return -tf.gather(
+    logs, tf.cast(y, tf.int32), batch_dims=y_pred.shape.rank - 1
+  )
+
+
+def sparse_in_name_only(y, y_pred):
+  return tf.reduce_mean(tf.abs(y - y_pred), axis=-1)
+
+
+class KindTest(parameterized.TestCase):
+  @parameterized.parameters(
+    (keras.losses.SparseCategoricalCrossentropy(), Targets.LABELS),
+    (keras.losses.sparse_categorical_crossentropy, Targets.LABELS),
+    (OwnLabels(from_logits=True), Targets.LABELS),
+    (of_labels, Targets.LABELS),
+    (gathered, Targets.LABELS),
+    (keras.losses.CategoricalCrossentropy(), Targets.ONE_HOT),
+    (keras.losses.categorical_focal_crossentropy, Targets.ONE_HOT),
+    (keras.losses.BinaryCrossentropy(from_logits=True), Targets.BINARY),
+    (keras.losses.MeanSquaredError(), Targets.NUMBERS),
+    (keras.losses.Huber(), Targets.NUMBERS),
+    (keras.losses.mean_absolute_error, Targets.NUMBERS),
+    (OwnSquares(), Targets.NUMBERS),
+    (sparse_in_name_only, Targets.NUMBERS),
+  )
+  def test_the_loss_decides_and_not_its_name(self, loss, expected):
+    for shape in ((None, 3), (None, 2)):
+      self.assertEqual(losses.kind_of_targets(loss, shape), expected)
+
+  @parameterized.parameters(of_labels, gathered)
+  def test_labels_of_pixels_are_labels(self, loss):
+    shape = (None, 4, 4, 3)
+    self.assertEqual(losses.kind_of_targets(loss, shape), Targets.LABELS)
+
+  def test_numbers_may_come_one_by_one(self):
+    for loss in (OwnSquares(), lambda y, y_pred: tf.square(y - y_pred)):
+      self.assertEqual(losses.kind_of_targets(loss, (None, 1)), Targets.NUMBERS)
+
+  def test_it_is_known_while_a_graph_is_traced(self):
+    kinds = []
+
+    @tf.function
+    def trace():
+      kinds.append(losses.kind_of_targets(of_labels, (None, 3)))
+
+    trace()
+    self.assertEqual(kinds, [Targets.LABELS])
+
+  @parameterized.parameters(
+    (keras.losses.SparseCategoricalCrossentropy(from_logits=True), True),
+    (keras.losses.SparseCategoricalCrossentropy(), False),
+    # Functions of Keras take probabilities unless told otherwise.
+    (keras.losses.sparse_categorical_crossentropy, False),
+    (of_labels, True),
+  )
+  def test_logits_or_probabilities(self, loss, expected):
+    self.assertEqual(losses.takes_logits(loss), expected)
+
+
+class MeanPredictionTest(parameterized.TestCase):
+  def test_probabilities_of_binary_outputs_are_averaged(self):
+    outputs = np.array([[[2.0]], [[-1.0]]], "float32")
+    loss = keras.losses.BinaryCrossentropy(from_logits=True)
+    mean = np.mean(1 / (1 + np.exp(-outputs)), axis=0)
+    found = losses.mean_prediction(tf.constant(outputs), loss)
+    np.testing.assert_allclose(found, np.log(mean / (1 - mean)), rtol=1e-6)
+
+  @parameterized.parameters(
+    keras.losses.SparseCategoricalCrossentropy,
+    keras.losses.CategoricalCrossentropy,
+  )
+  def test_probabilities_of_classes_are_averaged(self, loss):
+    outputs = tf.constant([[[2.0, 0.0, 1.0]], [[-1.0, 3.0, 0.0]]])
+    mean = tf.reduce_mean(tf.nn.softmax(outputs), axis=0)
+    found = losses.mean_prediction(outputs, loss(from_logits=True))
+    np.testing.assert_allclose(found, tf.math.log(mean), rtol=1e-6)
+    found = losses.mean_prediction(tf.nn.softmax(outputs), loss())
+    np.testing.assert_allclose(found, mean, rtol=1e-6)
+
+
+class InnerLossTest(parameterized.TestCase):
+  @parameterized.named_parameters(*SOFTMAX.items())
+  def test_probabilities_where_logits_are_taken_are_warned_of(self, model):
+    with self.assertWarnsRegex(UserWarning, "ends in a softmax"):
+      tfmeta.MAML(model())
+
+  def test_a_loss_of_probabilities_takes_them(self):
+    loss = keras.losses.SparseCategoricalCrossentropy()
+    with warnings.catch_warnings():
+      warnings.simplefilter("error")
+      tfmeta.MAML(SOFTMAX["activation"](), inner_loss=loss)
+      tfmeta.MAML(_model(keras.layers.Dense(3)))
+
+  def test_an_unknown_loss_is_named(self):
+    with self.assertRaisesRegex(ValueError, "Received: inner_loss='msee'"):
+      tfmeta.MAML(_model(keras.layers.Dense(3)), inner_loss="msee")
+
+
+if __name__ == "__main__":
+  absltest.main()

@@ -1,0 +1,643 @@
+"""The base class of all learners: everything but the algorithm itself."""
+
+from collections.abc import Callable
+import inspect
+from typing import Any
+import warnings
+
+import keras
+import tensorflow as tf
+
+from tfmeta import arguments
+from tfmeta import export
+from tfmeta import layers
+from tfmeta.algorithms import outer_step
+from tfmeta.algorithms.context import EVALUATION
+from tfmeta.algorithms.context import FIRST_STEP
+from tfmeta.algorithms.context import Context
+from tfmeta.core import checks
+from tfmeta.core import compiled_steps
+from tfmeta.core import functional
+from tfmeta.core import inner_loop
+from tfmeta.core import keras_internals
+from tfmeta.core import losses
+from tfmeta.core import random
+from tfmeta.core import replicas
+from tfmeta.core import task_map
+from tfmeta.typing import LearningRates
+from tfmeta.typing import Reduction
+from tfmeta.typing import State
+from tfmeta.typing import SupportLoss
+from tfmeta.typing import TaskMap
+from tfmeta.typing import Weights
+
+NORMALIZATIONS = ("transductive", "support_stats", "none")
+
+# In evaluation, longer inner loops become a loop in the graph.
+_MAX_UNROLLED_STEPS = 10
+
+# No inner step uses this stream of random numbers: inner steps count from 0.
+_PREDICTION_STREAM = -1
+
+_TAKE_CONTEXT = ("adapt", "adaptation_path", "predict_with", "task_loss")
+
+
+@keras_internals.builds_for_fit
+class MetaLearner(keras.Model):
+  """A Keras model that learns a task from a support set and solves its queries.
+
+  The inputs are a batch of tasks, `{"support_x": [T, S, ...], "support_y": [T,
+  S, ...], "query_x": [T, Q, ...]}`, and the outputs are `[T, Q, ...]`. The
+  forward pass adapts to the support set, so `compile`, `fit`, `evaluate`,
+  `predict`, `save` and callbacks are those of Keras.
+
+  A subclass writes `adaptation_path` (or just `adapt`) for one task without a
+  task axis. If its outer update is not the gradient of the mean query loss, it
+  also writes `task_loss`. All of these take a `context` as their last argument,
+  which says whether the learner is in training and which step and task it is
+  working on: `inner_steps_for(context)` is the number of inner steps to take,
+  and `context.seed_from(self.seed)` is a seed that no other task shares. If
+  `task_loss` assigns a non-trainable variable of the learner, the assigned
+  values are averaged over the tasks of the batch and assigned once, after the
+  step.
+
+  Args:
+    model: A built `keras.Model` with one input and one output, `[n, ...] ->
+      [n, ...]`. For classification the output is `[n, W]` logits.
+    inner_steps: Integer >= 0. Number of inner gradient steps per task in
+      training. Defaults to 1.
+    inner_learning_rate: Float > 0. Step size of the inner loop. Defaults to
+      0.01.
+    eval_inner_steps: Integer >= 0. Number of inner steps in `evaluate`,
+      `predict`, `adapt` and exported models. Defaults to `inner_steps`.
+    inner_loss: A Keras loss, its name, or a function `(y, y_pred) -> [n]`. It
+      is the loss on the support set and on the query set. Regularizers of the
+      model are not part of it; they count once per step, at the initial
+      weights, in `meta_loss`. Defaults to
+      `SparseCategoricalCrossentropy(from_logits=True)`.
+    inner_loss_reduction: How the inner loss is reduced over the support set:
+      `"mean"` (default), `"sum"`, or `"sum_over_ways"` (the sum divided by the
+      shots). Published inner learning rates differ by these factors. The query
+      loss is always a mean.
+    normalization: Statistics that batch normalization uses for query examples.
+      `"transductive"`: those of the query set itself, as in most published
+      code; a prediction then depends on the other queries in the call.
+      `"support_stats"`: those of the support set under the adapted weights.
+      `"none"`: the moving statistics of the model, which training does not
+      update; for models without batch normalization or with a frozen one.
+      Defaults to `"transductive"` if the model has batch normalization, else to
+      `"none"`. The support set is always normalized by its own statistics.
+      `Dropout` stays active in predictions only under `"transductive"`.
+    task_map: How tasks are batched: `"map"`, `"vectorize"`, `"unroll"` (see
+      `tfmeta.core.map_tasks`) or `"auto"` (default), which chooses between the
+      first two.
+    seed: Integer of 32 bits. Determines all random numbers, together with the
+      training step and the index of the task. Defaults to 0.
+    clipvalue: Float > 0. If set, clips each element of the outer gradient to
+      `[-clipvalue, clipvalue]`. Unlike the argument of a Keras optimizer, it
+      applies to the sum over all replicas, and before an optimizer accumulates
+      gradients.
+    clipnorm: Float > 0. If set, clips the norm of each tensor of the outer
+      gradient, after `clipvalue`.
+    **kwargs: Forwarded to `keras.Model`: `name`, `dtype`, `trainable`.
+
+  Raises:
+    TypeError: If `model` is not a Keras model.
+    ValueError: If `model` is not built, has several inputs or outputs or
+      computes in float16, or if an argument is out of range.
+  """
+
+  # The first one is the default for models with batch normalization.
+  normalizations: tuple[str, ...] = NORMALIZATIONS
+  # Training steps from which on `task_loss` is another computation.
+  phase_starts: tuple[int, ...] = ()
+  # Whether adapted weights are several samples, as in `ProbabilisticLearner`.
+  probabilistic = False
+  meta_loss_tracker: keras.metrics.Mean | None = None
+
+  def __init__(
+    self,
+    model: keras.Model,
+    *,
+    inner_steps: int = 1,
+    inner_learning_rate: float = 0.01,
+    eval_inner_steps: int | None = None,
+    inner_loss: Any = None,
+    inner_loss_reduction: Reduction = "mean",
+    normalization: str | None = None,
+    task_map: TaskMap = "auto",
+    seed: int = 0,
+    clipvalue: float | None = None,
+    clipnorm: float | None = None,
+    **kwargs: Any,
+  ):
+    _check_model(model)
+    arguments.check_integer("inner_steps", inner_steps, least=0)
+    if eval_inner_steps is not None:
+      arguments.check_integer("eval_inner_steps", eval_inner_steps, least=0)
+    arguments.check_number("inner_learning_rate", inner_learning_rate, above=0)
+    for name, bound in (("clipvalue", clipvalue), ("clipnorm", clipnorm)):
+      if bound is not None:
+        arguments.check_number(name, bound, above=0)
+    _check_choices(inner_loss_reduction, task_map)
+    arguments.check_seed("seed", seed)
+    # Keras would cast regression targets in the inputs to the compute type.
+    super().__init__(autocast=False, **kwargs)
+    self.model = model
+    self.inner_steps = inner_steps
+    self.inner_learning_rate = inner_learning_rate
+    self.eval_inner_steps = eval_inner_steps
+    self.inner_loss = losses.resolve_loss(inner_loss)
+    losses.warn_of_probabilities(self.inner_loss, model)
+    self.target_kind = losses.kind_of_targets(
+      self.inner_loss, model.output_shape
+    )
+    self.inner_loss_reduction: Reduction = inner_loss_reduction
+    self.normalization = _resolve_normalization(
+      normalization, model, self.normalizations
+    )
+    self.task_map: TaskMap = task_map
+    self.seed = seed
+    self.clipvalue = clipvalue
+    self.clipnorm = clipnorm
+    if type(self).task_loss is not MetaLearner.task_loss or model.losses:
+      self.meta_loss_tracker = keras.metrics.Mean("meta_loss")
+    # All weights exist. Without this a reload drops the optimizer's slots.
+    self.built = True
+
+  def __init_subclass__(cls, **kwargs: Any) -> None:
+    super().__init_subclass__(**kwargs)
+    for name in _TAKE_CONTEXT:
+      method = cls.__dict__.get(name)
+      if method is None:
+        continue
+      if "context" not in inspect.signature(method).parameters:
+        raise TypeError(
+          f"{cls.__name__}.{name} must take `context` as its last argument, "
+          "with the default tfmeta.EVALUATION (tfmeta.FIRST_STEP for "
+          f"`task_loss`). Received: {name}{inspect.signature(method)}"
+        )
+
+  def adapt(
+    self,
+    support_x: tf.Tensor,
+    support_y: tf.Tensor,
+    context: Context = EVALUATION,
+  ) -> Any:
+    """Adapts to the support set of one task.
+
+    Args:
+      support_x: `[S, ...]`.
+      support_y: `[S, ...]`.
+      context: Which task and step this is; evaluation by default.
+
+    Returns:
+      The weights that `predict_with` takes: tensors in the order of
+      `model.trainable_variables` (under `"support_stats"` followed by tensors
+      in the order of `model.non_trainable_variables`), or a structure of the
+      algorithm's own.
+    """
+    return self.adaptation_path(support_x, support_y, context)[-1]
+
+  def adaptation_path(
+    self,
+    support_x: tf.Tensor,
+    support_y: tf.Tensor,
+    context: Context = EVALUATION,
+  ) -> list[Any]:
+    """Adapts to one task, and keeps the weights before and between the steps.
+
+    Args:
+      support_x: `[S, ...]`.
+      support_y: `[S, ...]`.
+      context: Which task and step this is; evaluation by default.
+
+    Returns:
+      A list of what `adapt` returns. The first item is before adapting, the
+      last after it. There is one item for each inner step between them, unless
+      the algorithm does not tell the steps apart.
+    """
+    if type(self).adapt is MetaLearner.adapt:
+      raise NotImplementedError(
+        f"{type(self).__name__} must define `adaptation_path` or `adapt`"
+      )
+    initial = functional.weights_of(self.model)
+    return [
+      self.with_statistics(initial, support_x),
+      self.adapt(support_x, support_y, context),
+    ]
+
+  def predict_with(
+    self, weights: Any, x: tf.Tensor, context: Context = EVALUATION
+  ) -> tf.Tensor:
+    """Returns the outputs `[n, ...]` for examples `x` under `weights`.
+
+    Args:
+      weights: What `adapt` returned.
+      x: `[n, ...]`.
+      context: Which task and step this is; evaluation by default.
+    """
+    count = len(self.model.trainable_variables)
+    state = weights[count:] or self.state_of(
+      self.model, _PREDICTION_STREAM, context
+    )
+    outputs, _ = functional.apply(
+      self.model,
+      weights[:count],
+      state,
+      x,
+      training=self.transductive,
+    )
+    return outputs
+
+  def task_loss(
+    self,
+    support_x: tf.Tensor,
+    support_y: tf.Tensor,
+    query_x: tf.Tensor,
+    query_y: tf.Tensor,
+    context: Context = FIRST_STEP,
+  ) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the scalar that training minimizes, and the query outputs.
+
+    Args:
+      support_x: `[S, ...]`.
+      support_y: `[S, ...]`.
+      query_x: `[Q, ...]`.
+      query_y: `[Q, ...]`.
+      context: Which task and step this is; the first training step by default.
+
+    Returns:
+      The loss of one task, a scalar, and outputs `[Q, ...]`.
+    """
+    weights = self.adapt(support_x, support_y, context)
+    outputs = self.predict_with(weights, query_x, context)
+    return losses.reduced_loss(self.inner_loss, query_y, outputs), outputs
+
+  def inner_steps_for(self, context: Context = EVALUATION) -> int:
+    """Returns the number of inner steps to take, in training or evaluation."""
+    if context.training or self.eval_inner_steps is None:
+      return self.inner_steps
+    return self.eval_inner_steps
+
+  def unrolls(self, context: Context = EVALUATION) -> bool:
+    """Returns whether the graph holds each inner step rather than a loop."""
+    few = self.inner_steps_for(context) <= _MAX_UNROLLED_STEPS
+    return context.training or few
+
+  def descend(
+    self,
+    support_x: tf.Tensor,
+    support_y: tf.Tensor,
+    learning_rates: LearningRates,
+    *,
+    initial: Weights | None = None,
+    first_order: bool = False,
+    context: Context = EVALUATION,
+  ) -> list[Weights]:
+    """Descends the gradient of the support loss.
+
+    Args:
+      support_x: `[S, ...]`.
+      support_y: `[S, ...]`.
+      learning_rates: One per trainable weight, or a function from the step to
+        them. A tensor broadcasts to its weight; `None` leaves the weight as it
+        is.
+      initial: Weights to start from; by default those of the model.
+      first_order: Whether the outer gradient treats inner gradients as
+        constants.
+      context: Which task and step this is; evaluation by default.
+
+    Returns:
+      The adaptation path.
+    """
+    path = inner_loop.gradient_path(
+      self.support_loss(support_x, support_y, context),
+      functional.weights_of(self.model) if initial is None else initial,
+      learning_rates,
+      self.inner_steps_for(context),
+      first_order=first_order,
+      unroll=self.unrolls(context),
+    )
+    return [self.with_statistics(weights, support_x) for weights in path]
+
+  def support_loss(
+    self,
+    support_x: tf.Tensor,
+    support_y: tf.Tensor,
+    context: Context = EVALUATION,
+  ) -> SupportLoss:
+    """Returns the inner loss of one task, a function of `(weights, step)`."""
+    support_x, support_y = self.checked_support(support_x, support_y)
+
+    def loss_fn(weights: Weights, step: Any) -> tf.Tensor:
+      outputs = self.training_outputs(weights, step, support_x, context)
+      return self.reduce_support(support_y, outputs)
+
+    return loss_fn
+
+  def training_outputs(
+    self,
+    weights: Weights,
+    step: Any,
+    x: tf.Tensor,
+    context: Context = EVALUATION,
+  ) -> tf.Tensor:
+    """Returns the outputs `[S, ...]` for examples of one task in an inner step.
+
+    Random layers use new random numbers in each inner step of each task.
+
+    Args:
+      weights: One tensor for each of `model.trainable_variables`.
+      step: Integer, the inner step.
+      x: `[S, ...]`.
+      context: Which task and step this is; evaluation by default.
+    """
+    state = self.state_of(self.model, step, context)
+    outputs, _ = functional.apply(self.model, weights, state, x, training=True)
+    return outputs
+
+  def state_of(
+    self, model: keras.Model, stream: Any, context: Context = EVALUATION
+  ) -> State:
+    """Returns the non-trainable state of `model`, with seeds of the task.
+
+    Args:
+      model: The learner's model, or a part of it.
+      stream: Integer, which stream of random numbers the random layers use.
+      context: Which task and step this is; evaluation by default.
+    """
+    if not functional.is_random(model):
+      return functional.state_of(model)
+    seed = random.fold_in(context.seed_from(self.seed), stream)
+    return functional.state_of(model, seed)
+
+  def reduce_support(self, y: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+    """Returns the inner loss for outputs `[S, ...]` and targets, a scalar."""
+    return losses.reduced_loss(
+      self.inner_loss, y, outputs, reduction=self.inner_loss_reduction
+    )
+
+  def with_statistics(self, weights: Weights, support_x: tf.Tensor) -> Weights:
+    """Returns `weights`, followed under `"support_stats"` by the statistics."""
+    if self.normalization != "support_stats":
+      return weights
+    state = functional.state_of(self.model)
+    return [
+      *weights,
+      *layers.support_state(self.model, weights, state, support_x),
+    ]
+
+  def checked_support(
+    self, support_x: Any, support_y: Any
+  ) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the support set of one task as tensors, after checking it.
+
+    Raises:
+      ValueError: If the shapes do not fit. In eager mode, also if examples are
+        not finite or labels out of range.
+    """
+    support_x = tf.convert_to_tensor(support_x)
+    support_y = tf.convert_to_tensor(support_y)
+    checks.check_rows(support_x.shape, support_y.shape, leading=0)
+    shape = self.model.input_shape[1:]
+    checks.check_fits("support_x", support_x.shape, shape, leading=0)
+    if not tf.executing_eagerly():
+      return support_x, support_y
+    checks.check_finite("support_x", support_x)
+    checks.check_finite("support_y", support_y)
+    return support_x, self.checked_targets(
+      "Support labels", support_y, leading=0
+    )
+
+  def checked_targets(
+    self, name: str, targets: tf.Tensor, *, leading: int = 1
+  ) -> tf.Tensor:
+    """Returns targets after checking that they fit the loss and the outputs."""
+    return checks.checked_targets(
+      name,
+      targets,
+      self.target_kind,
+      self.model.output_shape,
+      leading=leading,
+      dtype=self.variable_dtype,
+    )
+
+  def warn_if_inexact(self) -> None:
+    """Warns if a layer of the model has wrong second derivatives."""
+    names = layers.inexact_layers(self.model)
+    if names:
+      warnings.warn(
+        f"{type(self).__name__} differentiates twice, but these layers of "
+        f"{self.model.name!r} have wrong second derivatives: "
+        f"{', '.join(names)}. Use tfmeta.layers.exact(model), which replaces "
+        "them and keeps the weights.",
+        stacklevel=3,
+      )
+
+  @property
+  def transductive(self) -> bool:
+    """Whether a prediction depends on the other queries of its task."""
+    return self.normalization in ("transductive", "per_step_transductive")
+
+  def call(self, inputs: Any, training: bool | None = None) -> tf.Tensor:
+    def one_task(
+      support_x: tf.Tensor,
+      support_y: tf.Tensor,
+      query_x: tf.Tensor,
+      context: Context,
+    ) -> tf.Tensor:
+      weights = self.adapt(support_x, support_y, context)
+      return self.predict_with(weights, query_x, context)
+
+    tasks = outer_step.checked_tasks(self, inputs)
+    return self.for_each_task(one_task, tasks)
+
+  def for_each_task(
+    self,
+    fn: Callable[..., Any],
+    tasks: tuple[tf.Tensor, ...],
+    *,
+    first: Any = 0,
+  ) -> Any:
+    """Applies `fn` to each task of a batch, outside of training.
+
+    Args:
+      fn: Maps the slices of `tasks` for one task to a structure of tensors. If
+        it has an argument `context`, it receives the context of the task, for
+        `adapt`, `adaptation_path` and `predict_with`.
+      tasks: Tensors `[T, ...]`.
+      first: Integer, the index of the first task. Random numbers depend on the
+        index.
+
+    Returns:
+      The structure that `fn` returns, each tensor stacked to `[T, ...]`.
+    """
+    takes_context = "context" in inspect.signature(fn).parameters
+
+    def one_task(index: tf.Tensor, *task: tf.Tensor) -> Any:
+      context = EVALUATION.replace(index=index)
+      return fn(*task, context=context) if takes_context else fn(*task)
+
+    return task_map.map_tasks(
+      one_task, outer_step.indexed(tasks, first), self.task_map_method()
+    )
+
+  def task_map_method(self) -> TaskMap:
+    """Returns how tasks are batched: `task_map`, with `"auto"` resolved."""
+    auto = self.task_map == "auto"
+    return task_map.choose_method(self.model) if auto else self.task_map
+
+  def train_step(self, data: Any) -> dict[str, Any]:
+    return outer_step.train(self, data)
+
+  def test_step(self, data: Any) -> dict[str, Any]:
+    return outer_step.test(self, data)
+
+  def make_train_function(self, force: bool = False) -> None:
+    if self.train_function is None or force:
+      super().make_train_function(force)
+      if compiled_steps.can_serve(self):
+        self.train_function = compiled_steps.in_one_program(
+          self.train_step, self.steps_per_execution, self.train_function
+        )
+
+  def build_for_fit(self, targets: Any) -> None:
+    """Creates the variables of optimizer and metrics; `fit` calls this.
+
+    Args:
+      targets: A tensor or `tf.TensorSpec` like the query targets of a batch, or
+        `None` if they are not known.
+    """
+    replicas.check_fit(self.distribute_strategy, self.steps_per_execution)
+    with self.distribute_strategy.scope():
+      outer_step.build_for_fit(self, targets)
+
+  def to_model(self, weights: Weights) -> keras.Model:
+    """Returns a plain Keras model that predicts as `predict_with(weights, x)`.
+
+    Under `"transductive"`, its batch normalization uses the statistics of the
+    batch in `predict` too. `Dropout` is inactive there, as in any Keras model.
+
+    Args:
+      weights: What `adapt` returned.
+
+    Raises:
+      ValueError: If `weights` has another length than `adapt` returns, or if
+        `model` cannot be created again from its configuration.
+    """
+    trainable = len(self.model.trainable_variables)
+    counts = (trainable, trainable + len(self.model.non_trainable_variables))
+    if len(weights) not in counts:
+      raise ValueError(
+        f"`weights` must be what `adapt` returned, {counts[0]} tensors, or "
+        f"{counts[1]} with statistics. Received: {len(weights)} tensors"
+      )
+    if self.transductive:
+      copy = layers.transductive(self.model)
+    else:
+      copy = keras.models.clone_model(self.model)
+      copy.set_weights(self.model.get_weights())
+    variables = copy.trainable_variables + copy.non_trainable_variables
+    for variable, value in zip(variables, weights, strict=False):
+      variable.assign(value)
+    return copy
+
+  def export(
+    self, filepath: Any, format: str = "tf_saved_model", **kwargs: Any
+  ) -> Any:
+    """Writes a SavedModel that adapts and predicts without this library.
+
+    Its signatures are `serving_default(support_x, support_y, query_x)`,
+    `adapt(support_x, support_y)` and `predict(query_x, **adapted)`. They accept
+    any number of tasks, shots and queries. See `tfmeta.export`.
+
+    Args:
+      filepath: Folder to write.
+      format: `"tf_saved_model"`, or another format of `keras.Model.export`.
+      **kwargs: Forwarded to `keras.Model.export` for another format, or with
+        an `input_signature`.
+    """
+    if format != "tf_saved_model" or kwargs.get("input_signature") is not None:
+      return super().export(filepath, format=format, **kwargs)
+    return export.export_saved_model(self, filepath)
+
+  def get_config(self) -> dict[str, Any]:
+    return {
+      **super().get_config(),
+      "model": keras.saving.serialize_keras_object(self.model),
+      "inner_steps": self.inner_steps,
+      "inner_learning_rate": self.inner_learning_rate,
+      "eval_inner_steps": self.eval_inner_steps,
+      "inner_loss": keras.saving.serialize_keras_object(self.inner_loss),
+      "inner_loss_reduction": self.inner_loss_reduction,
+      "normalization": self.normalization,
+      "task_map": self.task_map,
+      "seed": self.seed,
+      "clipvalue": self.clipvalue,
+      "clipnorm": self.clipnorm,
+    }
+
+  @classmethod
+  def from_config(cls, config: dict[str, Any]) -> "MetaLearner":
+    config = dict(config)
+    for key in ("model", "inner_loss"):
+      config[key] = keras.saving.deserialize_keras_object(config[key])
+    return cls(**config)
+
+
+def _check_model(model: Any) -> None:
+  """Checks that `model` can be called with weights in place of its own."""
+  if not isinstance(model, keras.Model):
+    raise TypeError(f"`model` must be a keras.Model. Received: {model!r}")
+  if not model.built:
+    raise ValueError(
+      "`model` must be built, so that its weights exist: begin it with "
+      f"keras.Input(shape) or call it once. Received: model={model.name!r}, "
+      "which is not built"
+    )
+  if not hasattr(model, "outputs"):
+    raise ValueError(
+      "`model` must be a functional or a Sequential model, whose shapes are "
+      "known: with x = keras.Input(shape), keras.Model(x, model(x)) is one. "
+      f"Received: model={model.name!r}, a {type(model).__name__}"
+    )
+  if len(model.inputs) != 1 or len(model.outputs) != 1:
+    raise ValueError(
+      "`model` must have one input and one output. Received: "
+      f"{len(model.inputs)} inputs, {len(model.outputs)} outputs"
+    )
+  if not model.trainable_variables:
+    raise ValueError(
+      "`model` must have trainable weights to adapt. Received: "
+      f"model={model.name!r}, which has none"
+    )
+  _check_precision(model)
+
+
+def _check_precision(model: keras.Model) -> None:
+  policies = {
+    layer.compute_dtype for layer in keras_internals.flatten_layers(model)
+  }
+  if "float16" in policies:
+    raise ValueError(
+      "Models that compute in float16 are not supported, because the steps of "
+      "the inner loop underflow there: use the policy 'mixed_bfloat16'. "
+      f"Received: model={model.name!r} with dtype policy "
+      f"{model.dtype_policy.name!r}"
+    )
+
+
+def _check_choices(reduction: Any, task_map_method: Any) -> None:
+  arguments.check_choice("inner_loss_reduction", reduction, losses.REDUCTIONS)
+  arguments.check_choice("task_map", task_map_method, task_map.TASK_MAPS)
+
+
+def _resolve_normalization(
+  value: str | None, model: keras.Model, choices: tuple[str, ...]
+) -> str:
+  """Returns the normalization of queries; the default depends on the model."""
+  if value is None:
+    has_batch = layers.has_batch_normalization(model)
+    return choices[0] if has_batch else "none"
+  return arguments.check_choice("normalization", value, choices)

@@ -1,0 +1,237 @@
+"""One training step of the outer loop, as functions of a learner.
+
+differentiate   gradients of `task_loss`, summed over the tasks of a batch
+add_penalty     gradients of the regularizers, at the initial weights
+update          one step of the optimizer, and the assigned state
+report          metrics
+"""
+
+import functools
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfmeta.algorithms.context import Context
+from tfmeta.core import checks
+from tfmeta.core import keras_internals
+from tfmeta.core import losses
+from tfmeta.core import replicas
+from tfmeta.core import task_map
+
+
+def train(learner: Any, data: Any) -> dict[str, Any]:
+  """Makes one training step.
+
+  Args:
+    learner: A compiled `MetaLearner`.
+    data: A batch of tasks, `({"support_x": ..., "support_y": ..., "query_x":
+      ...}, query_y)`.
+
+  Returns:
+    The metrics by name.
+  """
+  x, y = unpacked(learner, data)
+  tasks = indexed((*checked_tasks(learner, x), y))
+  (values, y_pred), (gradients, state) = differentiate(learner, tasks)
+  # An optimizer sums over replicas, which may have different numbers of tasks.
+  total = replicas.sum_over_replicas(tf.cast(tf.shape(y)[0], tf.float32))
+  gradients = [g / tf.cast(total, g.dtype) for g in gradients]
+  penalty = add_penalty(learner, gradients) if learner.losses else 0.0
+  gradients = replicas.clipped(
+    gradients,
+    clipvalue=learner.clipvalue,
+    clipnorm=learner.clipnorm,
+    scale=learner.optimizer.scale_loss(1.0),
+  )
+  update(learner, gradients, state, total)
+  meta_loss = _mean_or_zero(values) + tf.cast(penalty, values.dtype)
+  return report(learner, y, y_pred, meta_loss)
+
+
+def test(learner: Any, data: Any) -> dict[str, Any]:
+  """Measures a batch of tasks, and returns the metrics by name."""
+  x, y = unpacked(learner, data)
+  logs = report(learner, y, learner(x, training=False))
+  logs.pop("meta_loss", None)
+  return logs
+
+
+def unpacked(learner: Any, data: Any) -> tuple[Any, tf.Tensor]:
+  """Returns inputs and query targets of a batch, after checking them."""
+  x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
+  checks.check_fit(weights, keras_internals.compiled_loss(learner))
+  checks.check_inputs(x, rank=len(learner.model.input_shape))
+  return x, learner.checked_targets("Query labels", tf.convert_to_tensor(y))
+
+
+def checked_tasks(learner: Any, inputs: Any) -> tuple[tf.Tensor, ...]:
+  """Returns `support_x`, `support_y` and `query_x` after checking them."""
+  checks.check_inputs(inputs, rank=len(learner.model.input_shape))
+  support_x, labels, query_x = (
+    tf.convert_to_tensor(inputs[key]) for key in checks.KEYS
+  )
+  shape = learner.model.input_shape[1:]
+  checks.check_fits("support_x", support_x.shape, shape, leading=1)
+  return support_x, learner.checked_targets("Support labels", labels), query_x
+
+
+def indexed(
+  tasks: tuple[tf.Tensor, ...], first: Any = 0
+) -> tuple[tf.Tensor, ...]:
+  """Returns tasks preceded by their indices over all replicas.
+
+  Args:
+    tasks: Tensors `[T, ...]`.
+    first: Integer, the index of the first task.
+  """
+  return (replicas.task_indices(tf.shape(tasks[0])[0], first), *tasks)
+
+
+def differentiate(learner: Any, tasks: tuple[tf.Tensor, ...]) -> Any:
+  """Differentiates `task_loss` for each task of a batch.
+
+  The graph holds each phase of the learner once and runs the current one.
+
+  Args:
+    learner: A compiled `MetaLearner`.
+    tasks: Tensors `[T, ...]`: indices, support set, queries, query targets.
+
+  Returns:
+    `((losses [T], outputs [T, Q, ...]), (gradients, assigned state))`, the
+    second pair summed over tasks.
+  """
+  step = keras_internals.batches_seen(learner.optimizer)
+
+  def in_phase(phase: int) -> Any:
+    context = Context(training=True, step=step, phase=phase)
+    one_task = functools.partial(_differentiate_task, learner, context)
+    return task_map.map_and_sum(one_task, tasks, learner.task_map_method())
+
+  if not learner.phase_starts:
+    return in_phase(0)
+  starts = tf.constant(learner.phase_starts, step.dtype)
+  passed = tf.reduce_sum(tf.cast(step >= starts, tf.int32))
+  return tf.switch_case(
+    passed,
+    {i: functools.partial(in_phase, i) for i in range(starts.shape[0] + 1)},
+  )
+
+
+def _differentiate_task(
+  learner: Any, context: Context, index: tf.Tensor, *task: tf.Tensor
+) -> Any:
+  """Returns `((loss, outputs), (gradients, assigned state))` of one task."""
+  # Inside a StatelessScope `assign` only records the value, so that the values
+  # of all tasks can be averaged.
+  scope = keras.StatelessScope()
+  with tf.GradientTape() as tape, scope:
+    loss, outputs = learner.task_loss(
+      *task, context=context.replace(index=index)
+    )
+    scaled = learner.optimizer.scale_loss(loss)
+  gradients = _gradients(learner, tape, scaled)
+  gradients = [tf.convert_to_tensor(g) for g in gradients]
+  state = {
+    variable.path: tf.convert_to_tensor(value)
+    for variable in learner.non_trainable_variables
+    if (value := scope.get_current_value(variable)) is not None
+  }
+  return (loss, outputs), (gradients, state)
+
+
+def add_penalty(learner: Any, gradients: list[tf.Tensor]) -> tf.Tensor:
+  """Adds the gradients of the regularizers to `gradients`, in place.
+
+  Regularizers count once per step, at the initial weights.
+
+  Returns:
+    What the regularizers add to the loss, a scalar.
+  """
+  with tf.GradientTape() as tape:
+    penalty = tf.add_n(learner.losses)
+    scaled = learner.optimizer.scale_loss(penalty)
+  count = tf.distribute.get_strategy().num_replicas_in_sync
+  for place, added in enumerate(_gradients(learner, tape, scaled)):
+    gradients[place] += added / count
+  return penalty
+
+
+def _gradients(learner: Any, tape: tf.GradientTape, loss: tf.Tensor) -> Any:
+  weights = [variable.value for variable in learner.trainable_variables]
+  return tape.gradient(loss, weights, unconnected_gradients="zero")
+
+
+def update(
+  learner: Any,
+  gradients: list[tf.Tensor],
+  state: dict[str, tf.Tensor],
+  total: tf.Tensor,
+) -> None:
+  """Applies the gradients and assigns the mean of the recorded state.
+
+  Args:
+    learner: A compiled `MetaLearner`.
+    gradients: One tensor for each of `learner.trainable_variables`.
+    state: For the path of each variable that tasks assigned, the sum of the
+      assigned values over the tasks of this replica.
+    total: Float, the number of tasks over all replicas.
+  """
+  # Without this dependency, values that depend on no data, such as the count of
+  # steps, would be assigned in a step that ends because the data ran out.
+  with tf.control_dependencies(gradients):
+    learner.optimizer.apply_gradients(
+      zip(gradients, learner.trainable_variables, strict=True)
+    )
+    for variable in learner.non_trainable_variables:
+      if variable.path in state:
+        value = replicas.sum_over_replicas(state[variable.path])
+        variable.assign(value / tf.cast(total, value.dtype))
+
+
+def report(
+  learner: Any, y: tf.Tensor, y_pred: Any, meta_loss: Any = 0.0
+) -> dict[str, Any]:
+  """Updates and returns the metrics.
+
+  `loss` is the mean query loss for every learner. `meta_loss`, where a learner
+  has it, is what training minimizes.
+  """
+  count = tf.shape(y)[0]
+  # Without this dependency, counts that are known when the step is traced would
+  # grow in a step that finds no data.
+  with tf.control_dependencies([y_pred]):
+    for metric in learner.metrics:
+      if metric is learner.meta_loss_tracker:
+        metric.update_state(meta_loss, sample_weight=count)
+      elif metric.name == "loss":
+        loss = losses.loss_of_batch(learner.inner_loss, y, y_pred)
+        metric.update_state(loss, sample_weight=count)
+      else:
+        metric.update_state(y, y_pred)
+  return replicas.as_logs(learner.get_metrics_result())
+
+
+def _mean_or_zero(values: tf.Tensor) -> tf.Tensor:
+  """Returns the mean of `[T]` values, or 0 on a replica without tasks."""
+  count = tf.cast(tf.shape(values)[0], values.dtype)
+  return tf.math.divide_no_nan(tf.reduce_sum(values), count)
+
+
+def build_for_fit(learner: Any, targets: Any) -> None:
+  """Creates the variables of optimizer and metrics before the first step.
+
+  Args:
+    learner: A compiled `MetaLearner`.
+    targets: A tensor or `tf.TensorSpec` like the query targets of a batch, or
+      `None` if they are not known.
+  """
+  optimizer, model = learner.optimizer, learner.model
+  if optimizer is not None and not optimizer.built:
+    optimizer.build(learner.trainable_variables)
+  metrics = keras_internals.compiled_metrics(learner)
+  if metrics is None or metrics.built or targets is None:
+    return
+  shape = (None, None, *model.output_shape[1:])
+  outputs = keras.KerasTensor(shape, model.compute_dtype)
+  metrics.build(keras.KerasTensor(targets.shape, targets.dtype), outputs)

@@ -1,0 +1,252 @@
+"""Losses on one example set, and the kind of targets that each loss takes.
+
+Everything that depends on the kind of targets asks `kind_of_targets`: checks,
+metrics, likelihoods, exports and the averaging of several predictions.
+"""
+
+from collections.abc import Callable
+import enum
+import inspect
+from typing import Any
+from typing import get_args
+import warnings
+
+import keras
+import tensorflow as tf
+
+from tfmeta.typing import Reduction
+
+REDUCTIONS = get_args(Reduction)
+
+Loss = keras.losses.Loss | Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+
+
+class Targets(enum.Enum):
+  """What the targets of a loss are.
+
+  Attributes:
+    LABELS: Integers in `[0, W)`, one for each example; outputs have W entries.
+    ONE_HOT: One probability for each of W classes, of the shape of the outputs.
+    BINARY: Numbers from 0 to 1, one for each output: its probability.
+    NUMBERS: Any numbers, of the shape of the outputs: a regression.
+  """
+
+  LABELS = "labels"
+  ONE_HOT = "one-hot labels"
+  BINARY = "binary labels"
+  NUMBERS = "numbers"
+
+
+_KERAS_LOSSES: dict[Targets, tuple[Any, ...]] = {
+  Targets.LABELS: (
+    keras.losses.SparseCategoricalCrossentropy,
+    keras.losses.sparse_categorical_crossentropy,
+  ),
+  Targets.ONE_HOT: (
+    keras.losses.CategoricalCrossentropy,
+    keras.losses.categorical_crossentropy,
+    keras.losses.CategoricalFocalCrossentropy,
+    keras.losses.categorical_focal_crossentropy,
+  ),
+  Targets.BINARY: (
+    keras.losses.BinaryCrossentropy,
+    keras.losses.binary_crossentropy,
+    keras.losses.BinaryFocalCrossentropy,
+    keras.losses.binary_focal_crossentropy,
+  ),
+}
+
+
+def kind_of_targets(loss: Loss, output_shape: Any) -> Targets:
+  """Returns what the targets of `loss` are.
+
+  The cross entropies of Keras and classes that derive from them are known. Any
+  other loss is called once on zeros: if it takes numbers of the shape of the
+  outputs, its targets are numbers; if it takes integer labels without the last
+  axis of the outputs instead, they are labels.
+
+  Args:
+    loss: A Keras loss, or a function `(y, y_pred) -> [n, ...]`.
+    output_shape: Shape of the model's outputs, `(None, ..., W)`.
+  """
+  for kind, known in _KERAS_LOSSES.items():
+    classes = tuple(x for x in known if isinstance(x, type))
+    if isinstance(loss, classes) or loss in known:
+      return kind
+  if isinstance(loss, keras.losses.Loss) and _is_of_keras(loss):
+    return Targets.NUMBERS
+  return _kind_by_trial(loss, tuple(output_shape[1:]))
+
+
+def _is_of_keras(loss: keras.losses.Loss) -> bool:
+  return type(loss).__module__.partition(".")[0] == "keras"
+
+
+def _kind_by_trial(loss: Loss, shape: tuple[int | None, ...]) -> Targets:
+  # No axis may have the size of another one, or targets of a wrong shape could
+  # be broadcast against the outputs without an error.
+  known = [size or 2 for size in shape]
+  examples = max(known, default=1) + 1
+  # The tensors must not join a graph that is being traced.
+  with tf.init_scope():
+    outputs = tf.zeros([examples, *known])
+    labels = tf.zeros(outputs.shape[:-1], tf.int32)
+    if _takes(loss, tf.zeros_like(outputs), outputs):
+      return Targets.NUMBERS
+    if known[-1:] != [1] and _takes(loss, labels, outputs):
+      return Targets.LABELS
+  return Targets.NUMBERS
+
+
+def _takes(loss: Loss, targets: tf.Tensor, outputs: tf.Tensor) -> bool:
+  """Returns whether `loss` gives one value per example for such targets."""
+  try:
+    values = tf.convert_to_tensor(_per_example(loss)(targets, outputs))
+  except Exception:  # Whatever a user's function raises, it is a refusal.
+    return False
+  return values.shape[:1] == outputs.shape[:1] and (
+    values.shape.rank < max(outputs.shape.rank, 2)
+  )
+
+
+def takes_logits(loss: Loss) -> bool:
+  """Returns whether `loss` takes logits rather than probabilities.
+
+  A Keras loss says so by its attribute `from_logits`, and a function by the
+  default of its argument of that name. A loss that says nothing takes logits.
+  """
+  if hasattr(loss, "from_logits"):
+    return bool(loss.from_logits)
+  try:
+    argument = inspect.signature(loss).parameters["from_logits"]
+  except (KeyError, TypeError, ValueError):
+    return True
+  return argument.default is not False
+
+
+def resolve_loss(loss: Any) -> Any:
+  """Returns the inner loss that an argument stands for.
+
+  Args:
+    loss: A Keras loss, its name, a function, or `None` for the cross entropy of
+      integer labels and logits.
+
+  Raises:
+    ValueError: If it is none of these.
+  """
+  if loss is None:
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+  try:
+    resolved = keras.losses.get(loss)
+  except ValueError as error:
+    raise ValueError(
+      "`inner_loss` must be a Keras loss, its name or a function. "
+      f"Received: inner_loss={loss!r}"
+    ) from error
+  if not isinstance(loss, str) or isinstance(resolved, keras.losses.Loss):
+    return resolved
+  # Keras returns functions for some names; the class of the same name can be
+  # saved and says whether it takes logits.
+  name = "".join(part.capitalize() for part in resolved.__name__.split("_"))
+  return getattr(keras.losses, name, lambda: resolved)()
+
+
+def warn_of_probabilities(loss: Loss, model: keras.Model) -> None:
+  """Warns if `loss` takes logits and `model` ends in a softmax."""
+  last = model.layers[-1] if model.layers else None
+  softmax = isinstance(last, keras.layers.Softmax) or (
+    getattr(last, "activation", None) is keras.activations.softmax
+  )
+  kind = kind_of_targets(loss, model.output_shape)
+  classes = kind in (Targets.LABELS, Targets.ONE_HOT)
+  if softmax and classes and takes_logits(loss):
+    warnings.warn(
+      f"The inner loss takes logits, but {model.name!r} ends in a softmax. "
+      "Remove the softmax, or pass a loss that takes probabilities, such as "
+      "keras.losses.SparseCategoricalCrossentropy(), as `inner_loss`.",
+      stacklevel=4,
+    )
+
+
+def _per_example(loss: Loss) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+  """Returns the function that gives one value per example.
+
+  Calling a Keras loss itself also divides by the number of replicas of a
+  `tf.distribute` strategy, which would shrink the inner steps.
+  """
+  return loss.call if isinstance(loss, keras.losses.Loss) else loss
+
+
+def reduced_loss(
+  loss: Loss,
+  y: tf.Tensor,
+  y_pred: tf.Tensor,
+  *,
+  reduction: Reduction = "mean",
+) -> tf.Tensor:
+  """Returns the loss on one example set, a scalar of at least float32.
+
+  Args:
+    loss: A Keras loss, or a function that gives one value per example.
+    y: Targets, `[n, ...]`.
+    y_pred: Outputs of the model, `[n, ...]`.
+    reduction: `"mean"` over examples; `"sum"`; or `"sum_over_ways"`, the sum
+      divided by the shots. The last is the mean times `ways` (the width of
+      `y_pred`), which is the convention of the released code of MAML.
+  """
+  if y_pred.dtype.size < 4:
+    y_pred = tf.cast(y_pred, tf.float32)
+  values = _per_example(loss)(y, y_pred)
+  if reduction == "sum":
+    return tf.reduce_sum(values)
+  ways = y_pred.shape[-1] if reduction == "sum_over_ways" else 1
+  return tf.reduce_mean(values) * tf.cast(ways, values.dtype)
+
+
+def loss_of_batch(loss: Loss, y: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
+  """Returns the mean loss on all queries of a batch of tasks.
+
+  Args:
+    loss: A Keras loss, or a function that gives one value per example.
+    y: Targets, `[T, Q, ...]`.
+    y_pred: Outputs of the model, `[T, Q, ...]`.
+
+  Returns:
+    A scalar; 0 if there are no tasks.
+  """
+  merged = [
+    tf.reshape(t, tf.concat([[-1], tf.shape(t)[2:]], axis=0))
+    for t in (y, y_pred)
+  ]
+  merged[1] = tf.ensure_shape(merged[1], [None, *y_pred.shape[2:]])
+  value = reduced_loss(loss, *merged)
+  return tf.where(tf.shape(y)[0] > 0, value, tf.zeros_like(value))
+
+
+def mean_prediction(outputs: tf.Tensor, loss: Loss) -> tf.Tensor:
+  """Returns the joint prediction of several samples of the weights.
+
+  Probabilities of classes are averaged, and numbers of a regression. If the
+  loss takes logits, the result is made of logits again: for several classes the
+  logarithm of the mean probability, for a binary output its log-odds.
+
+  Args:
+    outputs: `[M, n, ...]`, the outputs of each sample.
+    loss: The loss that the samples were trained with.
+
+  Returns:
+    `[n, ...]` with the dtype of `outputs`.
+  """
+  kind = kind_of_targets(loss, outputs.shape[1:])
+  if kind is Targets.NUMBERS or not takes_logits(loss):
+    return tf.reduce_mean(outputs, axis=0)
+  if kind is Targets.BINARY:
+    yes, no = tf.math.log_sigmoid(outputs), tf.math.log_sigmoid(-outputs)
+    return log_mean_exp(yes) - log_mean_exp(no)
+  return log_mean_exp(tf.nn.log_softmax(outputs, axis=-1))
+
+
+def log_mean_exp(values: tf.Tensor) -> tf.Tensor:
+  """Returns the logarithm of the mean of `exp(values)` over the first axis."""
+  count = tf.cast(tf.shape(values)[0], values.dtype)
+  return tf.reduce_logsumexp(values, axis=0) - tf.math.log(count)

@@ -1,0 +1,378 @@
+"""Measures a learner on batches of tasks, in one graph."""
+
+from collections.abc import Callable
+from collections.abc import Sequence
+import math
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfmeta import arguments
+from tfmeta import metrics
+from tfmeta.algorithms import meta_learner
+from tfmeta.core import checks
+from tfmeta.core import losses
+from tfmeta.core import task_map
+from tfmeta.core.losses import Targets
+from tfmeta.evaluation import result
+
+
+def evaluate(
+  learner: meta_learner.MetaLearner | Sequence[meta_learner.MetaLearner],
+  tasks: tf.data.Dataset,
+  *,
+  nearest_neighbour: bool = False,
+  noise_stddev: float | None = None,
+  verbose: int = 0,
+) -> result.EvaluationResult:
+  """Measures a learner on tasks, before adapting and after each inner step.
+
+  The inner loss decides what is measured. If it takes class labels (integers,
+  one-hot or binary), the metrics are accuracy, likelihood and calibration; if
+  it takes numbers, they are mean squared error and likelihood. The values after
+  adaptation are those of `learner.evaluate`. Intervals are over tasks, so they
+  do not say how much the result of another training run would differ.
+
+  Args:
+    learner: A `MetaLearner`, or a list of learners with equal arguments, whose
+      outputs are averaged: an ensemble, for example of the best checkpoints of
+      a run.
+    tasks: Finite dataset of batches of tasks, `({"support_x": [T, S, ...],
+      "support_y": [T, S, ...], "query_x": [T, Q, ...]}, query_y [T, Q, ...])`.
+    nearest_neighbour: Whether to add the baseline
+      `tfmeta.metrics.nearest_neighbour`. Defaults to `False`.
+    noise_stddev: Float > 0. In regression, the standard deviation of targets
+      around the outputs, for the likelihood. Defaults to the constant or
+      learned value of the learner if it has one; otherwise no likelihood is
+      computed.
+    verbose: 1 shows a progress bar, 0 (default) does not.
+
+  Returns:
+    An `EvaluationResult`.
+
+  Raises:
+    TypeError: If `learner` is not a `MetaLearner` or `tasks` not a
+      `tf.data.Dataset`.
+    ValueError: If the tasks are infinite, not batched, of the wrong structure
+      or empty, or if targets and outputs do not fit each other.
+
+  Example:
+  ```python
+  test = tfmeta.data.omniglot("test", spec, seed=2).batch(50).take(12)
+  print(tfmeta.evaluate(learner, test))
+  ```
+  """
+  learners = _checked_learners(learner)
+  first = learners[0]
+  _check_tasks(first, tasks)
+  _check_noise(first, noise_stddev)
+  classification = first.target_kind is not Targets.NUMBERS
+  measure = _measure_function(
+    learners, tasks.element_spec, nearest_neighbour, noise_stddev
+  )
+  measured = _measure_all(measure, tasks, verbose)
+  per_task = measured["accuracy" if classification else "mse"]
+  support_size, query_size, *ways = measured["sizes"].max(axis=0).astype(int)
+  return result.EvaluationResult(
+    learner=type(first).__name__,
+    members=len(learners),
+    metric="accuracy" if classification else "mse",
+    per_task=per_task,
+    after_steps=_after_steps(per_task.shape[1], first.inner_steps_for()),
+    nll_per_task=measured.get("nll"),
+    brier_per_task=measured.get("brier"),
+    ece=_pooled_ece(measured["bins"]) if classification else None,
+    reliability=measured["bins"][:, -1].sum(0) if classification else None,
+    selective_accuracy=_selective(measured) if classification else None,
+    nearest_neighbour=measured.get("nearest_neighbour"),
+    ways=int(ways[0]) if classification else None,
+    support_size=int(support_size),
+    query_size=int(query_size),
+    normalization=first.normalization,
+    transductive=first.transductive,
+  )
+
+
+def _checked_learners(learner: Any) -> list[meta_learner.MetaLearner]:
+  """Returns the learners to evaluate together, after checking them."""
+  learners = list(learner) if isinstance(learner, list | tuple) else [learner]
+  if not learners or not all(
+    isinstance(each, meta_learner.MetaLearner) for each in learners
+  ):
+    raise TypeError(
+      "`learner` must be a tfmeta.MetaLearner, such as tfmeta.MAML(model), or "
+      f"a list of learners. Received: learner={learner!r}"
+    )
+  compared = {
+    "inner_steps": [each.inner_steps_for() for each in learners],
+    "normalization": [each.normalization for each in learners],
+    "inner_loss": [each.target_kind.value for each in learners],
+  }
+  for name, found in compared.items():
+    if len(set(found)) > 1:
+      raise ValueError(
+        f"The learners of an ensemble must have the same `{name}`. "
+        f"Received: {sorted(set(found))}"
+      )
+  return learners
+
+
+def _check_tasks(learner: meta_learner.MetaLearner, tasks: Any) -> None:
+  """Checks that `tasks` are batches of tasks that `learner` can take."""
+  if not isinstance(tasks, tf.data.Dataset):
+    raise TypeError(
+      "`tasks` must be a tf.data.Dataset of batches of tasks. "
+      f"Received: tasks of type {type(tasks).__name__}"
+    )
+  if int(tasks.cardinality()) == tf.data.INFINITE_CARDINALITY:
+    raise ValueError(
+      "`tasks` must be finite: use .take(n) for n batches of tasks. "
+      f"Received: tasks={tasks}, which is infinite"
+    )
+  spec = tasks.element_spec
+  if not isinstance(spec, tuple) or len(spec) != 2:
+    raise ValueError(
+      "Elements of `tasks` must be pairs (inputs, query_y). "
+      f"Received: tasks.element_spec={spec}"
+    )
+  checks.check_inputs(spec[0], rank=len(learner.model.input_shape))
+  _check_targets(learner, spec[1])
+
+
+def _check_targets(learner: meta_learner.MetaLearner, targets: Any) -> None:
+  """Checks dtype and rank of the query targets."""
+  output_shape = learner.model.output_shape
+  labels = learner.target_kind is Targets.LABELS
+  if labels and not targets.dtype.is_integer:
+    raise ValueError(
+      "Class labels must be integers to be evaluated with this `inner_loss`. "
+      f"Received: query_y of type {targets.dtype.name}"
+    )
+  if learner.target_kind is Targets.BINARY and output_shape[-1] != 1:
+    raise ValueError(
+      "Binary targets can be evaluated for a model with one output. Received: "
+      f"outputs of shape {output_shape}"
+    )
+  rank = len(output_shape) + (0 if labels else 1)
+  if targets.shape.rank not in (None, rank):
+    raise ValueError(
+      f"query_y must have {rank} axes for a model with outputs "
+      f"{output_shape}: tasks, queries and, unless it holds integer labels, "
+      f"outputs. Received: query_y of shape {targets.shape}"
+    )
+
+
+def _check_noise(learner: meta_learner.MetaLearner, noise_stddev: Any) -> None:
+  """Checks the standard deviation of regression targets, if there is one."""
+  if noise_stddev is None:
+    return
+  arguments.check_number("noise_stddev", noise_stddev, above=0)
+  if learner.target_kind is not Targets.NUMBERS:
+    raise ValueError(
+      "`noise_stddev` applies to the targets of a regression only. Received: "
+      f"noise_stddev={noise_stddev} and {learner.target_kind.value}"
+    )
+
+
+def _measure_function(
+  learners: Sequence[meta_learner.MetaLearner],
+  element_spec: Any,
+  nearest_neighbour: bool,
+  noise_stddev: float | None,
+) -> Callable[..., dict[str, tf.Tensor]]:
+  """Returns a graph from a batch of tasks to `[T, ...]` measurements."""
+  learner = learners[0]
+
+  def one_task(*task: tf.Tensor) -> dict[str, tf.Tensor]:
+    outputs, support_x, support_y, query_x, query_y = task
+    points = [
+      _measure_outputs(learner, query_y, one, noise_stddev)
+      for one in tf.unstack(outputs)
+    ]
+    measured = {k: tf.stack([p[k] for p in points]) for k in points[0]}
+    sizes = [tf.shape(support_x)[0], tf.shape(query_x)[0]]
+    if learner.target_kind is not Targets.NUMBERS:
+      support_labels = _as_labels(learner.target_kind, support_y)
+      sizes.append(tf.size(tf.unique(support_labels)[0]))
+    measured["sizes"] = tf.stack(sizes)
+    if nearest_neighbour:
+      found = metrics.nearest_neighbour(support_x, support_y, query_x)
+      right = tf.equal(found, tf.cast(query_y, found.dtype))
+      measured["nearest_neighbour"] = tf.reduce_mean(tf.cast(right, tf.float32))
+    return measured
+
+  @tf.function(
+    input_signature=(*element_spec, tf.TensorSpec([], tf.int32)),
+    autograph=False,
+  )
+  def measure(
+    inputs: Any, targets: tf.Tensor, first: tf.Tensor
+  ) -> dict[str, tf.Tensor]:
+    support_x, support_y, query_x = (inputs[key] for key in checks.KEYS)
+    support_y = learner.checked_targets("Support labels", support_y)
+    targets = learner.checked_targets("Query labels", targets)
+    batch = (support_x, support_y, query_x, targets)
+    of_samples = _uses_samples(learners)
+    found = [
+      _along_path(each, batch, first, noise_stddev, of_samples=of_samples)
+      for each in learners
+    ]
+    mean = tf.add_n([each.pop("outputs") for each in found]) / len(found)
+    measured = task_map.map_tasks(one_task, (mean, *batch), "map")
+    return {**measured, **found[0]}
+
+  return measure
+
+
+def _uses_samples(learners: Sequence[meta_learner.MetaLearner]) -> bool:
+  """Returns whether the likelihood is a mixture over samples of the weights."""
+  learner, *others = learners
+  regression = learner.target_kind is Targets.NUMBERS
+  return learner.probabilistic and regression and not others
+
+
+def _along_path(
+  learner: Any,
+  tasks: tuple[tf.Tensor, ...],
+  first: tf.Tensor,
+  noise_stddev: float | None,
+  *,
+  of_samples: bool,
+) -> dict[str, tf.Tensor]:
+  """Returns outputs `[T, P, Q, ...]`, before and after each inner step.
+
+  With `of_samples`, also `nll`, `[T, P]`: the negative log-likelihoods of the
+  targets under the mixture of all samples of the weights.
+  """
+
+  def at_point(
+    weights: Any, query_x: tf.Tensor, query_y: tf.Tensor, context: Any
+  ) -> dict[str, tf.Tensor]:
+    if not of_samples:
+      return {"outputs": learner.predict_with(weights, query_x, context)}
+    outputs = learner.predict_samples(weights, query_x, context)
+    stddevs = learner.noise_stddevs(weights, noise_stddev)
+    nll = metrics.mixture_negative_log_likelihood(query_y, outputs, stddevs)
+    return {"outputs": learner.mean_prediction(outputs), "nll": nll}
+
+  def one_task(
+    support_x: tf.Tensor,
+    support_y: tf.Tensor,
+    query_x: tf.Tensor,
+    query_y: tf.Tensor,
+    context: Any,
+  ) -> dict[str, tf.Tensor]:
+    path = learner.adaptation_path(support_x, support_y, context)
+    points = [at_point(w, query_x, query_y, context) for w in path]
+    return {k: tf.stack([p[k] for p in points]) for k in points[0]}
+
+  return learner.for_each_task(one_task, tasks, first=first)
+
+
+def _measure_outputs(
+  learner: meta_learner.MetaLearner,
+  targets: tf.Tensor,
+  outputs: tf.Tensor,
+  noise_stddev: float | None,
+) -> dict[str, tf.Tensor]:
+  """Measures outputs `[Q, ...]` for the queries of a task."""
+  if learner.target_kind is Targets.NUMBERS:
+    measured = {"mse": metrics.mean_squared_error(targets, outputs)}
+    if noise_stddev is not None:
+      measured["nll"] = metrics.mixture_negative_log_likelihood(
+        targets, outputs[tf.newaxis], tf.constant([noise_stddev])
+      )
+    return measured
+  labels = _as_labels(learner.target_kind, targets)
+  from_logits = losses.takes_logits(learner.inner_loss)
+  if learner.target_kind is Targets.BINARY:
+    outputs = _of_two_classes(outputs, from_logits)
+  logs = metrics.log_probabilities(outputs, from_logits=from_logits)
+  best = tf.argmax(logs, -1)
+  return {
+    "accuracy": metrics.accuracy(labels, outputs),
+    "nll": metrics.negative_log_likelihood(labels, logs),
+    "brier": metrics.brier_score(labels, tf.exp(logs)),
+    "bins": metrics.calibration_bins(labels, tf.exp(logs)),
+    "confidence": _log_odds(logs),
+    "right": tf.cast(tf.equal(best, tf.cast(labels, tf.int64)), tf.float32),
+  }
+
+
+def _as_labels(kind: Targets, targets: tf.Tensor) -> tf.Tensor:
+  """Returns integer class labels `[n]` for targets of any kind of classes."""
+  if kind is Targets.ONE_HOT:
+    return tf.argmax(targets, axis=-1, output_type=tf.int32)
+  if kind is Targets.BINARY:
+    return tf.cast(tf.round(tf.squeeze(targets, axis=-1)), tf.int32)
+  return targets
+
+
+def _of_two_classes(outputs: tf.Tensor, from_logits: bool) -> tf.Tensor:
+  """Returns outputs `[n, 2]` that mean the same as binary outputs `[n, 1]`."""
+  other = tf.zeros_like(outputs) if from_logits else 1 - outputs
+  return tf.concat([other, outputs], axis=-1)
+
+
+def _log_odds(logs: tf.Tensor) -> tf.Tensor:
+  """Returns the log-odds of the likeliest class.
+
+  They rank predictions even where the probability rounds to 1.
+  """
+  best = tf.one_hot(tf.argmax(logs, -1), tf.shape(logs)[-1], True, False)
+  others = tf.where(best, tf.constant(-math.inf, logs.dtype), logs)
+  return tf.reduce_max(logs, -1) - tf.reduce_logsumexp(others, -1)
+
+
+def _measure_all(
+  measure: Callable[..., dict[str, tf.Tensor]],
+  tasks: tf.data.Dataset,
+  verbose: int,
+) -> dict[str, np.ndarray]:
+  """Returns the measurements of all tasks, `[T, ...]` float64."""
+  batches = int(tasks.cardinality())
+  bar = keras.utils.Progbar(batches if batches >= 0 else None, verbose=verbose)
+  rows: list[dict[str, np.ndarray]] = []
+  done = 0
+  for inputs, targets in tasks:
+    measured = measure(inputs, targets, tf.constant(done))
+    rows.append({k: v.numpy().astype("float64") for k, v in measured.items()})
+    _check_finite(rows[-1], done)
+    done += len(rows[-1]["sizes"])
+    bar.update(len(rows), finalize=False if batches < 0 else None)
+  if not rows:
+    raise ValueError(
+      "There must be at least one batch of tasks to evaluate on. Received: "
+      f"tasks={tasks}, which is empty"
+    )
+  return {k: np.concatenate([row[k] for row in rows]) for k in rows[0]}
+
+
+def _check_finite(measured: dict[str, np.ndarray], first: int) -> None:
+  """Checks that no task has a loss that is not a number."""
+  values = measured["mse"] if "mse" in measured else measured["nll"]
+  bad = np.flatnonzero(np.isnan(values).any(axis=1))
+  if len(bad):
+    raise ValueError(
+      "The outputs for every task must be numbers; data or weights hold NaN or "
+      f"inf. Received: NaN for task {first + bad[0]}"
+    )
+
+
+def _after_steps(points: int, steps: int) -> tuple[int, ...]:
+  """Returns the number of inner steps taken at each point of the path."""
+  return (0, steps or 1) if points == 2 else tuple(range(points))
+
+
+def _selective(measured: dict[str, np.ndarray]) -> np.ndarray:
+  """Returns the accuracy by coverage, on all queries after adapting."""
+  return metrics.selective_accuracy(
+    measured["confidence"][:, -1], measured["right"][:, -1]
+  )
+
+
+def _pooled_ece(bins: np.ndarray) -> np.ndarray:
+  """Returns the calibration error over the queries of all tasks."""
+  return metrics.expected_calibration_error(bins.sum(axis=0)).numpy()
