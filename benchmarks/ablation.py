@@ -1,13 +1,15 @@
-"""What each ingredient of MAML++ buys, in the same time, on Omniglot.
+"""Measures what each ingredient of MAML++ adds on Omniglot in the same time.
 
   python -m benchmarks.ablation --minutes=6     # for each of nine learners
 
-20 ways, 1 shot, Vinyals' classes, conv-4, one seed. Each learner trains with as
-much CPU time as two cores have in so many minutes, its own tracing and the
-validation left out; how many updates that is, a first look at its speed tells.
-CPU time and not wall time, so that other work on the machine takes nothing from
-a learner. `benchmarks/results/ablation.json` and `.png` are written after every
-learner, and those that are there already are not trained again.
+The tasks have 20 ways and 1 shot of Vinyals' classes. All learners train a
+conv-4 with one seed for the CPU time that two cores have in `--minutes`. A
+short trial shows how many updates that is. The budget is CPU time rather than
+wall time, so that other work on the machine takes nothing from a learner. It
+does not include tracing and validation.
+
+The command writes `benchmarks/results/ablation.json` and `.png` after every
+learner, and skips the learners that the file already has.
 """
 
 import json
@@ -19,24 +21,26 @@ import time
 from absl import app
 from absl import flags
 import keras
+from matplotlib import figure
 import numpy as np
 import tensorflow as tf
 
-from benchmarks import ablation_picture
-from benchmarks import epoch_clock
+from benchmarks.shared import reports
 import tfmeta
 
 _MINUTES = flags.DEFINE_float(
-  "minutes", 6.0, "Training time of each learner, on two cores."
+  "minutes", 6.0, "Minutes that each learner trains on two cores."
 )
 _DATA_DIR = flags.DEFINE_string(
-  "data_dir", None, "Where TFDS keeps Omniglot; its own default if not given."
+  "data_dir", None, "Folder in which TFDS keeps Omniglot. Default: TFDS's own."
 )
-_SEED = flags.DEFINE_integer("seed", 0, "Of the tasks and the weights.")
-_FILTERS = flags.DEFINE_integer("filters", 32, "Of each convolution.")
-_TEST_TASKS = flags.DEFINE_integer("test_tasks", 600, "Tasks at the end.")
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of the tasks and the weights.")
+_FILTERS = flags.DEFINE_integer("filters", 32, "Filters of each convolution.")
+_TEST_TASKS = flags.DEFINE_integer("test_tasks", 600, "Number of test tasks.")
 _OUTPUT = flags.DEFINE_string(
-  "output", "benchmarks/results/ablation", "Written: this .json and this .png."
+  "output",
+  "benchmarks/results/ablation",
+  "File to write, without the endings .json and .png.",
 )
 
 WAYS = 20
@@ -46,13 +50,17 @@ VALIDATION_TASKS = 40
 EPOCHS = 20
 LEARNING_RATE = 1e-3
 FINAL_LEARNING_RATE = 1e-5
-# Of 20: the share of the released settings, 10 of 100 epochs; and a third,
-# for what the paper is said to have, 50 of 150 (the released code has none).
+
+# The authors' settings train with multi-step losses for 10 of 100 epochs, which
+# is 2 of 20.
 MULTI_STEP_EPOCHS = 2
+# The released code has no first-order epochs. The paper is said to have 50 of
+# 150, which is a third of 20.
 FIRST_ORDER_EPOCHS = 7
 
-# As the authors' settings for MAML, which adapt no scales and shifts either.
-OFF = {
+# Arguments that turn MAML++ into MAML. As in the authors' settings for MAML,
+# scales and shifts of normalization are not adapted.
+MAML = {
   "multi_step_epochs": 0,
   "learn_rates": False,
   "adapt_normalization": False,
@@ -71,7 +79,7 @@ VARIANTS = {
   "MAML, inner rate 0.5": {"inner_learning_rate": 0.5},
   "+ multi-step loss": {"multi_step_epochs": MULTI_STEP_EPOCHS},
   "+ learned rates": {"learn_rates": True},
-  "+ normalisation per step (transductive)": PER_STEP,
+  "+ per-step normalization (transductive)": PER_STEP,
   "+ derivative order": {"first_order_epochs": FIRST_ORDER_EPOCHS},
   "+ cosine annealing": {"annealed": True},
   "all (transductive)": ALL,
@@ -79,10 +87,45 @@ VARIANTS = {
 }
 
 
+class TrainingClock(keras.callbacks.Callback):
+  """Clock of each epoch's training, without validation and the first trace.
+
+  Attributes:
+    seconds: Wall-clock seconds of each epoch.
+    cpu_seconds: CPU seconds of each epoch.
+  """
+
+  def __init__(self):
+    super().__init__()
+    self.seconds = []
+    self.cpu_seconds = []
+
+  def on_epoch_begin(self, epoch, logs=None) -> None:
+    """Starts the clock."""
+    self._begin = time.perf_counter(), time.process_time()
+
+  def on_train_batch_end(self, batch, logs=None) -> None:
+    """Restarts the clock after the very first update, which is traced."""
+    if batch == 0 and not self.seconds:
+      self.on_epoch_begin(0)
+
+  def on_test_begin(self, logs=None) -> None:
+    """Stops the clock, because validation follows the last update."""
+    begin, cpu_begin = self._begin
+    self.seconds.append(time.perf_counter() - begin)
+    self.cpu_seconds.append(time.process_time() - cpu_begin)
+
+
 def make_learner(
   steps_per_epoch: int, *, annealed: bool = False, **options
 ) -> tfmeta.MAMLPlusPlus:
-  """A compiled learner with the switches that `options` turns on."""
+  """Returns a compiled learner.
+
+  Args:
+    steps_per_epoch: Updates per epoch, which decide when its phases begin.
+    annealed: Whether the outer learning rate follows a cosine decay.
+    **options: Constructor arguments that turn on ingredients of MAML++.
+  """
   keras.utils.set_random_seed(_SEED.value)
   model = tfmeta.models.conv4(
     (28, 28, 1),
@@ -96,7 +139,7 @@ def make_learner(
     inner_steps=5,
     steps_per_epoch=steps_per_epoch,
     seed=_SEED.value,
-    **{"inner_learning_rate": 0.1, **OFF, **options},
+    **{"inner_learning_rate": 0.1, **MAML, **options},
   )
   rate = keras.optimizers.schedules.CosineDecay(
     LEARNING_RATE,
@@ -108,23 +151,32 @@ def make_learner(
   return learner
 
 
-def tasks(split: str, *, query_shots: int) -> tf.data.Dataset:
-  """Tasks of a split, without end."""
+def make_tasks(split: str, *, query_shots: int) -> tf.data.Dataset:
+  """Returns an infinite data set of tasks."""
   spec = tfmeta.TaskSpec(ways=WAYS, shots=1, query_shots=query_shots)
   return tfmeta.data.omniglot(
     split, spec, seed=_SEED.value, data_dir=_DATA_DIR.value
   )
 
 
-def seconds_of_phases(data: tf.data.Dataset, options: dict) -> dict[int, float]:
-  """CPU seconds of an update, by the epoch that its phase begins with."""
+def measure_phases(data: tf.data.Dataset, options: dict) -> dict[int, float]:
+  """Returns the CPU seconds of an update in each phase of training.
+
+  Args:
+    data: Batches of training tasks.
+    options: Arguments of `make_learner`.
+
+  Returns:
+    CPU seconds by the epoch that the phase begins with.
+  """
   learner = make_learner(1000, **options)
   found = {}
   for start in [0, *learner.phase_starts]:
     learner.optimizer.iterations.assign(start)
     learner.fit(data, steps_per_epoch=2, verbose=0)
+    # The difference leaves out what it takes to start `fit`.
     few, more = (_cpu_seconds(learner, data, steps) for steps in (4, 34))
-    found[start // 1000] = (more - few) / 30  # Without the start of `fit`.
+    found[start // 1000] = (more - few) / 30
   return found
 
 
@@ -134,8 +186,13 @@ def _cpu_seconds(learner, data, steps) -> float:
   return time.process_time() - begin
 
 
-def steps_in(cpu_seconds: float, phases: dict[int, float]) -> int:
-  """Steps per epoch with which all epochs take so long."""
+def steps_within(cpu_seconds: float, phases: dict[int, float]) -> int:
+  """Returns the updates per epoch with which training takes `cpu_seconds`.
+
+  Args:
+    cpu_seconds: CPU time of all epochs together.
+    phases: What `measure_phases` returned.
+  """
   starts = [*phases]
   lengths = np.diff([*starts, EPOCHS])
   one_step_each = float(np.dot(lengths, [*phases.values()]))
@@ -143,12 +200,12 @@ def steps_in(cpu_seconds: float, phases: dict[int, float]) -> int:
 
 
 def run(options: dict) -> dict:
-  """Trains and tests one learner; its curve and its figures."""
-  data = tasks("train", query_shots=1).batch(META_BATCH).prefetch(2)
-  validation = tasks("validation", query_shots=5).take(VALIDATION_TASKS)
-  phases = seconds_of_phases(data, options)
-  steps = steps_in(60 * _MINUTES.value * CORES, phases)
-  learner, clock = make_learner(steps, **options), epoch_clock.Clock()
+  """Trains and tests one learner and returns its entry in the report."""
+  data = make_tasks("train", query_shots=1).batch(META_BATCH).prefetch(2)
+  validation = make_tasks("validation", query_shots=5).take(VALIDATION_TASKS)
+  phases = measure_phases(data, options)
+  steps = steps_within(60 * _MINUTES.value * CORES, phases)
+  learner, clock = make_learner(steps, **options), TrainingClock()
   history = learner.fit(
     data,
     steps_per_epoch=steps,
@@ -163,16 +220,20 @@ def run(options: dict) -> dict:
     "cpu_seconds_per_update": phases,
     "cpu_seconds": clock.cpu_seconds,
     "seconds": clock.seconds,
-    "history": {k: [*map(_finite, v)] for k, v in history.items()},
+    # JSON has no NaN, which the loss of a diverged learner is.
+    "history": {
+      key: [value if math.isfinite(value) else None for value in values]
+      for key, values in history.items()
+    },
     "test": test(learner),
   }
 
 
 def test(learner: tfmeta.MAMLPlusPlus) -> dict | None:
-  """Figures on test tasks, or nothing if its predictions are no numbers."""
-  last = tasks("test", query_shots=5).take(_TEST_TASKS.value).batch(20)
+  """Returns the results on test tasks, or `None` if predictions are NaN."""
+  tasks = make_tasks("test", query_shots=5).take(_TEST_TASKS.value).batch(20)
   try:
-    result = tfmeta.evaluate(learner, last)
+    result = tfmeta.evaluate(learner, tasks)
   except ValueError as error:
     print(error, flush=True)
     return None
@@ -180,51 +241,100 @@ def test(learner: tfmeta.MAMLPlusPlus) -> dict | None:
   return result.to_dict()
 
 
-def _finite(value: float) -> float | None:
-  return value if math.isfinite(value) else None
+def plot(runs: dict, path: pathlib.Path) -> None:
+  """Plots validation accuracy over time and test accuracy with its interval.
+
+  Args:
+    runs: Entries of the report, by name of the learner.
+    path: PNG file to write.
+  """
+  canvas = figure.Figure(figsize=(13, 5), layout="constrained")
+  left, right = canvas.subplots(1, 2, width_ratios=[3, 2])
+  for number, (name, entry) in enumerate(runs.items()):
+    style = "--" if name.startswith("MAML") else "-"
+    left.plot(
+      np.cumsum(entry["cpu_seconds"]) / 60,
+      entry["history"]["val_accuracy"],
+      style,
+      label=name,
+      color=f"C{number}",
+    )
+    _plot_test(right, number, entry["test"])
+  left.set(
+    xlabel="CPU minutes of training",
+    ylabel="accuracy",
+    title=f"{VALIDATION_TASKS} validation tasks",
+  )
+  left.legend(fontsize="small", loc="lower right", bbox_to_anchor=(1, 0.05))
+  labels = [
+    f"{name}\n{entry['updates']} updates" for name, entry in runs.items()
+  ]
+  right.set_yticks(range(len(runs)), labels)
+  right.set_ylim(len(runs) - 0.5, -0.5)
+  tested = [entry["test"] for entry in runs.values() if entry["test"]]
+  tasks = max((result["tasks"] for result in tested), default=0)
+  right.set(xlabel="accuracy", title=f"{tasks} test tasks, 95% interval")
+  for axes in (left, right):
+    axes.grid(alpha=0.3)
+  canvas.suptitle(
+    "20-way 1-shot Omniglot: MAML and ingredients of MAML++, about equal CPU "
+    "time, one seed"
+  )
+  canvas.savefig(path, dpi=120)
 
 
-def header() -> dict:
-  """The settings of a report, which all its runs have in common."""
-  return {
-    "command": " ".join(["python -m benchmarks.ablation", *sys.argv[1:]]),
+def _plot_test(axes, number: int, result: dict | None) -> None:
+  """Plots one test accuracy, or says that there is none."""
+  color = f"C{number}"
+  if result:
+    axes.errorbar(
+      result["accuracy"], number, xerr=result["interval"], fmt="o", color=color
+    )
+  else:
+    axes.text(
+      0.02,
+      number,
+      "predictions are NaN",
+      color=color,
+      va="center",
+      transform=axes.get_yaxis_transform(),
+    )
+
+
+def load_report(output: pathlib.Path) -> dict:
+  """Returns the report to continue, or a new one.
+
+  The command ends if the runs in the file had other flags.
+  """
+  configuration = {
     "minutes": _MINUTES.value,
     "seed": _SEED.value,
     "filters": _FILTERS.value,
     "test_tasks": _TEST_TASKS.value,
   }
-
-
-def begun(output: pathlib.Path) -> dict:
-  """The report to go on with, or a new one.
-
-  Raises:
-    ValueError: If the runs that are there had other settings.
-  """
   if not output.exists():
-    return {**header(), "runs": {}}
+    command = reports.command("ablation")
+    return {"command": command, **configuration, "runs": {}}
   report = json.loads(output.read_text())
-  here = {k: v for k, v in header().items() if k != "command"}
-  there = {k: report[k] for k in here}
-  if there != here:
-    raise ValueError(
-      f"The runs in {output} had other settings, {there}: remove the file, or "
-      f"choose another --output. Received: {here}"
+  before = {key: report[key] for key in configuration}
+  if before != configuration:
+    sys.exit(
+      f"The runs in {output} had the flags {before}; remove the file or choose "
+      f"another --output. Received: {configuration}"
     )
   return report
 
 
 def main(_) -> None:
-  """Runs what has not been run yet; writes the figures and the picture."""
+  """Runs the learners that the report lacks and writes JSON and plots."""
   output = pathlib.Path(_OUTPUT.value).with_suffix(".json")
-  output.parent.mkdir(parents=True, exist_ok=True)
-  report = begun(output)
+  report = load_report(output)
   for name, options in VARIANTS.items():
     if name not in report["runs"]:
       print(name, flush=True)
       report["runs"][name] = run(options)
-      output.write_text(json.dumps(report, indent=1) + "\n")
-      ablation_picture.draw(report["runs"], output.with_suffix(".png"))
+      reports.write(output, report)
+      plot(report["runs"], output.with_suffix(".png"))
 
 
 if __name__ == "__main__":

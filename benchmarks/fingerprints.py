@@ -4,11 +4,12 @@
   python -m benchmarks.fingerprints --out=after.json --against=before.json \
       --load=models
 
-Trains every learner for five updates on each network that it takes, evaluates
-20 tasks, and writes SHA-256 digests of all weights and outputs. With `--models`
-it also saves each learner, as a `.keras` file and as a SavedModel; with
-`--load` it predicts with models that another version saved. Digests are equal
-on one machine only: processors add in different orders.
+The command trains every learner for five updates on each network that it
+accepts, evaluates 20 tasks, and writes SHA-256 digests of all weights and
+outputs. With `--models` it also saves each learner, as a `.keras` file and as a
+SavedModel. With `--load` it predicts with models that another version saved.
+Digests can be compared on one machine only, because processors add in different
+orders.
 """
 
 from collections.abc import Callable
@@ -28,37 +29,42 @@ import tensorflow as tf
 
 import tfmeta
 
-_OUT = flags.DEFINE_string("out", None, "File to write the digests to.")
+_OUT = flags.DEFINE_string("out", None, "JSON file to write the digests to.")
 _AGAINST = flags.DEFINE_string(
-  "against", None, "Digests of another version, to compare with."
+  "against", None, "JSON file of another version to compare with."
 )
 _MODELS = flags.DEFINE_string("models", None, "Folder to save learners in.")
 _LOAD = flags.DEFINE_string("load", None, "Folder of saved learners to load.")
-_ONLY = flags.DEFINE_string("only", "", "Runs the rows that hold this text.")
+_ONLY = flags.DEFINE_string(
+  "only", "", "Runs only rows that contain this text."
+)
 
 _WAYS, _SHOTS, _QUERIES, _TASKS = 3, 2, 3, 20
 _UPDATES, _BATCH = 5, 4
 
-_SHAPES = {
-  "mlp": (6,),
-  "conv4_max": (16, 16, 1),
-  "conv4_stride": (16, 16, 1),
-  "embeddings": (6,),
-  "regression": (2,),
+# The shape of an input and the model, by name of the network.
+_NETWORKS: dict[str, tuple[tuple[int, ...], Callable[..., keras.Model]]] = {
+  "mlp": (
+    (6,),
+    lambda: tfmeta.models.mlp((6,), outputs=_WAYS, hidden=(16, 16)),
+  ),
+  "conv4_max": ((16, 16, 1), lambda: _conv4("max")),
+  "conv4_stride": ((16, 16, 1), lambda: _conv4("stride")),
+  "embeddings": ((6,), lambda: tfmeta.models.embedding_head(6, ways=_WAYS)),
+  "regression": (
+    (2,),
+    lambda: tfmeta.models.mlp((2,), outputs=1, hidden=(16,)),
+  ),
 }
 
-_BACKBONES: dict[str, Callable[[], keras.Model]] = {
-  "mlp": lambda: tfmeta.models.mlp((6,), outputs=_WAYS, hidden=(16, 16)),
-  "conv4_max": lambda: tfmeta.models.conv4(
-    (16, 16, 1), ways=_WAYS, filters=8, pooling="max"
-  ),
-  "conv4_stride": lambda: tfmeta.models.conv4(
-    (16, 16, 1), ways=_WAYS, filters=8, pooling="stride"
-  ),
-  "embeddings": lambda: tfmeta.models.embedding_head(6, ways=_WAYS),
-  "regression": lambda: tfmeta.models.mlp((2,), outputs=1, hidden=(16,)),
-}
 
+def _conv4(pooling: str) -> keras.Model:
+  return tfmeta.models.conv4(
+    (16, 16, 1), ways=_WAYS, filters=8, pooling=pooling
+  )
+
+
+# The class and its constructor arguments, by name of the learner.
 _TWO_STEPS = {"inner_steps": 2, "inner_learning_rate": 0.05}
 _LEARNERS: dict[str, tuple[str, dict[str, Any]]] = {
   "maml": ("MAML", _TWO_STEPS),
@@ -72,6 +78,7 @@ _LEARNERS: dict[str, tuple[str, dict[str, Any]]] = {
   ),
   "platipus": ("PLATIPUS", {**_TWO_STEPS, "num_samples": 3}),
   "emaml": ("EMAML", {**_TWO_STEPS, "num_particles": 3}),
+  # BMAML's inner objective is a sum, so its rate must be smaller.
   "bmaml": (
     "BMAML",
     {"inner_steps": 2, "inner_learning_rate": 1e-3, "num_particles": 3},
@@ -80,41 +87,30 @@ _LEARNERS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def rows() -> Iterator[tuple[str, str, str, dict[str, Any]]]:
-  """Yields name, backbone, class and constructor arguments of each row."""
+  """Yields name, network, class and constructor arguments of each row."""
   for name, (learner, arguments) in _LEARNERS.items():
-    for backbone in ("mlp", "conv4_max", "conv4_stride"):
-      yield f"{name}/{backbone}", backbone, learner, arguments
-    yield (
-      f"{name}/regression",
-      "regression",
-      learner,
-      {**arguments, "inner_loss": "mse"},
-    )
+    for network in ("mlp", "conv4_max", "conv4_stride"):
+      yield f"{name}/{network}", network, learner, arguments
+    mse = {**arguments, "inner_loss": "mse"}
+    yield f"{name}/regression", "regression", learner, mse
     support_stats = {**arguments, "normalization": "support_stats"}
     yield f"{name}/support_stats", "conv4_stride", learner, support_stats
-  yield "leo/embeddings", "embeddings", "LEO", {"num_latents": 4}
-  drawn = {"num_latents": 4, "num_samples": 3, "variant": "paper"}
-  yield "leo/embeddings_drawn", "embeddings", "LEO", drawn
-  yield (
-    "maml_plus_plus/running",
-    "conv4_stride",
-    "MAMLPlusPlus",
-    {"inner_steps": 2, "normalization": "per_step_running"},
-  )
-  yield (
-    "bmaml/nll",
-    "regression",
-    "BMAML",
-    {**_LEARNERS["bmaml"][1], "inner_loss": "mse", "meta_loss": "nll"},
-  )
+  latents = {"num_latents": 4}
+  yield "leo/embeddings", "embeddings", "LEO", latents
+  paper = {**latents, "num_samples": 3, "variant": "paper"}
+  yield "leo/embeddings_drawn", "embeddings", "LEO", paper
+  running = {"inner_steps": 2, "normalization": "per_step_running"}
+  yield "maml_plus_plus/running", "conv4_stride", "MAMLPlusPlus", running
+  nll = {**_LEARNERS["bmaml"][1], "inner_loss": "mse", "meta_loss": "nll"}
+  yield "bmaml/nll", "regression", "BMAML", nll
 
 
-def tasks_for(backbone: str, count: int, seed: int) -> tf.data.Dataset:
-  """Fixed tasks: classes around random means, or random linear functions."""
+def make_tasks(network: str, count: int, seed: int) -> tf.data.Dataset:
+  """Returns tasks of classes around random means, or of linear functions."""
   random = np.random.default_rng(seed)
-  shape = _SHAPES[backbone]
+  shape, _ = _NETWORKS[network]
   support, queries = _SHOTS * _WAYS, _QUERIES * _WAYS
-  if backbone == "regression":
+  if network == "regression":
     slopes = random.normal(size=(count, *shape, 1))
     x = random.normal(size=(count, support + queries, *shape))
     y = (x @ slopes).astype("float32")
@@ -134,7 +130,7 @@ def tasks_for(backbone: str, count: int, seed: int) -> tf.data.Dataset:
 
 
 def digest(arrays: Any) -> str:
-  """SHA-256 of the bytes, shapes and types of arrays."""
+  """Returns the SHA-256 of the bytes, shapes and types of arrays."""
   sha = hashlib.sha256()
   for array in arrays:
     value = np.ascontiguousarray(array)
@@ -148,19 +144,19 @@ def _inputs(tasks: tf.data.Dataset) -> dict[str, np.ndarray]:
   return {key: value.numpy() for key, value in inputs.items()}
 
 
-def train(backbone: str, learner: str, arguments: dict[str, Any]) -> Any:
-  """A learner after five updates."""
+def train(network: str, learner: str, arguments: dict[str, Any]) -> Any:
+  """Returns a learner after five updates."""
   keras.utils.set_random_seed(1)
-  built = getattr(tfmeta, learner)(_BACKBONES[backbone](), **arguments)
+  built = getattr(tfmeta, learner)(_NETWORKS[network][1](), **arguments)
   built.compile(optimizer=keras.optimizers.Adam(1e-2), jit_compile=False)
-  tasks = tasks_for(backbone, _UPDATES * _BATCH, seed=0)
+  tasks = make_tasks(network, _UPDATES * _BATCH, seed=0)
   built.fit(tasks.batch(_BATCH), shuffle=False, verbose=0)
   return built
 
 
-def fingerprint(backbone: str, learner: Any) -> dict[str, str]:
-  """Digests of what a trained learner holds, predicts and is measured at."""
-  tasks = tasks_for(backbone, _TASKS, seed=1)
+def fingerprint(network: str, learner: Any) -> dict[str, str]:
+  """Returns digests of a learner's weights, predictions and evaluation."""
+  tasks = make_tasks(network, _TASKS, seed=1)
   result = tfmeta.evaluate(learner, tasks.batch(_BATCH))
   first = {k: tf.constant(v[0]) for k, v in _inputs(tasks).items()}
   adapted = learner.adapt(first["support_x"], first["support_y"])
@@ -173,15 +169,15 @@ def fingerprint(backbone: str, learner: Any) -> dict[str, str]:
 
 
 def save(learner: Any, folder: pathlib.Path) -> None:
-  """Writes both kinds of files."""
+  """Saves a learner as a `.keras` file and as a SavedModel."""
   folder.mkdir(parents=True, exist_ok=True)
   learner.save(folder / "learner.keras")
   learner.export(folder / "saved_model")
 
 
-def predictions(backbone: str, folder: pathlib.Path) -> dict[str, str]:
-  """Digests of what both kinds of files predict."""
-  inputs = _inputs(tasks_for(backbone, _TASKS, seed=1))
+def predictions(network: str, folder: pathlib.Path) -> dict[str, str]:
+  """Returns digests of the predictions of both saved files."""
+  inputs = _inputs(make_tasks(network, _TASKS, seed=1))
   loaded = keras.models.load_model(folder / "learner.keras")
   served = tf.saved_model.load(str(folder / "saved_model"))
   tensors = {key: tf.constant(value) for key, value in inputs.items()}
@@ -192,19 +188,20 @@ def predictions(backbone: str, folder: pathlib.Path) -> dict[str, str]:
   }
 
 
-def measure() -> dict[str, dict[str, str]]:
-  """Digests of all rows, saving and loading models where asked to."""
+def measure_all() -> dict[str, dict[str, str]]:
+  """Returns the digests of all rows, saving and loading models as flags say."""
   found: dict[str, dict[str, str]] = {}
-  for name, backbone, learner, arguments in rows():
+  for name, network, learner, arguments in rows():
     if _ONLY.value not in name:
       continue
-    trained = train(backbone, learner, arguments)
-    found[name] = fingerprint(backbone, trained)
+    trained = train(network, learner, arguments)
+    found[name] = fingerprint(network, trained)
     if _MODELS.value:
       save(trained, pathlib.Path(_MODELS.value) / name)
     for folder in filter(None, (_MODELS.value, _LOAD.value)):
       saved = pathlib.Path(folder) / name
-      found[name].update(predictions(backbone, saved))
+      found[name].update(predictions(network, saved))
+    # Writing after each row keeps the results of an interrupted run.
     if _OUT.value:
       pathlib.Path(_OUT.value).write_text(json.dumps(found, indent=1))
     print(name, found[name]["weights"][:12], flush=True)
@@ -212,7 +209,7 @@ def measure() -> dict[str, dict[str, str]]:
 
 
 def differences(before: Any, after: Any) -> list[str]:
-  """Names of the digests that differ, as `row: digest`."""
+  """Returns the names of the digests that differ, as `row: digest`."""
   return [
     f"{row}: {key}"
     for row, digests in after.items()
@@ -222,10 +219,11 @@ def differences(before: Any, after: Any) -> list[str]:
 
 
 def main(argv: list[str]) -> None:
-  """Measures, writes and compares."""
+  """Computes and writes all digests and compares them with earlier ones."""
   del argv
+  # Loading a SavedModel logs a warning for each custom gradient.
   logging.set_verbosity(logging.ERROR)
-  found = measure()
+  found = measure_all()
   if _AGAINST.value:
     before = json.loads(pathlib.Path(_AGAINST.value).read_text())
     different = differences(before, found)

@@ -1,11 +1,11 @@
 """Teaches an exported learner five symbols it has never seen.
 
-Needs TensorFlow and NumPy, and neither tfmeta nor the data it was trained on:
+It needs TensorFlow and NumPy, but neither tfmeta nor the data of the training:
 
     python examples/classify_without_tfmeta.py runs/maml/saved_model
 
-The symbols are drawn here, each time by a hand that shakes. The learner sees
-one drawing of each (or `--shots`), then names fifteen more of each.
+The program draws the symbols itself, with random deformations. The learner sees
+one drawing of each symbol (or `--shots`) and then names fifteen more of each.
 """
 
 import argparse
@@ -15,7 +15,8 @@ import sys
 import numpy as np
 import tensorflow as tf
 
-# Corners of one line each, x to the right and y down, in [-1, 1].
+# Each symbol is one line through these corners (x to the right, y down), whose
+# coordinates are in [-1, 1].
 SYMBOLS = {
   "triangle": [(0, -0.8), (0.8, 0.7), (-0.8, 0.7), (0, -0.8)],
   "arrow": [(0, 0.9), (0, -0.8), (-0.6, -0.1), (0, -0.8), (0.6, -0.1)],
@@ -32,7 +33,8 @@ SYMBOLS = {
 
 
 def draw(corners, size, random):
-  """One drawing of a line: `[size, size, 1]` float32, 1 where there is ink."""
+  """Returns one drawing of a line: `[size, size, 1]` float32, 1 where inked."""
+  # Moves each corner, then turns, slants and moves the whole symbol.
   corners = np.asarray(corners) + random.normal(0.0, 0.06, (len(corners), 2))
   turn_and_slant = 0.62 * np.eye(2) + random.normal(0.0, 0.06, (2, 2))
   corners = corners @ turn_and_slant + random.normal(0.0, 0.05, 2)
@@ -45,12 +47,13 @@ def draw(corners, size, random):
     ],
     axis=0,
   )
+  # Half the width of the line is 0.12; its edge fades over one pixel.
   ink = np.clip((0.12 - distance) * size / 2.0 + 0.5, 0.0, 1.0)
   return ink[..., np.newaxis].astype(np.float32)
 
 
 def to_segment(points, start, end):
-  """Distance of `points`, `[..., 2]`, from the segment."""
+  """Returns the distance of `points`, `[..., 2]`, from a line segment."""
   along = end - start
   share = np.clip((points - start) @ along / (along @ along), 0.0, 1.0)
   return np.linalg.norm(
@@ -59,14 +62,14 @@ def to_segment(points, start, end):
 
 
 def drawings(count, size, random):
-  """`count` drawings of each symbol, and the number of the symbol in each."""
+  """Returns `count` drawings of each symbol, and the symbol of each drawing."""
   labels = np.repeat(np.arange(len(SYMBOLS), dtype=np.int32), count)
   corners = list(SYMBOLS.values())
   return np.stack([draw(corners[k], size, random) for k in labels]), labels
 
 
 def classify(path, shots, seed):
-  """Adapts the SavedModel; returns true and predicted numbers of symbols."""
+  """Adapts the SavedModel; returns the true and the predicted symbols."""
   model = tf.saved_model.load(path)
   adapt, predict = model.signatures["adapt"], model.signatures["predict"]
   size = adapt.structured_input_signature[1]["support_x"].shape[-2]
@@ -82,9 +85,12 @@ def classify(path, shots, seed):
 
 def main():
   parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-  parser.add_argument("saved_model", help="folder written by learner.export()")
+  parser.add_argument("saved_model", help="folder that learner.export() wrote")
   parser.add_argument(
-    "--shots", type=int, default=1, help="drawings to learn from"
+    "--shots",
+    type=int,
+    default=1,
+    help="number of drawings of each symbol to learn from",
   )
   parser.add_argument("--seed", type=int, default=0)
   arguments = parser.parse_args()
@@ -98,7 +104,7 @@ def main():
     print(f"{name:10} {right:2} of {np.sum(truth == number)} right")
   accuracy = np.mean(truth == guess)
   print(f"accuracy on new symbols: {accuracy:.1%} (guessing: 20 %)")
-  return 0 if accuracy > 0.4 else "The learner does hardly better than chance."
+  return 0 if accuracy > 0.4 else "The learner is hardly better than chance."
 
 
 if __name__ == "__main__":

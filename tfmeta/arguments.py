@@ -18,28 +18,27 @@ class ArgumentTypeError(TypeError, ValueError):
   """
 
 
-def check_integer(name: str, value: Any, least: int) -> int:
-  """Returns `value` as an `int`, if it is an integer of at least `least`.
+def check_integer(
+  name: str, value: Any, least: int, most: int | None = None
+) -> int:
+  """Returns `value` as an `int`, if it is an integer within the bounds.
 
   Args:
     name: Name of the argument, for the message.
     value: Python or NumPy integer; booleans are refused.
     least: Smallest value that is allowed.
+    most: Largest value that is allowed. `None` (default): no upper bound.
 
   Raises:
     ArgumentTypeError: If `value` is not an integer.
-    ValueError: If `value` is below `least`.
+    ValueError: If `value` is out of bounds.
   """
+  bounds = f"of at least {least}" if most is None else f"from {least} to {most}"
+  expected = f"`{name}` must be an integer {bounds}. Received: {name}={value!r}"
   if isinstance(value, bool) or not isinstance(value, int | np.integer):
-    raise ArgumentTypeError(
-      f"`{name}` must be an integer of at least {least}. "
-      f"Received: {name}={value!r}"
-    )
-  if value < least:
-    raise ValueError(
-      f"`{name}` must be an integer of at least {least}. "
-      f"Received: {name}={value}"
-    )
+    raise ArgumentTypeError(expected)
+  if value < least or (most is not None and value > most):
+    raise ValueError(expected)
   return int(value)
 
 
@@ -88,6 +87,29 @@ def check_number(
     f"`{name}` must be {' '.join([kind, ' and '.join(stated)]).strip()}. "
     f"Received: {name}={value!r}"
   )
+
+
+def check_range(name: str, bounds: Any) -> tuple[float, float]:
+  """Returns `bounds` as a tuple, if it is a pair of finite numbers in order.
+
+  Args:
+    name: Name of the argument, for the message.
+    bounds: Pair `(low, high)` with `low <= high`.
+
+  Raises:
+    ValueError: If `bounds` is not such a pair.
+  """
+  values = np.asarray(bounds, np.float64)
+  if values.shape != (2,) or not np.isfinite(values).all():
+    raise ValueError(
+      f"`{name}` must be two finite numbers. Received: {name}={bounds!r}"
+    )
+  low, high = bounds
+  if low > high:
+    raise ValueError(
+      f"`{name}` must start with its lower bound. Received: {name}={bounds!r}"
+    )
+  return low, high
 
 
 def check_choice(name: str, value: Any, choices: Iterable[Any]) -> Any:

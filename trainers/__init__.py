@@ -1,1 +1,1 @@
-"""One command per algorithm: trains, evaluates, draws and exports."""
+"""One command for each algorithm: trains, evaluates, plots and exports."""

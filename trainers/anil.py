@@ -1,37 +1,31 @@
-"""Trains ANIL: MAML that adapts only the head of the net.
+"""Trains ANIL: MAML that adapts only the head of the network.
 
   python -m trainers.anil
-  python -m trainers.anil --adapted=block_4,head --workdir=runs/two_layers
+  python -m trainers.anil --adapted=conv_3,head --workdir=runs/two_layers
 
-Published figures are in trainers/README.md.
+The layers of the convolutional network are conv_0, norm_0, ..., conv_3, norm_3
+and head.
 """
 
-from absl import flags as absl_flags
+from trainers.run import command_line
+from trainers.run import flags
+from trainers.run import option
 
-from trainers import command
-from trainers import flags
-from trainers import settings
-
-
-def define(flag_values=absl_flags.FLAGS) -> None:
-  """Defines the flags."""
-  flags.define("anil", flag_values=flag_values)
-  absl_flags.DEFINE_list(
-    "adapted",
-    None,
-    "Names of the layers that the inner loop adapts; the head if not given.",
-    flag_values=flag_values,
-  )
-  flags.define_first_order(flag_values)
-
-
-def read(flag_values=absl_flags.FLAGS) -> settings.Settings:
-  """The settings that the flags say."""
-  return flags.read(
-    "anil", "ANIL", own=["adapted", "first_order"], flag_values=flag_values
-  )
-
+TRAINER = flags.Trainer(
+  "anil",
+  "ANIL",
+  options=(
+    option.Option(
+      "adapted",
+      list,
+      None,
+      "Names of the layers that the inner loop adapts, separated by commas. "
+      "For images: conv_0, norm_0, conv_1, norm_1, conv_2, norm_2, conv_3, "
+      "norm_3, head. Default: head.",
+    ),
+    flags.FIRST_ORDER,
+  ),
+)
 
 if __name__ == "__main__":
-  define()
-  command.train(read)
+  command_line.train(TRAINER)

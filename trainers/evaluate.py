@@ -3,63 +3,82 @@
   python -m trainers.evaluate --workdir=runs/maml --tasks=1000
   python -m trainers.evaluate --workdir=runs/maml --ensemble=5
 
-The first prints the figures and writes them to
-runs/maml/evaluation_test_1000.json; the second averages the logits of the five
-best epochs, as the released code of MAML++ does (its paper: of three).
+The first command prints the results and writes them to
+runs/maml/evaluation_test_1000.json. The second averages the logits of the five
+best epochs, as the released code of MAML++ does (the paper averages three).
 """
 
+from collections.abc import Sequence
+import os
 import pathlib
+from typing import Any
 
 from absl import flags
 
-from trainers import command
-from trainers import cores
+from trainers.run import command_line
+from trainers.run import cores
 
 _FLAGS = flags.FLAGS
 
 
 def define() -> None:
   """Defines the flags."""
-  flags.DEFINE_string("workdir", "runs/maml", "The workdir of the run.")
-  flags.DEFINE_integer("tasks", 1000, "How many tasks.", lower_bound=1)
+  flags.DEFINE_string("workdir", "runs/maml", "Workdir of a finished run.")
+  flags.DEFINE_integer("tasks", 1000, "Number of tasks.", lower_bound=1)
   flags.DEFINE_enum(
-    "split", "test", ["train", "validation", "test"], "Of which classes."
+    "split",
+    "test",
+    ["train", "validation", "test"],
+    "Split whose classes the tasks have.",
   )
   flags.DEFINE_integer(
     "ensemble",
     1,
-    "Of how many of the best epochs, by their validation tasks, logits are "
-    "averaged.",
+    "Number of best epochs whose outputs are averaged; validation tasks tell "
+    "which epochs are the best.",
     lower_bound=1,
   )
 
 
-def run(workdir, *, tasks, split="test", ensemble=1) -> dict:
-  """Evaluates the best weights of a workdir; returns what it writes.
+def run(
+  workdir: str | os.PathLike[str],
+  *,
+  tasks: int,
+  split: str = "test",
+  ensemble: int = 1,
+) -> dict[str, Any]:
+  """Evaluates the best weights of a run, and writes the results to its workdir.
 
   Args:
-    workdir: Folder of a run that came to its end.
-    tasks: Number of tasks; the same ones for all runs on the same data.
+    workdir: Folder of a finished run.
+    tasks: Number of tasks. They are the same for all runs on the same data.
     split: "train", "validation" or "test".
-    ensemble: Of how many epochs the outputs are averaged.
+    ensemble: Number of best epochs whose outputs are averaged.
+
+  Returns:
+    What it writes.
+
+  Raises:
+    ValueError: If there is no finished run, or if it has kept fewer epochs.
   """
-  from trainers import checkpoints
-  from trainers import results
-  from trainers import settings
-  from trainers import workdir as folders
+  # Not above: these load TensorFlow, for which --help would wait.
+  from trainers.run import checkpoints
+  from trainers.run import configuration
+  from trainers.run import results
+  from trainers.run import workdir as folders
 
   folder = pathlib.Path(workdir)
-  values = settings.Settings(**folders.read_settings(folder))
-  learners = checkpoints.best_learners(values, folder, ensemble)
-  measured, figures = results.measure(values, learners, split, tasks)
+  config = configuration.Configuration(**folders.read_configuration(folder))
+  learners = checkpoints.best_learners(config, folder, ensemble)
+  measured, written = results.measure(config, learners, split, tasks)
   members = "" if ensemble == 1 else f"_ensemble_{ensemble}"
   path = folder / f"evaluation_{split}_{tasks}{members}.json"
-  folders.write_json(path, figures)
+  folders.write_json(path, written)
   print(f"{measured}\nWritten to {path}.")
-  return figures
+  return written
 
 
-def main(_) -> None:
+def main(_: Sequence[str]) -> None:
   """Runs what the flags say."""
   cores.share_out(_FLAGS.tasks)
   run(
@@ -72,4 +91,4 @@ def main(_) -> None:
 
 if __name__ == "__main__":
   define()
-  command.run(main)
+  command_line.run(main)

@@ -3,26 +3,17 @@
   python -m trainers.fomaml
   python -m trainers.fomaml --preset=omniglot_5way_1shot --workdir=runs/omniglot
 
-Published figures are in trainers/README.md.
+trainers/README.md lists the published results of the presets, which are those
+of MAML.
 """
 
-from absl import flags as absl_flags
+from trainers import maml
+from trainers.run import command_line
+from trainers.run import flags
 
-from trainers import command
-from trainers import flags
-from trainers import settings
-
-
-def define(flag_values=absl_flags.FLAGS) -> None:
-  """Defines the flags."""
-  flags.define("fomaml", flag_values=flag_values)
-
-
-def read(flag_values=absl_flags.FLAGS) -> settings.Settings:
-  """The settings that the flags say."""
-  return flags.read("fomaml", "FOMAML", flag_values=flag_values)
-
+TRAINER = flags.Trainer(
+  "fomaml", "FOMAML", presets=maml.PRESETS, source=maml.SOURCE
+)
 
 if __name__ == "__main__":
-  define()
-  command.train(read)
+  command_line.train(TRAINER)

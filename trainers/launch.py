@@ -1,16 +1,18 @@
-"""Starts all workers of a run on this machine, and again if one is killed.
+"""Starts all workers of a run on this machine, and restarts them after a kill.
 
   python -m trainers.launch --workers=2 --
       python -m trainers.maml --strategy=multi_worker
 
-Each worker is a process of the command after `--`, with the addresses of all
-in TF_CONFIG. The first one reports; what the others say has their number before
-it. If a worker is killed the rest is stopped and all start anew, going on after
-the last finished epoch. It is for CPUs: the GPUs of one machine are shared by
-`--strategy=mirrored`, in one process.
+The command after `--` is started once for each worker, with the addresses of
+all workers in TF_CONFIG. Worker 0 writes the results; the output of the others
+is printed with their number. If a worker is killed, the launcher stops the
+others and starts all of them again, and the run resumes after the last finished
+epoch. It is for CPUs: to use the GPUs of one machine, run a single process with
+`--strategy=mirrored`.
 """
 
 from collections.abc import Iterator
+from collections.abc import Sequence
 import contextlib
 import json
 import math
@@ -24,73 +26,86 @@ import time
 
 from absl import flags
 
-from trainers import command
+from trainers.run import command_line
 
 _FLAGS = flags.FLAGS
-_PAUSE = 0.1  # Seconds between two looks at the workers.
-# Exit codes of what something else has stopped, not a fault of its own.
+# Seconds between two checks of the workers.
+_PAUSE = 0.1
+
+# Exit codes that a shell reports for a process that was stopped from outside.
 _KILLED = (128 + signal.SIGKILL, 128 + signal.SIGTERM)
 
 
 def define() -> None:
   """Defines the flags."""
-  flags.DEFINE_integer("workers", 2, "How many processes.", lower_bound=1)
+  flags.DEFINE_integer(
+    "workers", 2, "Number of worker processes.", lower_bound=1
+  )
   flags.DEFINE_integer(
     "restarts",
     3,
-    "How often all workers are started anew after one was killed.",
+    "How many times all workers are restarted after one was killed.",
     lower_bound=0,
   )
   flags.DEFINE_float(
     "grace_seconds",
     20.0,
-    "Time for the others to end by themselves, once one has failed or the "
-    "first has ended.",
+    "Seconds that the other workers have to end by themselves, once one has "
+    "failed or worker 0 has ended.",
     lower_bound=0.0,
   )
 
 
-def run(arguments, *, workers, restarts, grace_seconds) -> int:
+def run(
+  arguments: Sequence[str],
+  *,
+  workers: int,
+  restarts: int,
+  grace_seconds: float,
+) -> int:
   """Runs the command in all workers.
 
   Args:
-    arguments: The command, as a list.
-    workers: How many processes.
-    restarts: How often to start anew after one was killed.
-    grace_seconds: As in the flag.
+    arguments: The command, as a list of words.
+    workers: Number of processes.
+    restarts: How many times to restart all of them after one was killed.
+    grace_seconds: Seconds that the others have to end by themselves, once one
+      has failed or worker 0 has ended.
 
   Returns:
-    The exit code: that of the worker that failed first, as a shell reports it,
-    or 0.
+    The exit code of the worker that failed first, as a shell reports it, or 0.
   """
   for number in (signal.SIGTERM, signal.SIGHUP):
     signal.signal(number, lambda number, _: sys.exit(128 + number))
+  exit_codes: dict[int, int] = {}
   for left in range(restarts, -1, -1):
-    codes = _attempt(arguments, workers, grace_seconds)
-    killed = [index for index, code in codes.items() if code in _KILLED]
-    if not killed or codes.get(0) == 0:
+    exit_codes = _attempt(arguments, workers, grace_seconds)
+    killed = [index for index, code in exit_codes.items() if code in _KILLED]
+    # Once worker 0 has ended, all results are written.
+    if not killed or exit_codes.get(0) == 0:
       break
     _say(f"worker {killed[0]} was killed; {left} restarts are left.")
-  return next((code for code in codes.values() if code), 0)
+  return next((code for code in exit_codes.values() if code), 0)
 
 
 def _attempt(arguments, workers, grace_seconds) -> dict[int, int]:
-  """Exit codes by worker, in the order in which they ended."""
+  """Runs all workers once; returns what `_wait` does."""
   processes: list[subprocess.Popen] = []
   try:
     for process in _start(arguments, workers):
       processes.append(process)
-    return _codes_of(processes, grace_seconds)
+    return _wait(processes, grace_seconds)
   finally:
     for process in processes:
-      # Its children too: a worker may be a script.
+      # The whole group, because a worker may be a script with children.
       with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
       process.wait()
 
 
 def _start(arguments, workers) -> Iterator[subprocess.Popen]:
-  addresses = [f"127.0.0.1:{port}" for port in _free_ports(workers)]
+  """Starts the workers one by one, and yields the process of each."""
+  addresses = [f"127.0.0.1:{port}" for port in free_ports(workers)]
   for index in range(workers):
     task = {"type": "worker", "index": index}
     configuration = {"cluster": {"worker": addresses}, "task": task}
@@ -111,28 +126,29 @@ def _start(arguments, workers) -> Iterator[subprocess.Popen]:
       ).start()
 
 
-def _codes_of(processes, grace_seconds) -> dict[int, int]:
-  """Exit codes by worker, in the order in which they ended.
+def _wait(processes, grace_seconds) -> dict[int, int]:
+  """Returns the exit codes by worker, in the order in which they ended.
 
-  A worker that goes on long after another has failed, or the first has ended,
-  is left out.
+  A worker that still runs `grace_seconds` after another has failed, or after
+  worker 0 has ended, is left out.
   """
-  codes: dict[int, int] = {}
+  exit_codes: dict[int, int] = {}
   end = math.inf
-  while len(codes) < len(processes) and time.monotonic() < end:
+  while len(exit_codes) < len(processes) and time.monotonic() < end:
     for index, process in enumerate(processes):
       code = process.poll()
-      if code is None or index in codes:
+      if code is None or index in exit_codes:
         continue
-      # As a shell reports signals.
-      codes[index] = code if code >= 0 else 128 - code
+      # A shell reports signal n as 128 + n, and Python as -n.
+      exit_codes[index] = code if code >= 0 else 128 - code
       if code or index == 0:
         end = min(end, time.monotonic() + grace_seconds)
     time.sleep(_PAUSE)
-  return codes
+  return exit_codes
 
 
-def _free_ports(count) -> list[int]:
+def free_ports(count: int) -> list[int]:
+  """Returns ports of this machine that nothing listens at."""
   sockets = [socket.socket() for _ in range(count)]
   try:
     for one in sockets:
@@ -143,20 +159,21 @@ def _free_ports(count) -> list[int]:
       one.close()
 
 
-def _relay(index, stream):
+def _relay(index, stream) -> None:
+  """Prints the output of a worker with its number."""
   for line in stream:
     sys.stderr.write(f"[worker {index}] {line.decode(errors='replace')}")
 
 
-def _say(line):
+def _say(line) -> None:
   print(f"[launch] {line}", file=sys.stderr, flush=True)
 
 
-def main(arguments) -> int:
-  """Runs what comes after `--`."""
+def main(arguments: Sequence[str]) -> int:
+  """Runs the command that follows after `--`."""
   if len(arguments) < 2:
     raise ValueError(
-      "After -- must come the command of a worker, as in `python -m "
+      "The command of a worker must follow after --, as in `python -m "
       "trainers.launch --workers=2 -- python -m trainers.maml "
       "--strategy=multi_worker`. Received: nothing"
     )
@@ -170,4 +187,4 @@ def main(arguments) -> int:
 
 if __name__ == "__main__":
   define()
-  command.run(main, takes_arguments=True)
+  command_line.run(main, takes_arguments=True)

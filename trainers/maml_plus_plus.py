@@ -1,4 +1,4 @@
-"""Trains MAML++: MAML with losses, rates and normalisation per inner step.
+"""Trains MAML++: MAML with losses, rates and normalization of each inner step.
 
   python -m trainers.maml_plus_plus
   python -m trainers.maml_plus_plus --dataset=omniglot --ways=20
@@ -6,69 +6,126 @@
       --manual_dir=~/mini_imagenet
   python -m trainers.evaluate --workdir=runs/maml_plus_plus --ensemble=5
 
-The last averages the logits of the five best epochs, as the released code does.
-Each ingredient has its switch. Published figures are in trainers/README.md.
+The last command averages the logits of the five best epochs, as the released
+code does. Each ingredient of MAML++ has its own flag. trainers/README.md lists
+the published results of the presets.
 """
 
-from absl import flags as absl_flags
+from trainers.run import command_line
+from trainers.run import configuration
+from trainers.run import flags
+from trainers.run import option
+from trainers.run import unused_flags
 
-from trainers import command
-from trainers import flags
-from trainers import settings
+SOURCE = "github.com/AntreasAntoniou/HowToTrainYourMAMLPytorch, 8696470"
 
-_OWN = (
-  "multi_step_epochs",
-  "learn_rates",
-  "first_order_epochs",
-  "adapt_normalization",
+# The inner rates of the released code belong to a mean over the support set.
+_SHARED = {
+  "pooling": "max",
+  "inner_steps": 5,
+  "inner_learning_rate": 0.1,
+  "normalization": "per_step_transductive",
+  "learning_rate": 0.001,
+  "steps_per_epoch": 500,
+  "validation_tasks": 600,
+}
+
+_OMNIGLOT = {
+  **_SHARED,
+  "dataset": "omniglot",
+  "filters": 64,
+  "rotations": "per_task",
+  "query_shots": 1,
+  "train_query_shots": 1,
+  "meta_batch_size": 8,
+  "multi_step_epochs": 10,
+  "epochs": 100,
+  "learning_rate_decay": "cosine",
+  "final_learning_rate": 1e-5,
+}
+
+_MINI_IMAGENET = {
+  **_SHARED,
+  "dataset": "mini_imagenet",
+  "filters": 48,
+  "ways": 5,
+  "query_shots": 15,
+  "train_query_shots": 15,
+  "meta_batch_size": 2,
+  "multi_step_epochs": 15,
+  "epochs": 100,
+  "learning_rate_decay": "none",
+  "clipvalue": 10.0,
+}
+
+PRESETS = {
+  **{
+    f"omniglot_{ways}way_{shots}shot": {
+      **_OMNIGLOT,
+      "ways": ways,
+      "shots": shots,
+    }
+    for ways in (5, 20)
+    for shots in (1, 5)
+  },
+  **{
+    f"mini_imagenet_5way_{shots}shot": {**_MINI_IMAGENET, "shots": shots}
+    for shots in (1, 5)
+  },
+}
+
+
+def _unless_several_steps(config) -> str | None:
+  if config.inner_steps == 1:
+    return "with --inner_steps=1 there is only one query loss"
+  return None
+
+
+TRAINER = flags.Trainer(
+  "maml_plus_plus",
+  "MAMLPlusPlus",
+  options=(
+    option.Option(
+      "multi_step_epochs",
+      int,
+      2,
+      "Number of first epochs in which the query losses after all inner steps "
+      "count, with weights that move to the last step; 0 for none.",
+      why_unused=_unless_several_steps,
+    ),
+    option.Option(
+      "learn_rates",
+      bool,
+      True,
+      "Whether each tensor has a learned rate for each inner step.",
+    ),
+    option.Option(
+      "first_order_epochs",
+      int,
+      0,
+      "Number of first epochs without second derivatives.",
+    ),
+    option.Option(
+      "adapt_normalization",
+      bool,
+      False,
+      "Whether inner steps also adapt the scales and shifts of normalization "
+      "layers.",
+      why_unused=unused_flags.without_normalization,
+    ),
+  ),
+  # The learner needs it to turn epochs into updates.
+  shared=("steps_per_epoch",),
+  defaults={"inner_steps": 3, "inner_learning_rate": 0.1},
+  choices={
+    "normalization": (
+      *configuration.PER_STEP_NORMALIZATIONS,
+      *configuration.NORMALIZATIONS,
+    )
+  },
+  presets=PRESETS,
+  source=SOURCE,
 )
 
-
-def define(flag_values=absl_flags.FLAGS) -> None:
-  """Defines the flags."""
-  flags.define(
-    "maml_plus_plus",
-    flag_values=flag_values,
-    inner_steps=3,
-    inner_learning_rate=0.1,
-  )
-  absl_flags.DEFINE_integer(
-    "multi_step_epochs",
-    2,
-    "Epochs in which the query losses after all inner steps count; 0: none.",
-    flag_values=flag_values,
-  )
-  absl_flags.DEFINE_bool(
-    "learn_rates",
-    True,
-    "Whether each tensor has a learned rate in each inner step.",
-    flag_values=flag_values,
-  )
-  absl_flags.DEFINE_integer(
-    "first_order_epochs",
-    0,
-    "Epochs at the beginning without second derivatives.",
-    flag_values=flag_values,
-  )
-  absl_flags.DEFINE_bool(
-    "adapt_normalization",
-    False,
-    "Whether inner steps adapt the scales and shifts of normalisation too.",
-    flag_values=flag_values,
-  )
-
-
-def read(flag_values=absl_flags.FLAGS) -> settings.Settings:
-  """The settings that the flags say."""
-  return flags.read(
-    "maml_plus_plus",
-    "MAMLPlusPlus",
-    own=_OWN,
-    shared=["steps_per_epoch"],
-    flag_values=flag_values,
-  )
-
-
 if __name__ == "__main__":
-  define()
-  command.train(read)
+  command_line.train(TRAINER)

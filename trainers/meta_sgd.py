@@ -1,31 +1,13 @@
 """Trains Meta-SGD: MAML that also learns the inner rate of every weight.
 
-  python -m trainers.meta_sgd
-  python -m trainers.meta_sgd --dataset=omniglot --workdir=runs/omniglot
-
-Published figures are in trainers/README.md.
+python -m trainers.meta_sgd
+python -m trainers.meta_sgd --dataset=omniglot --workdir=runs/omniglot
 """
 
-from absl import flags as absl_flags
+from trainers.run import command_line
+from trainers.run import flags
 
-from trainers import command
-from trainers import flags
-from trainers import settings
-
-
-def define(flag_values=absl_flags.FLAGS) -> None:
-  """Defines the flags."""
-  flags.define("meta_sgd", flag_values=flag_values)
-  flags.define_first_order(flag_values)
-
-
-def read(flag_values=absl_flags.FLAGS) -> settings.Settings:
-  """The settings that the flags say."""
-  return flags.read(
-    "meta_sgd", "MetaSGD", own=["first_order"], flag_values=flag_values
-  )
-
+TRAINER = flags.Trainer("meta_sgd", "MetaSGD", options=(flags.FIRST_ORDER,))
 
 if __name__ == "__main__":
-  define()
-  command.train(read)
+  command_line.train(TRAINER)

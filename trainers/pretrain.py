@@ -4,135 +4,69 @@
   python -m trainers.pretrain --dataset=omniglot --filters=64
   python -m trainers.leo --dataset=runs/pretrain/embeddings
 
-An ordinary Keras classifier, validated on drawings of the same classes that it
-was not trained on. What its last layer sees of an image is the embedding; those
-of all three splits go to the folder `embeddings`, in files like those of LEO's
-authors.
+The backbone is an ordinary Keras classifier. It is validated on images of the
+same classes that it was not trained on. The embedding of an image is the input
+of its last layer. The embeddings of all three splits go to the folder
+`embeddings`, in files like those of LEO's authors.
 """
 
-import json
-import math
-import os
-import pathlib
+from collections.abc import Sequence
 
-from absl import flags as absl_flags
+from absl import flags
 
-from trainers import command
+from trainers.run import command_line
+from trainers.run import data_sets
 
-_FLAGS = absl_flags.FLAGS
-_RESULT = "pretrain.json"
-_HELD_OUT = 0.2  # Of the drawings of each class.
+_FLAGS = flags.FLAGS
 
 
 def define() -> None:
   """Defines the flags."""
-  absl_flags.DEFINE_enum(
-    "dataset", "glyphs", ["glyphs", "omniglot"], "Whose drawings to tell apart."
+  flags.DEFINE_enum(
+    "dataset",
+    "glyphs",
+    data_sets.WITH_CLASSES,
+    "Data set whose classes are told apart.",
   )
-  absl_flags.DEFINE_string(
-    "data_dir", None, "Where TFDS keeps its data sets; its own if not given."
+  flags.DEFINE_string(
+    "data_dir",
+    None,
+    "Folder in which TFDS keeps data sets, for omniglot. Default: the one of "
+    "TFDS.",
   )
-  absl_flags.DEFINE_string("workdir", "runs/pretrain", "Where all is written.")
-  absl_flags.DEFINE_integer(
+  flags.DEFINE_string(
+    "workdir", "runs/pretrain", "Folder to which everything is written."
+  )
+  flags.DEFINE_integer(
     "filters", 64, "Filters of each convolution.", lower_bound=1
   )
-  absl_flags.DEFINE_integer(
-    "epochs", 10, "Times through all drawings.", lower_bound=1
+  flags.DEFINE_integer(
+    "epochs", 10, "Number of passes through all images.", lower_bound=1
   )
-  absl_flags.DEFINE_integer(
-    "batch_size", 128, "Drawings in each update.", lower_bound=1
+  flags.DEFINE_integer(
+    "batch_size", 128, "Number of images in each update.", lower_bound=1
   )
-  absl_flags.DEFINE_float("learning_rate", 1e-3, "Of Adam; falls by a cosine.")
-  absl_flags.DEFINE_integer("seed", 0, "Of the weights and the order.")
-
-
-def run(
-  dataset,
-  workdir,
-  *,
-  data_dir,
-  filters,
-  epochs,
-  batch_size,
-  learning_rate,
-  seed,
-) -> dict:
-  """Trains, and writes `backbone.keras`, `pretrain.json` and embeddings."""
-  import keras
-
-  from trainers import drawings
-  from trainers import workdir as folders
-
-  settings = {
-    "dataset": dataset,
-    "filters": filters,
-    "epochs": epochs,
-    "batch_size": batch_size,
-    "learning_rate": learning_rate,
-    "seed": seed,
-  }
-  _check(settings)
-  folder = pathlib.Path(workdir).expanduser()
-  folder.mkdir(parents=True, exist_ok=True)
-  _check_same(folder / _RESULT, settings)
-  images = drawings.of_split(dataset, "train", data_dir)
-  keras.utils.set_random_seed(seed)
-  classifier = drawings.classifier(images.shape, filters=filters)
-  training, validation = drawings.divided(images, _HELD_OUT)
-  updates = epochs * -(-len(training[0]) // batch_size)
-  rate = keras.optimizers.schedules.CosineDecay(learning_rate, updates)
-  classifier.compile(
-    keras.optimizers.Adam(rate),
-    keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-    metrics=["accuracy"],
+  flags.DEFINE_float(
+    "learning_rate",
+    1e-3,
+    "Initial learning rate of Adam, above 0. It falls by a cosine.",
   )
-  history = classifier.fit(
-    *training,
-    validation_data=validation,
-    epochs=epochs,
-    batch_size=batch_size,
-    verbose=2,
-    callbacks=[keras.callbacks.TensorBoard(folder / "logs", write_graph=False)],
-  ).history
-  if not math.isfinite(history["loss"][-1]):
-    raise ArithmeticError(
-      "The loss became NaN or inf, and nothing was written; try a smaller "
-      f"learning rate. Received: learning_rate={learning_rate}"
-    )
-  backbone = drawings.backbone_of(classifier)
-  with folders.replacing(folder / "backbone.keras") as path:
-    backbone.save(path)
-  drawings.write_embeddings(backbone, folder / "embeddings", dataset, data_dir)
-  result = {"settings": settings, "classes": len(images), "history": history}
-  folders.write_json(folder / _RESULT, result)
-  print(f"Written to {os.fspath(folder)}: backbone.keras, embeddings.")
-  return result
+  flags.DEFINE_integer("seed", 0, "Seed of the weights and of the order.")
 
 
-def _check(settings):
-  if not settings["learning_rate"] > 0:
-    raise ValueError(
-      "`learning_rate` must be above 0. "
-      f"Received: learning_rate={settings['learning_rate']}"
-    )
-
-
-def _check_same(path, settings):
-  """Refuses to overwrite embeddings that other settings made."""
-  if not path.exists():
-    return
-  there = json.loads(path.read_text()).get("settings")
-  if there != settings:
-    raise ValueError(
-      "This workdir belongs to another run; choose another --workdir, or "
-      f"remove this one. Received: workdir={os.fspath(path.parent)!r}, made "
-      f"with {there}"
-    )
-
-
-def main(_) -> None:
+def main(_: Sequence[str]) -> None:
   """Runs what the flags say."""
-  run(
+  reads_data_dir = "data_dir" in data_sets.find(_FLAGS.dataset).flags
+  if _FLAGS["data_dir"].present and not reads_data_dir:
+    raise ValueError(
+      f"`data_dir` would have no effect here: the data set {_FLAGS.dataset!r} "
+      "does not use it. Leave it out. "
+      f"Received: --data_dir={_FLAGS.data_dir}"
+    )
+  # TensorFlow loads here: --help stays quick.
+  from trainers.run import pretraining
+
+  pretraining.run(
     _FLAGS.dataset,
     _FLAGS.workdir,
     data_dir=_FLAGS.data_dir,
@@ -146,4 +80,4 @@ def main(_) -> None:
 
 if __name__ == "__main__":
   define()
-  command.run(main)
+  command_line.run(main)

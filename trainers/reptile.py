@@ -4,57 +4,96 @@
   python -m trainers.reptile --preset=omniglot_5way_1shot --workdir=runs/mine
 
 Training tasks have more shots than test tasks (--train_shots), and the outer
-rate, epsilon in the paper, falls to zero. Published figures are in
-trainers/README.md.
+rate, which the paper calls epsilon, falls to zero. trainers/README.md lists the
+published results of the presets.
 """
 
-from absl import flags as absl_flags
+from trainers.run import command_line
+from trainers.run import flags
+from trainers.run import option
 
-from trainers import command
-from trainers import flags
-from trainers import settings
+SOURCE = "github.com/openai/supervised-reptile (README), 8f2b71c"
 
+_5_WAYS = {
+  "dataset": "omniglot",
+  "ways": 5,
+  "filters": 64,
+  "pooling": "stride",
+  "train_shots": 10,
+  "train_query_shots": 1,
+  "inner_optimizer": "adam",
+  "inner_learning_rate": 0.001,
+  "inner_steps": 5,
+  "support_batch_size": 10,
+  "eval_inner_steps": 50,
+  "meta_batch_size": 5,
+  "optimizer": "sgd",
+  "learning_rate": 1.0,
+  "learning_rate_decay": "linear",
+  "steps_per_epoch": 1000,
+  "epochs": 100,
+}
 
-def define(flag_values=absl_flags.FLAGS) -> None:
-  """Defines the flags."""
-  flags.define(
-    "reptile",
-    flag_values=flag_values,
-    train_shots=10,
-    train_query_shots=1,
-    inner_steps=5,
-    inner_learning_rate=0.001,
-    eval_inner_steps=50,
-    meta_batch_size=5,
-    optimizer="sgd",
-    learning_rate=1.0,
-    learning_rate_decay="linear",
-  )
-  absl_flags.DEFINE_enum(
-    "inner_optimizer",
-    "adam",
-    ["adam", "sgd"],
-    "Optimizer of the inner loop; Adam's moments persist over tasks.",
-    flag_values=flag_values,
-  )
-  absl_flags.DEFINE_integer(
-    "support_batch_size",
-    10,
-    "Support examples in each inner step.",
-    flag_values=flag_values,
-  )
+_20_WAYS = {
+  **_5_WAYS,
+  "ways": 20,
+  "inner_learning_rate": 0.0005,
+  "inner_steps": 10,
+  "support_batch_size": 20,
+  "epochs": 200,
+}
 
+_MINI_IMAGENET = {
+  **_5_WAYS,
+  "dataset": "mini_imagenet",
+  "filters": 32,
+  "pooling": "max",
+  "train_shots": 15,
+  "inner_steps": 8,
+}
 
-def read(flag_values=absl_flags.FLAGS) -> settings.Settings:
-  """The settings that the flags say."""
-  return flags.read(
-    "reptile",
-    "Reptile",
-    own=["inner_optimizer", "support_batch_size"],
-    flag_values=flag_values,
-  )
+PRESETS = {
+  "omniglot_5way_1shot": {**_5_WAYS, "shots": 1},
+  "omniglot_5way_5shot": {**_5_WAYS, "shots": 5},
+  "omniglot_20way_1shot": {**_20_WAYS, "shots": 1},
+  "omniglot_20way_5shot": {**_20_WAYS, "shots": 5},
+  "mini_imagenet_5way_1shot": {**_MINI_IMAGENET, "shots": 1},
+  "mini_imagenet_5way_5shot": {**_MINI_IMAGENET, "shots": 5},
+}
 
+TRAINER = flags.Trainer(
+  "reptile",
+  "Reptile",
+  options=(
+    option.Option(
+      "inner_optimizer",
+      str,
+      "adam",
+      "Optimizer of the inner loop. The second moments of Adam persist from "
+      "task to task.",
+      choices=("adam", "sgd"),
+    ),
+    option.Option(
+      "support_batch_size",
+      int,
+      10,
+      "Number of support examples in each inner step.",
+    ),
+  ),
+  defaults={
+    "train_shots": 10,
+    "train_query_shots": 1,
+    "inner_steps": 5,
+    "inner_learning_rate": 0.001,
+    "eval_inner_steps": 50,
+    "meta_batch_size": 5,
+    "optimizer": "sgd",
+    "learning_rate": 1.0,
+    "learning_rate_decay": "linear",
+  },
+  presets=PRESETS,
+  source=SOURCE,
+)
 
 if __name__ == "__main__":
-  define()
-  command.train(read)
+  command_line.train(TRAINER)

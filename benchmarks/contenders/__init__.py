@@ -1,1 +1,1 @@
-"""What the speed benchmark compares, each a process of its own."""
+"""Programs that the speed benchmark compares, each run in its own process."""

@@ -1,4 +1,4 @@
-"""How many tasks per second the data pipelines deliver on their own."""
+"""Measures how many tasks per second a data set delivers on its own."""
 
 import argparse
 import json
@@ -6,17 +6,19 @@ import time
 
 import tensorflow as tf
 
-from benchmarks.contenders import workload
+from benchmarks.shared import workload
 import tfmeta
 
 BATCH = 32
 
 
 def main() -> None:
-  """Prints the speed of one data set as a JSON line."""
+  """Prints the speed of one data set as a line of JSON."""
   parser = argparse.ArgumentParser()
   parser.add_argument("--dataset", choices=("glyphs", "omniglot"))
-  parser.add_argument("--data_dir", help="where TFDS has prepared Omniglot")
+  parser.add_argument(
+    "--data_dir", help="folder in which TFDS has prepared Omniglot"
+  )
   parser.add_argument("--seconds", type=float, default=8.0)
   args = parser.parse_args()
   tasks = iter(_make_tasks(args.dataset, args.data_dir).batch(BATCH))

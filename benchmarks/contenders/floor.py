@@ -1,9 +1,10 @@
-"""The time of a task's convolutions and matrix products alone.
+"""Measures the time that a task's convolutions and matrix products take alone.
 
-Those that are in the graph of one task of `tfmeta.MAML` are run one after the
-other, as plain operations on tensors of the same shapes, without the time that
-Python takes to start one: what no library could go below that computes the same
-with TensorFlow's kernels.
+The program traces one task of `tfmeta.MAML`, collects the convolutions and
+matrix products in its graph, and runs each of them alone, as a plain operation
+on tensors of the same shapes. It subtracts the time that Python takes to start
+an operation. No library that computes the same result with TensorFlow's kernels
+can be faster than the sum.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.contenders import workload
+from benchmarks.shared import workload
 import tfmeta
 
 KINDS = ("Conv2D", "Conv2DBackpropFilter", "Conv2DBackpropInput", "MatMul")
@@ -22,8 +23,9 @@ REPEATS = 20
 
 
 def main() -> None:
-  """Prints CPU seconds for each kind of operation as a JSON line."""
-  # On one thread, so that nothing goes into sharing out a small operation.
+  """Prints CPU seconds for each kind of operation as a line of JSON."""
+  # One thread runs everything, so that no time goes into dividing small
+  # operations among threads.
   tf.config.threading.set_intra_op_parallelism_threads(1)
   parser = argparse.ArgumentParser()
   parser.add_argument("--case", required=True)
@@ -43,7 +45,7 @@ def main() -> None:
 
 
 def _operations(case) -> collections.Counter:
-  """How often a task has each operation: kind, attributes, shapes."""
+  """Counts the operations of a task by kind, attributes and shapes."""
   model = tfmeta.models.conv4(case.image, ways=case.ways, filters=case.filters)
   learner = tfmeta.MAML(
     model,
@@ -68,7 +70,10 @@ def _operations(case) -> collections.Counter:
 
 
 def _needed(graph):
-  """The operations that the outputs depend on; TensorFlow drops the others."""
+  """Returns the operations that the outputs depend on.
+
+  TensorFlow prunes the others before it runs the graph.
+  """
   needed, waiting = set(), [tensor.op for tensor in graph.outputs]
   while waiting:
     node = waiting.pop()
@@ -79,6 +84,7 @@ def _needed(graph):
 
 
 def _described(node):
+  """Returns what is needed to run the operation again, as a hashable key."""
   attributes = {"padding", "transpose_a", "transpose_b"}
   kept = {
     name: node.get_attr(name) for name in attributes & {*node.node_def.attr}
@@ -88,7 +94,10 @@ def _described(node):
 
 
 def _shape(node, number):
-  """Of an input; where it is itself a shape, that of the output."""
+  """Returns the shape of an input, or the value of an input that is a shape.
+
+  The gradients of a convolution receive the shape of their output as an input.
+  """
   sizes = {"Conv2DBackpropFilter": 1, "Conv2DBackpropInput": 0}
   if sizes.get(node.type) == number:
     return "sizes", tuple(node.outputs[0].shape)
@@ -96,7 +105,10 @@ def _shape(node, number):
 
 
 def _start_seconds() -> float:
-  """What Python takes to start any operation, where a graph takes less."""
+  """Returns the CPU seconds that Python takes to start an operation.
+
+  A graph starts operations faster, so this time does not belong to the floor.
+  """
   number = tf.constant(1.0)
   begin = time.process_time()
   for _ in range(50 * REPEATS):
@@ -105,7 +117,7 @@ def _start_seconds() -> float:
 
 
 def _seconds(kind, attributes, shapes) -> float:
-  """CPU seconds of one operation."""
+  """Returns the CPU seconds that one operation takes, its start included."""
   random = np.random.default_rng(0)
   arguments = [
     tf.constant(shape, tf.int32)

@@ -1,4 +1,4 @@
-"""JAX: `vmap` over tasks of `grad` through `grad`, compiled by `jit`."""
+"""MAML in JAX: `vmap` over tasks, `grad` through `grad`, compiled by `jit`."""
 
 import functools
 
@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks.contenders import measure
-from benchmarks.contenders import workload
+from benchmarks.shared import workload
 
 
 def make_update(case: workload.Case) -> measure.Update:
-  """Returns a function that trains for so many updates."""
+  """Returns a function that makes a given number of updates."""
   jax.config.update("jax_enable_x64", case.dtype == "float64")
   tasks = {k: jnp.asarray(v) for k, v in workload.make_tasks(case).items()}
   weights = [jnp.asarray(w) for w in workload.make_weights(case)]
@@ -35,7 +35,7 @@ def make_update(case: workload.Case) -> measure.Update:
 
 
 def _several(case, tasks, count, state):
-  """State after so many updates, and the loss of the first."""
+  """Returns the state after `count` updates and the loss of the first one."""
   state, losses = jax.lax.scan(
     lambda state, _: _update(case, tasks, state), state, length=count
   )
@@ -43,6 +43,7 @@ def _several(case, tasks, count, state):
 
 
 def _update(case, tasks, state):
+  """Returns the state after one update, and the mean query loss before it."""
   weights, first, second, done = state
 
   def batch_loss(weights):
@@ -54,6 +55,7 @@ def _update(case, tasks, state):
     rate = workload.SGD_LEARNING_RATE
     weights = [w - rate * g for w, g in zip(weights, gradients, strict=True)]
     return (weights, first, second, done), loss
+  # Adam is written out, so that this contender needs JAX alone.
   done += 1
   first = [0.9 * m + 0.1 * g for m, g in zip(first, gradients, strict=True)]
   second = [

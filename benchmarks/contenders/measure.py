@@ -1,4 +1,4 @@
-"""Times a contender's updates and prints what it found as one JSON line."""
+"""The command line of a contender: times its updates and prints JSON."""
 
 import argparse
 from collections.abc import Callable
@@ -9,14 +9,15 @@ import resource
 import statistics
 import time
 
-from benchmarks.contenders import workload
+from benchmarks.shared import workload
 
 CHECKED_TASKS = 2
 CHECKED_UPDATES = 3
-# Where more updates than this are made, as many may run in one call of a graph.
+# Contenders may run this many updates in one call of a graph if updates are
+# short.
 SHORT_UPDATES = 100
 
-# Fields of a case that the command line may change.
+# Fields of a case that the command line can override.
 OVERRIDES = ("tasks", "inner_steps", "shots", "filters", "replicas")
 
 Tick = Callable[[], object]
@@ -26,19 +27,28 @@ Update = Callable[[int, Tick], float]
 def run(make_update: Callable[[workload.Case], Update]) -> None:
   """Runs the command line of a contender.
 
+  The measurements are printed as one line of JSON.
+
   Args:
-    make_update: Maps a case to its training: a function that makes so many
-      updates in one call and returns the mean query loss (of the last of them,
-      or of all of them). Its second argument it calls after every update, or
-      after every `SHORT_UPDATES` that are made in one call of a graph.
+    make_update: Function that maps a case to its training function. The
+      training function takes a number of updates and a callback, makes the
+      updates, and returns their mean query loss or that of the last one. It
+      calls the callback after every update, or after every `SHORT_UPDATES`
+      updates if it makes so many in one call of a graph.
   """
   parser = argparse.ArgumentParser()
   parser.add_argument("--case", choices=sorted(workload.CASES), required=True)
   parser.add_argument("--seconds", type=float, default=8.0)
   for name in OVERRIDES:
-    parser.add_argument(f"--{name}", type=int, help="instead of the case's")
-  parser.add_argument("--learner", default="MAML", help="of tfmeta")
-  parser.add_argument("--check", action="store_true", help="losses, no timing")
+    parser.add_argument(
+      f"--{name}", type=int, help=f"overrides `{name}` of the case"
+    )
+  parser.add_argument("--learner", default="MAML", help="class of tfmeta")
+  parser.add_argument(
+    "--check",
+    action="store_true",
+    help="print the losses of a few float64 updates instead of timing",
+  )
   args = parser.parse_args()
   given = {k: v for k in OVERRIDES if (v := getattr(args, k)) is not None}
   case = dataclasses.replace(
@@ -55,16 +65,25 @@ def run(make_update: Callable[[workload.Case], Update]) -> None:
 
 
 def check(update: Update) -> dict[str, list[float]]:
-  """Query losses of the first updates, to be compared with the others'."""
-  return {"losses": [update(1, _ignored) for _ in range(CHECKED_UPDATES)]}
+  """Returns the query losses of the first updates.
+
+  Contenders that compute the same meta-gradients have the same losses.
+  """
+  return {"losses": [update(1, _no_tick) for _ in range(CHECKED_UPDATES)]}
 
 
 def measure(update: Update, tasks: int, seconds: float) -> dict[str, float]:
-  """First call, speed and peak memory of training on `tasks` per update.
+  """Returns the first call's duration, the speed and the peak memory.
 
-  The speed is that of the median update, so that neither what it takes to
-  start a call, as of `fit`, nor a moment in which the machine did something
-  else is in it. An update that is traced may tell in `traced` how long it took.
+  The speed is that of the median update. So neither the start of a call, such
+  as that of `fit`, nor a moment in which the machine did something else affects
+  it. If `update` has a list `traced`, its first entry is reported as the time
+  that tracing took.
+
+  Args:
+    update: Training function, as described in `run`.
+    tasks: Tasks per update.
+    seconds: About how long to train.
   """
   first_call = _time(update, 1)
   count = _updates_in(update, seconds)
@@ -85,20 +104,23 @@ def measure(update: Update, tasks: int, seconds: float) -> dict[str, float]:
 
 
 def _updates_in(update: Update, seconds: float) -> int:
-  """As many as take about so long; at least two, for the time between them."""
+  """Returns how many updates take about `seconds`.
+
+  There are at least two, because speed is measured between two ticks.
+  """
   count = int(seconds / _time(update, 1))
   if count < SHORT_UPDATES:
     return max(2, count)
-  update(SHORT_UPDATES, _ignored)  # It may have to be compiled anew.
+  update(SHORT_UPDATES, _no_tick)  # This call may compile another graph.
   calls = int(seconds / _time(update, SHORT_UPDATES))
   return max(2, calls) * SHORT_UPDATES
 
 
 def _time(update: Update, count: int) -> float:
   begin = time.perf_counter()
-  update(count, _ignored)
+  update(count, _no_tick)
   return time.perf_counter() - begin
 
 
-def _ignored() -> None:
-  """A tick that nobody looks at."""
+def _no_tick() -> None:
+  """Ignores a tick."""

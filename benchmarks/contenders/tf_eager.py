@@ -1,14 +1,14 @@
-"""TensorFlow, eagerly: nested gradient tapes, one task after the other."""
+"""MAML in eager TensorFlow: nested gradient tapes, one task after another."""
 
 import keras
 import tensorflow as tf
 
 from benchmarks.contenders import measure
-from benchmarks.contenders import workload
+from benchmarks.shared import workload
 
 
 def make_update(case: workload.Case) -> measure.Update:
-  """Returns a function that trains for so many updates."""
+  """Returns a function that makes a given number of updates."""
   tasks = {k: tf.constant(v) for k, v in workload.make_tasks(case).items()}
   variables = [tf.Variable(w) for w in workload.make_weights(case)]
   optimizer = _make_optimizer(case)
@@ -32,7 +32,10 @@ def _make_optimizer(case):
 
 
 def _average(case, variables, tasks):
-  """Query loss and meta-gradient, means over tasks, in constant memory."""
+  """Returns the means of query loss and meta-gradient over tasks.
+
+  Each task has its own tape, so memory does not grow with the number of tasks.
+  """
   total, sums = 0.0, [tf.zeros_like(v) for v in variables]
   for i in range(case.tasks):
     task = {key: value[i] for key, value in tasks.items()}
@@ -78,7 +81,7 @@ def _conv4(weights, x):
   *blocks, kernel, bias = weights
   for i in range(0, len(blocks), 4):
     x = tf.nn.conv2d(x, blocks[i], 1, "SAME") + blocks[i + 1]
-    # Not tf.nn.moments, whose second derivatives are wrong.
+    # `tf.nn.moments` would be shorter, but its second derivatives are wrong.
     mean = tf.reduce_mean(x, axis=(0, 1, 2))
     variance = tf.reduce_mean((x - mean) ** 2, axis=(0, 1, 2))
     scale = blocks[i + 2] * tf.math.rsqrt(variance + workload.NORM_EPSILON)

@@ -1,4 +1,4 @@
-"""tfmeta: `tfmeta.MAML`, or another learner, under Keras's `fit`."""
+"""tfmeta: trains `tfmeta.MAML`, or another learner, with Keras's `fit`."""
 
 import time
 from typing import Any
@@ -6,12 +6,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from benchmarks import logical_cpus
 from benchmarks.contenders import measure
-from benchmarks.contenders import workload
+from benchmarks.shared import logical_cpus
+from benchmarks.shared import workload
 import tfmeta
 
-# What learners need beside what they share.
+# Constructor arguments that only some learners have.
 OPTIONS: dict[str, dict[str, Any]] = {
   "MAMLPlusPlus": {"multi_step_epochs": 1, "steps_per_epoch": 10**6},
   "PLATIPUS": {"num_samples": 5},
@@ -21,10 +21,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def make_update(case: workload.Case) -> measure.Update:
-  """Returns a function that trains for so many updates."""
-  # XLA has no fast convolutions on CPUs.
+  """Returns a function that makes a given number of updates."""
+  # On CPUs, XLA makes small dense networks faster and convolutions slower.
   compiled = case.ways is None
-  with logical_cpus.strategy_of(case.replicas).scope():
+  with logical_cpus.strategy_for(case.replicas).scope():
     learner = _make_learner(case)
     learner.compile(_make_optimizer(case), jit_compile=compiled)
   traced = _timed_tracing(learner)
@@ -52,7 +52,10 @@ def make_update(case: workload.Case) -> measure.Update:
 
 
 def _timed_tracing(learner: tfmeta.MetaLearner) -> list[float]:
-  """Seconds that Python spends in the training step, each time it is traced."""
+  """Returns a list that receives the seconds of each trace of the train step.
+
+  Python runs the step only while TensorFlow traces it.
+  """
   seconds: list[float] = []
   step = learner.train_step
 
@@ -68,6 +71,7 @@ def _timed_tracing(learner: tfmeta.MetaLearner) -> list[float]:
 
 def _make_learner(case: workload.Case) -> tfmeta.MetaLearner:
   model = _make_model(case)
+  # LEO's head for embeddings keeps its own initial weights.
   if len(case.image) == 3:
     pairs = zip(
       model.trainable_variables, workload.make_weights(case), strict=True

@@ -1,14 +1,14 @@
-"""PyTorch with `torch.func`: `vmap` over tasks of `grad` through `grad`."""
+"""MAML in `torch.func`: `vmap` over tasks, `grad` through `grad`."""
 
 import torch
 
 from benchmarks.contenders import measure
 from benchmarks.contenders import torch_network
-from benchmarks.contenders import workload
+from benchmarks.shared import workload
 
 
 def make_update(case: workload.Case) -> measure.Update:
-  """Returns a function that trains for so many updates."""
+  """Returns a function that makes a given number of updates."""
   weights, tasks = torch_network.load(case)
   optimizer = torch_network.make_optimizer(case, weights)
   batch = [tasks[k] for k in ("support_x", "support_y", "query_x", "query_y")]

@@ -1,14 +1,14 @@
-"""PyTorch, plainly: `torch.autograd.grad`, one task after the other."""
+"""MAML in PyTorch: `torch.autograd.grad`, one task after another."""
 
 import torch
 
 from benchmarks.contenders import measure
 from benchmarks.contenders import torch_network
-from benchmarks.contenders import workload
+from benchmarks.shared import workload
 
 
 def make_update(case: workload.Case) -> measure.Update:
-  """Returns a function that trains for so many updates."""
+  """Returns a function that makes a given number of updates."""
   weights, tasks = torch_network.load(case)
   weights = [w.requires_grad_() for w in weights]
   optimizer = torch_network.make_optimizer(case, weights)
@@ -25,7 +25,10 @@ def make_update(case: workload.Case) -> measure.Update:
 
 
 def _backward(case, weights, tasks):
-  """Sums up the meta-gradient task by task, which keeps memory constant."""
+  """Accumulates the meta-gradient task by task and returns the mean loss.
+
+  Memory does not grow with the number of tasks.
+  """
   total = 0.0
   for i in range(case.tasks):
     task = {key: value[i] for key, value in tasks.items()}

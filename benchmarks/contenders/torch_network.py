@@ -1,15 +1,15 @@
-"""The networks and losses of the cases, in PyTorch, given their weights."""
+"""The networks and losses of all cases in PyTorch, as functions of weights."""
 
 import numpy as np
 import torch
 
-from benchmarks.contenders import workload
+from benchmarks.shared import workload
 
 
 def load(
   case: workload.Case,
 ) -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
-  """Initial weights and tasks in the layout of PyTorch (channels first)."""
+  """Returns initial weights and tasks in PyTorch's layout (channels first)."""
   weights = [torch.tensor(_layout(w)) for w in workload.make_weights(case)]
   tasks = {}
   for key, value in workload.make_tasks(case).items():
@@ -23,7 +23,7 @@ def load(
 def make_optimizer(
   case: workload.Case, weights: list[torch.Tensor]
 ) -> torch.optim.Optimizer:
-  """The outer optimizer."""
+  """Returns the outer optimizer."""
   if not case.adam:
     return torch.optim.SGD(weights, lr=workload.SGD_LEARNING_RATE)
   return torch.optim.Adam(
@@ -39,10 +39,16 @@ def loss(
   *,
   stock_norm: bool = True,
 ) -> torch.Tensor:
-  """Mean loss of a set of examples.
+  """Returns the mean loss of a set of examples.
 
-  `stock_norm` chooses PyTorch's batch normalisation over a written-out one. In
-  2.13 its second derivatives are right, but not under `torch.func`.
+  Args:
+    case: The case, which decides between the networks.
+    weights: Weights of the network.
+    x: Inputs, `[n, ...]`.
+    y: Targets, `[n, 1]`, or labels, `[n]`.
+    stock_norm: Whether to use PyTorch's batch normalization. In PyTorch 2.13
+      its second derivatives are correct under `torch.autograd.grad` but not
+      under `torch.func`, which therefore needs the formula written out.
   """
   if case.ways is None:
     return torch.nn.functional.mse_loss(_mlp(weights, x), y)
@@ -63,7 +69,7 @@ def _conv4(weights, x, normalize):
     x = torch.nn.functional.conv2d(x, blocks[i], blocks[i + 1], padding=1)
     x = normalize(x, blocks[i + 2], blocks[i + 3])
     x = torch.nn.functional.max_pool2d(torch.relu(x), 2)
-  # Features in the order of the others, for which channels come last.
+  # The other contenders flatten features with channels last.
   return x.permute(0, 2, 3, 1).flatten(1) @ kernel + bias
 
 

@@ -1,4 +1,4 @@
-"""The exam, for each learner: one row of the table is all it takes."""
+"""The exam that every learner must pass: one row of the table for each."""
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -18,17 +18,18 @@ ROWS = (
   (tfmeta.MetaSGD, {"inner_learning_rate": 0.1}),
   (
     tfmeta.MAMLPlusPlus,
-    # The first phase is one step: two epochs pass through both.
+    # The first phase lasts one step, so that two epochs pass through both.
     {"multi_step_epochs": 1, "steps_per_epoch": 1},
   ),
   (tfmeta.Reptile, {"inner_learning_rate": 0.01}),
 )
-OF_DRAWS = (
+PROBABILISTIC_ROWS = (
   (tfmeta.PLATIPUS, {"inner_learning_rate": 0.1, "num_samples": 2}),
   (tfmeta.EMAML, {"inner_learning_rate": 0.1, "num_particles": 2}),
   (tfmeta.BMAML, {"inner_learning_rate": 0.02, "num_particles": 2}),
 )
-# What convolutions change: on them draws come one after the other.
+# Questions whose answer depends on the network. With convolutions the samples
+# of a probabilistic learner are computed one after the other.
 CONVOLUTIONAL = (
   training.check_fit_lowers_loss,
   saving.check_saved_model,
@@ -38,26 +39,26 @@ CONVOLUTIONAL = (
 
 
 class CommonTest(tfmeta.testing.LearnerTestCase):
-  @parameterized.product(row=ROWS, backbone=("mlp", "conv4"))
+  @parameterized.product(row=ROWS, backbone=("mlp", "conv"))
   def test_exam(self, row, backbone):
     learner_class, init_kwargs = row
-    if learner_class is tfmeta.Reptile and backbone == "conv4":
-      # Adam makes whole steps of the round-off that is the gradient of a bias
-      # before batch normalisation, so that no two ways to run it agree.
+    if learner_class is tfmeta.Reptile and backbone == "conv":
+      # The gradient of a bias before batch normalization is round-off only.
+      # Adam scales it up to whole steps, in which no two runs agree.
       init_kwargs = {"inner_optimizer": "sgd", "inner_learning_rate": 0.1}
-    if learner_class is tfmeta.MAMLPlusPlus and backbone == "conv4":
-      # Each phase is traced; a slot of its own takes a second step.
+    if learner_class is tfmeta.MAMLPlusPlus and backbone == "conv":
+      # Each phase would be traced. The second step has a slot of its own.
       init_kwargs = {"multi_step_epochs": 0, "inner_steps": 2}
     self.run_learner_test(
       learner_class,
-      # Convolutions take long to trace; two steps are seen on the other net.
+      # Convolutions take long to trace; the MLP takes two inner steps.
       init_kwargs={"inner_steps": 2 if backbone == "mlp" else 1, **init_kwargs},
       backbones=[backbone],
       optimizer=lambda: keras.optimizers.Adam(0.01),
     )
 
-  @parameterized.product(row=OF_DRAWS, backbone=("mlp", "conv4"))
-  def test_exam_of_draws(self, row, backbone):
+  @parameterized.product(row=PROBABILISTIC_ROWS, backbone=("mlp", "conv"))
+  def test_exam_of_probabilistic_learners(self, row, backbone):
     learner_class, init_kwargs = row
     dense = backbone == "mlp"
     self.run_learner_test(
@@ -99,8 +100,8 @@ class CommonTest(tfmeta.testing.LearnerTestCase):
     )
 
   def test_exam_of_running_statistics(self):
-    # These normalise in training as before, and in evaluation otherwise: the
-    # questions are those about what is kept, saved and shared.
+    # Running statistics change evaluation only. The questions are those about
+    # what is kept, saved and shared between replicas.
     self.run_learner_test(
       tfmeta.MAMLPlusPlus,
       init_kwargs={
@@ -108,7 +109,7 @@ class CommonTest(tfmeta.testing.LearnerTestCase):
         "inner_learning_rate": 0.1,
         "normalization": "per_step_running",
       },
-      backbones=["conv4"],
+      backbones=["conv"],
       checks=(
         training.check_adapting_assigns_nothing,
         saving.check_keras_file,

@@ -14,7 +14,8 @@ X = np.random.default_rng(0).normal(size=(8, 3)).astype("float32")
 Y = X.sum(axis=1, keepdims=True)
 
 
-def make_model(hidden=4, dtype=None):
+def make_model(hidden=4, dtype=None, run_eagerly=True):
+  """A compiled model; eager, because tracing takes longer than to train it."""
   keras.utils.set_random_seed(0)
   model = keras.Sequential(
     [
@@ -24,7 +25,7 @@ def make_model(hidden=4, dtype=None):
       keras.layers.Dense(1, dtype=dtype),
     ]
   )
-  model.compile(keras.optimizers.Adam(0.05), "mse")
+  model.compile(keras.optimizers.Adam(0.05), "mse", run_eagerly=run_eagerly)
   return model
 
 
@@ -62,9 +63,9 @@ class CheckpointTest(parameterized.TestCase):
     return sorted(os.listdir(self.folder))
 
   def run_for(self, epochs, **kwargs):
-    model, checkpoint = make_model(), callbacks.Checkpoint(self.folder)
+    model, checkpoint = make_model(**kwargs), callbacks.Checkpoint(self.folder)
     checkpoint.restore(model)
-    fit(model, checkpoint, epochs, **kwargs)
+    fit(model, checkpoint, epochs)
     return model, checkpoint
 
   def assert_same_weights(self, model, other):
@@ -72,11 +73,12 @@ class CheckpointTest(parameterized.TestCase):
     for value, expected in pairs:
       np.testing.assert_array_equal(value, expected)
 
-  def test_resumed_run_equals_one_never_stopped(self):
-    self.run_for(2)
-    resumed, checkpoint = self.run_for(5)
+  @parameterized.parameters(True, False)
+  def test_resumed_run_equals_one_never_stopped(self, run_eagerly):
+    self.run_for(2, run_eagerly=run_eagerly)
+    resumed, checkpoint = self.run_for(5, run_eagerly=run_eagerly)
     self.folder += "_whole"
-    whole, expected = self.run_for(5)
+    whole, expected = self.run_for(5, run_eagerly=run_eagerly)
     self.assert_same_weights(resumed, whole)
     self.assertEqual(checkpoint.history["loss"], expected.history["loss"])
     self.assertLen(checkpoint.history["seconds"], 5)

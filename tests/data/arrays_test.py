@@ -12,8 +12,8 @@ SPEC = data.TaskSpec(ways=3, shots=2, query_shots=4)
 
 
 def _numbered(sizes):
-  """Returns float rows [class, number] and labels, shuffled."""
-  x = [[label, row] for label, size in enumerate(sizes) for row in range(size)]
+  """Returns float examples [class, number] and labels, shuffled."""
+  x = [[label, i] for label, size in enumerate(sizes) for i in range(size)]
   x = np.random.default_rng(0).permutation(x)
   return x.astype(np.float32), x[:, 0] * 10
 
@@ -32,13 +32,13 @@ def _assert_same(first, second):
 
 
 class ClassificationTest(parameterized.TestCase):
-  def test_tasks_are_made_of_different_examples_of_different_classes(self):
-    x, y = _numbered([6, 7, 20, 9])
-    for inputs, query_y in _take(data.tasks_from_arrays(x, y, SPEC), 50):
-      everything = np.concatenate([inputs["support_x"], inputs["query_x"]])
+  def test_classes_and_examples_of_a_task_are_different(self):
+    tasks = data.tasks_from_arrays(*_numbered([6, 7, 20, 9]), SPEC)
+    for inputs, query_y in _take(tasks, 50):
+      x = np.concatenate([inputs["support_x"], inputs["query_x"]])
       labels = np.concatenate([inputs["support_y"], query_y])
-      self.assertLen(np.unique(everything, axis=0), 18)
-      classes = [np.unique(everything[labels == way, 0]) for way in range(3)]
+      self.assertLen(np.unique(x, axis=0), 18)
+      classes = [np.unique(x[labels == way, 0]) for way in range(3)]
       self.assertEqual([len(found) for found in classes], [1, 1, 1])
       self.assertLen(np.unique(classes), 3)
 
@@ -48,16 +48,16 @@ class ClassificationTest(parameterized.TestCase):
     np.testing.assert_array_equal(np.bincount(inputs["support_y"]), [2] * 3)
     np.testing.assert_array_equal(np.bincount(query_y), [4] * 3)
 
-  def test_a_class_takes_every_label_as_often(self):
+  def test_a_class_gets_every_label_equally_often(self):
     x, y = _numbered([10] * 5)
     counts = np.zeros([5, 3])
     for inputs, _ in _take(data.tasks_from_arrays(x, y, SPEC), 1000):
       classes = inputs["support_x"][:, 0].astype(int)
       np.add.at(counts, (classes, inputs["support_y"]), 1 / SPEC.shots)
-    # Chi-square, at most 14 degrees of freedom: 36.1, once in 1000.
+    # Chi-square, at most 14 degrees of freedom: 36.1 is exceeded once in 1000.
     self.assertLess(((counts - 200) ** 2 / 200).sum(), 36.1)
 
-  def test_small_and_large_classes_are_as_likely(self):
+  def test_small_and_large_classes_are_equally_likely(self):
     x, y = _numbered([6, 60, 6, 60])
     counts = np.zeros([4])
     for inputs, _ in _take(data.tasks_from_arrays(x, y, SPEC), 400):
@@ -82,7 +82,7 @@ class ClassificationTest(parameterized.TestCase):
     later = data.tasks_from_arrays(*arrays, SPEC, seed=3, start=5)
     _assert_same(_take(tasks.skip(5), 3), _take(later, 3))
 
-  def test_images_are_scaled_to_one_and_floats_left_alone(self):
+  def test_images_are_scaled_to_one_and_floats_are_not(self):
     spec = data.TaskSpec(ways=1, shots=1, query_shots=1)
     images = np.array([[0], [255]], np.uint8)
     for x, expected in ((images, [0, 1]), (images.astype(float), [0, 255])):
@@ -92,13 +92,13 @@ class ClassificationTest(parameterized.TestCase):
 
   def test_labels_may_be_strings(self):
     x, y = _numbered([6, 6, 6])
-    by_number = data.tasks_from_arrays(x, y, SPEC)
+    by_number = _take(data.tasks_from_arrays(x, y, SPEC), 2)
     names = np.array(["ant", "bee", "cow"])[x[:, 0].astype(int)]
     for labels in (names, names.astype(object), list(names)):
       by_name = data.tasks_from_arrays(x, labels, SPEC)
-      _assert_same(_take(by_number, 2), _take(by_name, 2))
+      _assert_same(by_number, _take(by_name, 2))
 
-  def test_read_in_place_equals_in_memory(self):
+  def test_reading_in_place_gives_the_same_tasks(self):
     folder = self.enterContext(tempfile.TemporaryDirectory())
     path = os.path.join(folder, "x.npy")
     np.save(path, _images())
@@ -134,25 +134,25 @@ class BadClassificationTest(parameterized.TestCase):
       data.tasks_from_arrays(x, y, SPEC)
 
   @parameterized.parameters(np.nan, np.inf, -np.inf, 1e300)
-  def test_values_that_are_not_finite_are_placed(self, value):
+  def test_values_that_are_not_finite_are_located(self, value):
     x, y = _numbered([9, 9, 9])
     x = x.astype(np.float64)
     x[13, 1] = value
     with self.assertRaisesRegex(ValueError, r"finite.*x\[13, 1\]="):
       data.tasks_from_arrays(x, y, SPEC)
 
-  def test_x_and_y_must_be_as_long(self):
+  def test_x_and_y_must_have_the_same_length(self):
     x, y = _numbered([9, 9, 9])
     with self.assertRaisesRegex(ValueError, r"27 examples.*shape \(26,\)"):
       data.tasks_from_arrays(x, y[:-1], SPEC)
 
-  def test_one_hot_labels_are_refused(self):
+  def test_one_hot_labels_are_rejected(self):
     x, y = _numbered([9, 9, 9])
     with self.assertRaisesRegex(ValueError, r"one label.*shape \(27, 31\)"):
       data.tasks_from_arrays(x, np.eye(31, dtype=int)[y.astype(int)], SPEC)
 
   @parameterized.parameters(({},), (5,), (None,))
-  def test_what_is_no_spec_is_refused(self, spec):
+  def test_other_types_of_spec_are_rejected(self, spec):
     with self.assertRaisesRegex(TypeError, "`spec` must be a tfmeta.TaskSpec"):
       data.tasks_from_arrays(*_numbered([9]), spec)
 
@@ -165,7 +165,7 @@ class BadClassificationTest(parameterized.TestCase):
     with self.assertRaisesRegex(TypeError, "`y` must hold labels.*object"):
       data.tasks_from_arrays(x, ["a", None, *range(25)], SPEC)
 
-  def test_negative_seeds_are_refused(self):
+  def test_negative_seeds_are_rejected(self):
     with self.assertRaisesRegex(ValueError, "`seed`.*seed=-1"):
       data.tasks_from_arrays(*_numbered([9] * 3), SPEC, seed=-1)
 
@@ -177,7 +177,7 @@ class RegressionTest(parameterized.TestCase):
     self.x = np.random.default_rng(0).normal(size=[5, 8, 2])
     self.y = self.x[..., :1] * np.arange(1, 6)[:, np.newaxis, np.newaxis]
 
-  def test_a_task_is_one_function_and_no_example_twice(self):
+  def test_a_task_is_one_function_and_its_examples_differ(self):
     seen = set()
     tasks = data.tasks_from_arrays(self.x, self.y, self.spec)
     for inputs, query_y in _take(tasks, 60):
@@ -198,11 +198,11 @@ class RegressionTest(parameterized.TestCase):
 
   def test_axes_must_agree(self):
     with self.assertRaisesRegex(
-      ValueError, r"\[tasks, examples\].*\(5, 7, 1\)"
+      ValueError, r"\[functions, examples\].*\(5, 7, 1\)"
     ):
       data.tasks_from_arrays(self.x, self.y[:, :7], self.spec)
 
-  def test_too_few_examples_are_refused(self):
+  def test_too_few_examples_are_rejected(self):
     with self.assertRaisesRegex(ValueError, "6 examples.* = 7"):
       data.tasks_from_arrays(self.x[:, :6], self.y[:, :6], self.spec)
 

@@ -26,14 +26,14 @@ class DirectoryTest(parameterized.TestCase):
     self.folder = _folder(self)
     for number, name in enumerate(["ant", "bee", "cow"]):
       (self.folder / name).mkdir()
-      for drawing in range(4):
-        _write(self.folder / name / f"{drawing}.png", number * 60 + drawing)
+      for copy in range(4):
+        _write(self.folder / name / f"{copy}.png", number * 60 + copy)
 
   def _tasks(self, **kwargs):
     kwargs = {"size": (6, 5), **kwargs}
     return data.tasks_from_directory(self.folder, SPEC, **kwargs)
 
-  def test_a_class_is_what_lies_in_one_folder(self):
+  def test_each_folder_is_a_class(self):
     for inputs, query_y in self._tasks().take(20).as_numpy_iterator():
       x = np.concatenate([inputs["support_x"], inputs["query_x"]])
       y = np.concatenate([inputs["support_y"], query_y])
@@ -45,18 +45,18 @@ class DirectoryTest(parameterized.TestCase):
     dict(size=8, channels=1, expected=(8, 8, 1)),
     dict(size=(3, 4), channels=3, expected=(3, 4, 3)),
   )
-  def test_images_have_the_size_and_channels_asked_for(
+  def test_images_have_the_requested_size_and_channels(
     self, size, channels, expected
   ):
     inputs, _ = self._tasks(size=size, channels=channels).element_spec
     self.assertEqual(inputs["query_x"].shape, (4, *expected))
 
-  def test_scaling_keeps_the_brightness(self):
+  def test_scaling_preserves_a_constant_color(self):
     inputs, _ = next(iter(self._tasks(size=(3, 9))))
     one = inputs["support_x"][0]
     np.testing.assert_array_equal(one, tf.broadcast_to(one[0, 0], one.shape))
 
-  def test_grey_images_may_be_read_in_colour(self):
+  def test_grayscale_images_can_be_read_as_color(self):
     _write(self.folder / "ant" / "5.png", 7, shape=(6, 5, 1))
     self.assertEqual(self._tasks().element_spec[1].shape, (4,))
 
@@ -66,7 +66,7 @@ class DirectoryTest(parameterized.TestCase):
     for one, other in zip(in_memory, in_file, strict=True):
       tf.nest.map_structure(np.testing.assert_array_equal, one, other)
 
-  def test_other_files_are_passed_over(self):
+  def test_other_files_are_ignored(self):
     (self.folder / ".git").mkdir()
     (self.folder / "README").write_text("about")
     (self.folder / "ant" / "Thumbs.db").write_bytes(b"x")
@@ -92,17 +92,22 @@ class DirectoryTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, "1 classes, fewer than the 2 ways"):
       data.tasks_from_directory(lone, SPEC)
 
-  def test_an_image_that_cannot_be_read_is_named(self):
+  def test_an_unreadable_image_is_named(self):
     (self.folder / "bee" / "9.jpg").write_bytes(b"no image")
-    with self.assertRaisesRegex(ValueError, r"bee.9\.jpg is no JPEG or PNG"):
+    with self.assertRaisesRegex(
+      ValueError, r"bee.9\.jpg is not a readable JPEG"
+    ):
       self._tasks()
 
-  def test_options_are_checked(self):
-    with self.assertRaisesRegex(ValueError, "`channels` must be 1 or 3"):
+  def test_arguments_are_checked(self):
+    with self.assertRaisesRegex(ValueError, "`channels` must be one of 1, 3"):
       self._tasks(channels=4)
-    with self.assertRaisesRegex(ValueError, "`size` must be at least 1"):
-      self._tasks(size=0)
-    with self.assertRaisesRegex(ValueError, "`ways` must be given"):
+    for size in (0, (8, 0), (8.0, 8)):
+      with self.assertRaisesRegex(ValueError, "`size` must be an integer of"):
+        self._tasks(size=size)
+    with self.assertRaisesRegex(ValueError, r"one integer or \(height, width"):
+      self._tasks(size=(8, 8, 3))
+    with self.assertRaisesRegex(ValueError, "`ways` must be set"):
       data.tasks_from_directory(self.folder, data.TaskSpec())
 
 

@@ -1,3 +1,4 @@
+import importlib
 import pathlib
 import pickle
 
@@ -6,7 +7,9 @@ from absl.testing import parameterized
 import numpy as np
 
 import tfmeta
-from tfmeta.data.embeddings import read_embeddings
+
+# The name `embeddings` in the package is the function.
+_embeddings = importlib.import_module("tfmeta.data.embeddings")
 
 SPEC = tfmeta.TaskSpec(ways=3, shots=1, query_shots=2)
 
@@ -28,30 +31,31 @@ class EmbeddingsTest(parameterized.TestCase):
     path.write_bytes(pickle.dumps(content, protocol=protocol))
 
   @parameterized.parameters(0, 2, 4)
-  def test_reads_files_of_the_published_layout(self, protocol):
+  def test_reads_files_in_the_published_format(self, protocol):
     self.write("val", protocol)
-    values, classes = read_embeddings("validation", self.folder)
+    values, classes = _embeddings.read_embeddings("validation", self.folder)
     np.testing.assert_array_equal(values, self.values)
     np.testing.assert_array_equal(classes, self.classes)
 
   def test_reads_what_it_writes(self):
     tfmeta.data.write_embeddings("test", self.folder, self.values, self.classes)
-    values, classes = read_embeddings("test", self.folder)
+    values, classes = _embeddings.read_embeddings("test", self.folder)
     np.testing.assert_array_equal(values, self.values)
     np.testing.assert_array_equal(classes, self.classes)
 
-  def test_tasks_are_of_one_class_per_label(self):
+  def test_each_label_is_one_class(self):
     self.write()
     tasks = tfmeta.data.embeddings("train", SPEC, data_dir=self.folder)
-    of_row = {
-      row.tobytes(): c for row, c in zip(self.values, self.classes, strict=True)
+    class_of = {
+      value.tobytes(): name
+      for value, name in zip(self.values, self.classes, strict=True)
     }
     for inputs, query_y in tasks.take(5).as_numpy_iterator():
-      rows = np.concatenate([inputs["support_x"], inputs["query_x"]])
+      x = np.concatenate([inputs["support_x"], inputs["query_x"]])
       labels = np.concatenate([inputs["support_y"], query_y])
       found = {
-        (label, of_row[r.tobytes()])
-        for label, r in zip(labels, rows, strict=True)
+        (label, class_of[value.tobytes()])
+        for label, value in zip(labels, x, strict=True)
       }
       self.assertLen(found, 3)
 
@@ -59,21 +63,28 @@ class EmbeddingsTest(parameterized.TestCase):
     with self.assertRaisesRegex(FileNotFoundError, "train_embeddings.pkl"):
       tfmeta.data.embeddings("train", SPEC, data_dir=self.folder)
 
-  def test_keys_of_another_form_are_named(self):
+  def test_keys_in_another_format_are_named(self):
     self.write(keys=[f"image_{i}" for i in range(20)])
     with self.assertRaisesRegex(ValueError, "'image_0'"):
       tfmeta.data.embeddings("train", SPEC, data_dir=self.folder)
 
-  def test_a_pickle_that_would_run_something_is_refused(self):
-    class Harm:
+  def test_a_pickle_that_would_run_code_is_rejected(self):
+    class Code:
       def __reduce__(self):
-        return (print, ("harm",))
+        return (print, ("code",))
 
     self.folder.mkdir()
     path = self.folder / "train_embeddings.pkl"
-    path.write_bytes(pickle.dumps({"embeddings": Harm(), "keys": []}))
-    with self.assertRaisesRegex(ValueError, "no pickle of arrays"):
+    path.write_bytes(pickle.dumps({"embeddings": Code(), "keys": []}))
+    with self.assertRaisesRegex(ValueError, "not a pickle of arrays"):
       tfmeta.data.embeddings("train", SPEC, data_dir=self.folder)
+
+  def test_arguments_are_checked(self):
+    with self.assertRaisesRegex(ValueError, "`split` must be one of 'train'"):
+      tfmeta.data.embeddings("val", SPEC, data_dir=self.folder)
+    for split, names in (("val", ["a"] * 20), ("test", ["a"]), ("test", "a-b")):
+      with self.assertRaisesRegex(ValueError, "Received"):
+        tfmeta.data.write_embeddings(split, self.folder, self.values, names)
 
 
 if __name__ == "__main__":

@@ -1,3 +1,4 @@
+import functools
 import math
 
 from absl.testing import absltest
@@ -8,6 +9,7 @@ import tensorflow as tf
 from tfmeta import data
 
 SPEC = data.TaskSpec(shots=10, query_shots=15)
+MIXTURE_SPEC = data.TaskSpec(shots=5, query_shots=40)
 
 
 def _take(count, split="train", spec=SPEC, **kwargs):
@@ -19,8 +21,14 @@ def _take(count, split="train", spec=SPEC, **kwargs):
   return x[..., 0].astype(float), y[..., 0].astype(float)
 
 
+@functools.cache
+def _default_tasks():
+  """Returns x and y of 500 tasks with default arguments."""
+  return _take(500)
+
+
 def _fit(x, y):
-  """Returns amplitude, phase and residual of the best sinusoid, by task."""
+  """Returns amplitude, phase and residual of the best fit to each task."""
   amplitudes, phases, residuals = [], [], []
   for task_x, task_y in zip(x, y, strict=True):
     basis = np.stack([np.sin(task_x), -np.cos(task_x)], axis=1)
@@ -36,9 +44,35 @@ def _distance(values, others):
   return np.abs(values[:, np.newaxis] - others).min(axis=1)
 
 
+def _take_mixture(count, **options):
+  """Yields x and y of all points of each task, sorted by x."""
+  tasks = data.sinusoid_or_line("train", MIXTURE_SPEC, **options).take(count)
+  for inputs, query_y in tasks.as_numpy_iterator():
+    x = np.concatenate([inputs["support_x"], inputs["query_x"]])[:, 0]
+    y = np.concatenate([inputs["support_y"], query_y])[:, 0]
+    order = np.argsort(x)
+    yield x[order], y[order]
+
+
+def _fit_line(x, y):
+  """Returns the root mean squared error of the best line, and the line."""
+  line = np.polyfit(x, y, 1)
+  return np.sqrt(np.mean((np.polyval(line, x) - y) ** 2)), line
+
+
+def _fit_sinusoid(x, y):
+  """Returns the root mean squared error of the best sinusoid, and its factors.
+
+  Its frequency is 1; the factors are those of sin(x) and cos(x).
+  """
+  basis = np.stack([np.sin(x), np.cos(x)], axis=1)
+  factors, *_ = np.linalg.lstsq(basis, y, rcond=None)
+  return np.sqrt(np.mean((basis @ factors - y) ** 2)), factors
+
+
 class SinusoidTest(parameterized.TestCase):
-  def test_tasks_are_sinusoids_in_the_ranges_of_the_paper(self):
-    x, y = _take(500)
+  def test_defaults_are_the_ranges_of_the_paper(self):
+    x, y = _default_tasks()
     amplitude, phase, residual = _fit(x, y)
     self.assertLess(np.abs(residual).max(), 1e-5)
     for values, low, high in (
@@ -50,7 +84,7 @@ class SinusoidTest(parameterized.TestCase):
       self.assertBetween(values.max(), high - 0.1, high + 1e-3)
       self.assertAlmostEqual(values.mean(), (low + high) / 2, delta=0.2)
 
-  def test_ranges_may_be_set(self):
+  def test_ranges_can_be_set(self):
     x, y = _take(
       3, amplitude=(2, 2), phase=(1, 1), frequency=(0.5, 0.5), x_range=(0, 1)
     )
@@ -59,7 +93,7 @@ class SinusoidTest(parameterized.TestCase):
     self.assertLess(x.max(), 1)
 
   @parameterized.parameters((False, 0.3), (True, 1.2))
-  def test_noise_has_its_deviation(self, relative_noise, expected):
+  def test_noise_has_its_standard_deviation(self, relative_noise, expected):
     _, _, residual = _fit(
       *_take(
         300,
@@ -68,18 +102,18 @@ class SinusoidTest(parameterized.TestCase):
         relative_noise=relative_noise,
       )
     )
-    # The fit takes 2 of 25 degrees of freedom.
+    # The fit uses 2 of 25 degrees of freedom.
     stddev = math.sqrt((residual**2).sum() / (300 * 23))
     self.assertAlmostEqual(stddev, expected, delta=0.05 * expected)
 
-  def test_query_targets_may_be_clean(self):
-    clean, noisy = (_take(4, noise_stddev=s)[1] for s in (0.0, 0.5))
+  def test_query_targets_can_be_free_of_noise(self):
+    clean, noisy = _default_tasks()[1][:4], _take(4, noise_stddev=0.5)[1]
     half = _take(4, noise_stddev=0.5, noisy_query=False)[1]
     np.testing.assert_array_equal(half[:, :10], noisy[:, :10])
     np.testing.assert_array_equal(half[:, 10:], clean[:, 10:])
     self.assertTrue((half[:, :10] != clean[:, :10]).all())
 
-  def test_a_finite_number_of_tasks(self):
+  def test_the_number_of_sinusoids_can_be_limited(self):
     x, y = _take(400, num_tasks=20)
     amplitudes = _fit(x, y)[0]
     self.assertLen(np.unique(np.round(amplitudes, 3)), 20)
@@ -89,17 +123,19 @@ class SinusoidTest(parameterized.TestCase):
     self.assertLess(_distance(later, amplitudes).max(), 1e-4)
     self.assertGreater(np.median(_distance(others, amplitudes)), 1e-2)
 
-  def test_splits_and_seeds_have_nothing_in_common(self):
-    drawn = [
+  def test_splits_and_seeds_share_no_input(self):
+    sampled = [
       _take(5, split=split, seed=seed)[0]
       for split in ("train", "validation", "test")
       for seed in (0, 1)
     ]
-    self.assertLen(np.unique(drawn), np.size(drawn))
-    np.testing.assert_array_equal(drawn[0], _take(5)[0])
+    self.assertLen(np.unique(sampled), np.size(sampled))
+    np.testing.assert_array_equal(sampled[0], _default_tasks()[0][:5])
 
   def test_start_equals_skip(self):
-    np.testing.assert_array_equal(_take(9)[1][4:], _take(5, start=4)[1])
+    np.testing.assert_array_equal(
+      _default_tasks()[1][4:9], _take(5, start=4)[1]
+    )
 
   def test_shapes_are_static(self):
     inputs, query_y = data.sinusoid("train", SPEC).element_spec
@@ -110,15 +146,72 @@ class SinusoidTest(parameterized.TestCase):
     (dict(spec=data.TaskSpec(ways=5)), "`ways` must be None"),
     (dict(split="dev"), "`split` must be one of 'train', 'validation', 'test'"),
     (dict(noise_stddev=-1.0), "`noise_stddev`.*=-1.0"),
-    (dict(amplitude=(5, 1)), r"`amplitude`.*=\(5, 1\)"),
+    (
+      dict(amplitude=(5, 1)),
+      r"`amplitude` must start with its lower.*=\(5, 1\)",
+    ),
     (dict(x_range=(0, math.inf)), "`x_range`.*finite"),
     (dict(phase=(1,)), "`phase` must be two finite numbers"),
-    (dict(num_tasks=0), "`num_tasks` must be at least 1"),
+    (dict(num_tasks=0), "`num_tasks` must be an integer of at least 1"),
     (dict(seed=-3), "`seed`.*seed=-3"),
   )
-  def test_bad_settings_are_refused(self, settings, message):
+  def test_wrong_arguments_are_rejected(self, arguments, message):
     with self.assertRaisesRegex(ValueError, message):
-      _take(1, **settings)
+      _take(1, **arguments)
+
+
+class SinusoidOrLineTest(parameterized.TestCase):
+  def test_half_are_lines_and_half_are_sinusoids_in_their_ranges(self):
+    lines = 0
+    for x, y in _take_mixture(200, noise_stddev=0.0):
+      self.assertTrue((np.abs(x) <= 5).all())
+      line_error, line = _fit_line(x, y)
+      sine_error, factors = _fit_sinusoid(x, y)
+      self.assertLess(min(line_error, sine_error), 1e-4)
+      if line_error < sine_error:
+        lines += 1
+        self.assertTrue((np.abs(line) <= 3).all())
+      else:
+        self.assertBetween(np.hypot(*factors), 0.1, 5.0)
+    # 200 tosses of a coin are outside of 75 to 125 once in two thousand.
+    self.assertBetween(lines, 75, 125)
+
+  def test_phases_of_sinusoids_are_between_0_and_pi(self):
+    for x, y in _take_mixture(60, noise_stddev=0.0):
+      sine_error, (_, by_cosine) = _fit_sinusoid(x, y)
+      if sine_error < 1e-4:
+        # a sin(x - p) = a cos(p) sin(x) - a sin(p) cos(x), p in [0, pi].
+        self.assertLessEqual(by_cosine, 1e-4)
+
+  def test_targets_have_noise(self):
+    residuals = []
+    for x, y in _take_mixture(200):
+      line_error, _ = _fit_line(x, y)
+      sine_error, _ = _fit_sinusoid(x, y)
+      residuals.append(min(line_error, sine_error))
+    # The fit uses 2 of 45 degrees of freedom.
+    expected = 0.3 * np.sqrt(43 / 45)
+    self.assertAlmostEqual(np.mean(residuals), expected, delta=0.01)
+
+  def test_a_task_is_a_function_of_seed_and_index(self):
+    def key(tasks):
+      return [y.tolist() for _, y in tasks]
+
+    self.assertEqual(key(_take_mixture(4))[2:], key(_take_mixture(2, start=2)))
+    self.assertNotEqual(key(_take_mixture(2)), key(_take_mixture(2, seed=1)))
+
+  @parameterized.parameters(
+    {"slope": (1.0, -1.0)}, {"noise_stddev": -1.0}, {"split": "all"}
+  )
+  def test_wrong_arguments_are_rejected(self, **options):
+    with self.assertRaisesRegex(ValueError, "Received"):
+      data.sinusoid_or_line(
+        **{"split": "train", "spec": MIXTURE_SPEC, **options}
+      )
+
+  def test_ways_are_rejected(self):
+    with self.assertRaisesRegex(ValueError, "ways"):
+      data.sinusoid_or_line("train", data.TaskSpec(ways=3))
 
 
 if __name__ == "__main__":

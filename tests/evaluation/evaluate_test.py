@@ -271,7 +271,7 @@ class EnsembleTest(parameterized.TestCase):
       tfmeta.evaluate(
         [make_classifier(), make_classifier(inner_steps=3)], tasks
       )
-    with self.assertRaisesRegex(TypeError, "or a list of some.*Received"):
+    with self.assertRaisesRegex(TypeError, "or a list of learners.*Received"):
       tfmeta.evaluate([], tasks)
 
 

@@ -118,7 +118,7 @@ class ExpectedCalibrationErrorTest(parameterized.TestCase):
     self.assertEqual(revived.get_config(), metric.get_config())
     self.assertEqual(revived.bins, 7)
 
-  def test_bad_settings_are_errors(self):
+  def test_bad_arguments_are_errors(self):
     with self.assertRaisesRegex(ValueError, "Received: bins=0"):
       metrics.ExpectedCalibrationError(bins=0)
     metric = metrics.ExpectedCalibrationError()

@@ -112,7 +112,8 @@ class BrierScoreTest(parameterized.TestCase):
 
   def test_certain_predictions(self):
     certain = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
-    # Right, wrong (all of 1 in the wrong place, and missing in the right one).
+    # One right and one wrong prediction, which costs 1 at either class, then a
+    # right one.
     found = metrics.brier_score([0, 1, 1], certain)
     self.assertAlmostEqual(float(found), 2 / 3, places=6)
 
@@ -122,7 +123,7 @@ class BrierScoreTest(parameterized.TestCase):
 
 
 class MixtureTest(parameterized.TestCase):
-  def test_one_draw_is_a_gaussian(self):
+  def test_one_sample_is_a_gaussian(self):
     found = metrics.mixture_negative_log_likelihood(
       np.array([[1.0], [3.0]]), np.array([[[1.5], [2.0]]]), np.array([0.5])
     )
@@ -132,7 +133,7 @@ class MixtureTest(parameterized.TestCase):
     ]
     self.assertAlmostEqual(float(found), np.mean(each), places=5)
 
-  def test_draws_share_equally_and_axes_of_a_target_are_independent(self):
+  def test_samples_share_equally_and_axes_of_a_target_are_independent(self):
     random = np.random.default_rng(0)
     targets, outputs = random.normal(size=(4, 2)), random.normal(size=(3, 4, 2))
     stddevs = np.array([0.3, 1.0, 2.0])

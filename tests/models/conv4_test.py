@@ -1,4 +1,4 @@
-"""The four-block network, in the forms of the papers."""
+"""The four-block network, in the variants of the papers."""
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -11,7 +11,8 @@ from tfmeta import models
 
 class Conv4Test(parameterized.TestCase):
   @parameterized.named_parameters(
-    # 4 convolutions, shifts of the normalisation, head; counted by hand.
+    # Weights of 4 convolutions, of normalization and of the head, counted by
+    # hand.
     (
       "omniglot",
       (28, 28, 1),

@@ -37,7 +37,7 @@ class MlpTest(parameterized.TestCase):
 
   @parameterized.parameters({"outputs": 0}, {"hidden": (3, 0)})
   def test_bad_size_is_refused(self, **options):
-    with self.assertRaisesRegex(ValueError, "must be at least 1"):
+    with self.assertRaisesRegex(ValueError, "must be an integer of at least 1"):
       models.mlp((1,), **{"outputs": 1, **options})
 
 

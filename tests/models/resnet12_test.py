@@ -20,7 +20,7 @@ class Resnet12Test(parameterized.TestCase):
     self.assertLen(convolutions, 12)
     widths = [layer.filters for layer in convolutions[::3]]
     self.assertEqual(widths, [64, 160, 320, 640])
-    # Kernels and two vectors of each normalisation, from the widths above.
+    # Kernels, and scale and shift of each normalization, for the widths above.
     kernels = sum(
       9 * (a + 2 * b) * b + a * b + 8 * b
       for a, b in ((3, 64), (64, 160), (160, 320), (320, 640))

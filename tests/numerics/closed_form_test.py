@@ -1,8 +1,8 @@
-"""Meta-gradients of a linear model against those derived by hand.
+"""Compares meta-gradients of a linear model with those derived by hand.
 
-For the loss `mean((x @ w - y)**2)` the gradient is `g(w) = 2 / n * x.T @ (x @ w
-- y)` and the Hessian `H = 2 / n * x.T @ x`, so that after `k` steps of rate `a`
-the meta-gradient is `(I - a * H)**k @ g_query(adapted)`.
+The loss `mean((x @ w - y)**2)` has the gradient `g(w) = 2 / n * x.T @ (x @ w -
+y)` and the Hessian `H = 2 / n * x.T @ x`. After `k` inner steps with the
+learning rate `a`, the meta-gradient is `(I - a * H)**k @ g_query(adapted)`.
 """
 
 from absl.testing import absltest
@@ -104,7 +104,8 @@ class ClosedFormTest(parameterized.TestCase):
     )
 
   def test_meta_sgd_also_has_the_gradient_of_its_rates(self):
-    # d/d(rates) of the query loss after one step is - g_support * g_query.
+    # After one step, the derivative of the query loss with respect to the rates
+    # is -g_support * g_query.
     task = _task()
     model = _linear()
     w = np.array(model.trainable_variables[0])

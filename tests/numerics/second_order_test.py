@@ -1,8 +1,8 @@
-"""Meta-gradients of learners in float64 against central differences.
+"""Compares meta-gradients of learners in float64 with central differences.
 
-Weights step along a random direction: by 1e-5, and where max pooling has kinks,
-by so little that none is crossed, or the differences would be off by far more
-than the tolerance.
+The weights move along a random direction, by 1e-5 of it. Max pooling has kinks;
+there the step is so small that none is crossed. A kink inside the step would
+put the differences off by far more than the tolerance.
 """
 
 from absl.testing import absltest
@@ -39,8 +39,9 @@ def _mlp():
 
 
 def _layer_normalized():
-  # Layer normalisation right after a dense layer is right even if inexact: the
-  # lost term acts on the mean over the features, which its gradient keeps.
+  # An inexact layer normalization right behind a linear layer would do no harm:
+  # the term that it loses acts on the mean over the features, which its
+  # gradient keeps. Softplus lies between them, so that the test can fail.
   return keras.Sequential(
     [
       keras.Input((16, 16, 1), dtype="float64"),
@@ -53,7 +54,7 @@ def _layer_normalized():
 
 
 def _stock(model):
-  """The same model with the layers of Keras."""
+  """Returns the same model with the layers of Keras."""
 
   def edit(config):
     if str(config.get("registered_name")).startswith("tfmeta>"):
@@ -77,13 +78,13 @@ def _task():
 
 
 def _error(model, step=STEP, learner_class=tfmeta.MAML, **options):
-  """Relative error of the meta-gradient along a random direction."""
+  """Returns the relative error of the meta-gradient along one direction."""
   learner = learner_class(
-    model, inner_steps=3, inner_learning_rate=0.3, dtype="float64", **options
+    model, inner_steps=2, inner_learning_rate=0.3, dtype="float64", **options
   )
   variables = learner.trainable_variables
   generator = np.random.default_rng(1)
-  for variable in variables:  # Away from zero biases and equal scales.
+  for variable in variables:  # Zero biases and equal scales are special.
     variable.assign_add(0.1 * generator.normal(size=variable.shape))
   direction = [tf.constant(generator.normal(size=v.shape)) for v in variables]
 
@@ -125,7 +126,7 @@ class MetaGradientTest(parameterized.TestCase):
 
   @parameterized.parameters(tfmeta.ANIL, tfmeta.MetaSGD)
   def test_is_exact_for_what_is_adapted_in_another_way(self, learner_class):
-    """The body behind an adapted head; the rates of three steps."""
+    """ANIL learns a body behind the adapted head, Meta-SGD learning rates."""
     keras.utils.set_random_seed(0)
     error = _error(_conv4("average"), learner_class=learner_class)
     self.assertLess(error, 1e-6)
@@ -135,7 +136,7 @@ class MetaGradientTest(parameterized.TestCase):
     ("layer", _layer_normalized),
   )
   def test_is_wrong_with_the_stock_layer(self, build):
-    """The canary: a check that passed here would show nothing above."""
+    """The tests above show something only if they can fail."""
     keras.utils.set_random_seed(0)
     with self.assertWarnsRegex(UserWarning, "wrong second derivatives"):
       error = _error(_stock(build()))

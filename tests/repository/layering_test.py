@@ -189,7 +189,7 @@ class RulesTest(parameterized.TestCase):
     ("tfmeta/algorithms/anil.py", "tfmeta/algorithms/maml.py"),
     ("tfmeta/algorithms/__init__.py", "tfmeta/algorithms/maml.py"),
     ("tfmeta/evaluation.py", "tfmeta/algorithms/meta_learner.py"),
-    ("tfmeta/testing/second_order.py", "tfmeta/layers/exact.py"),
+    ("tfmeta/testing/second_order/check.py", "tfmeta/layers/exact.py"),
     ("tfmeta/__init__.py", "tfmeta/algorithms/maml.py"),
     ("tfmeta/testing/learner_test_case.py", "tfmeta/testing/exam/__init__.py"),
   )

@@ -6,6 +6,7 @@ allows them 15 minutes.
 
 PATHS = (
   "tests/algorithms/common_test.py",
+  "tests/algorithms/threads_test.py",
   "tests/repository/docs_test.py",
   "tests/trainers/kill_test.py",
   "tests/trainers/launch_test.py",

@@ -15,13 +15,19 @@ def names_of(module):
   """Returns the public names that the source of `module` imports or defines."""
   path = source_tree.file_of(module.__name__)
   names = []
-  for node in source_tree.syntax_tree(path).body:
+  for node in _statements(source_tree.syntax_tree(path).body):
     if isinstance(node, ast.ImportFrom):
       # Type checkers read `import x as x` as a name that is exported.
       names += [a.asname for a in node.names if a.asname == a.name]
     elif isinstance(node, ast.FunctionDef | ast.ClassDef):
       names.append(node.name)
   return sorted(n for n in names if not n.startswith("_"))
+
+
+def _statements(body):
+  """Yields the statements, also those under `if typing.TYPE_CHECKING`."""
+  for node in body:
+    yield from node.body if isinstance(node, ast.If) else [node]
 
 
 def public_modules():

@@ -1,4 +1,4 @@
-"""The checker of second derivatives, as a function and as a command."""
+"""`check_second_order`, as a function and as a command."""
 
 import contextlib
 import io
@@ -13,14 +13,14 @@ import tensorflow as tf
 
 import tfmeta
 from tfmeta import layers
-from tfmeta.testing import second_order
+from tfmeta.testing.second_order import __main__ as second_order
 
 check = tfmeta.testing.check_second_order
 
 
 @keras.saving.register_keras_serializable("second_order_test")
 class Noise(keras.layers.Layer):
-  """Draws other numbers at each call, which nothing can be compared with."""
+  """Adds other random numbers at each call, so that no two calls agree."""
 
   def call(self, inputs):
     return inputs + tf.random.normal(tf.shape(inputs), dtype=inputs.dtype)

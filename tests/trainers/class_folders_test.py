@@ -3,8 +3,8 @@ import tempfile
 
 from absl.testing import absltest
 
-from trainers import class_folders
-from trainers import settings
+from trainers.run import class_folders
+from trainers.run import configuration
 
 
 class ClassFoldersTest(absltest.TestCase):
@@ -13,13 +13,13 @@ class ClassFoldersTest(absltest.TestCase):
     self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
 
   def names(self, split, **values):
-    configuration = settings.Settings(
+    config = configuration.Configuration(
       "MAML",
       dataset=str(self.folder / "data"),
       workdir=str(self.folder / "run"),
       **values,
     )
-    folder = class_folders.folder_of(configuration, split)
+    folder = class_folders.folder_of(config, split)
     return sorted(path.name for path in folder.iterdir() if path.is_dir())
 
   def make(self, *names):

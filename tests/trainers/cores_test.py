@@ -4,7 +4,7 @@ from unittest import mock
 from absl.testing import absltest
 from absl.testing import parameterized
 
-from trainers import cores
+from trainers.run import cores
 
 INTRA, INTER = "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"
 

@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image
 import tensorflow_datasets as tfds
 
-from tfmeta.data import class_lists
-from trainers import settings
-from trainers import training
+from tfmeta.data import splits
+from trainers.run import configuration
+from trainers.run import training
 
 
 def setUpModule():
@@ -24,7 +24,7 @@ class ImageSetsTest(absltest.TestCase):
     super().setUp()
     self.root = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
     random = np.random.default_rng(0)
-    lists = class_lists.read("mini_imagenet")
+    lists = splits.read_classes("mini_imagenet")
     for split, folder in (("train", "train"), ("validation", "val")):
       for name in lists[split][:2]:
         path = self.root / "files" / folder / name
@@ -34,7 +34,7 @@ class ImageSetsTest(absltest.TestCase):
           Image.fromarray(noise).save(path / f"{number}.jpg")
 
   def make(self, **options):
-    return settings.Settings(
+    return configuration.Configuration(
       "FOMAML",
       dataset="mini_imagenet",
       data_dir=str(self.root / "data"),

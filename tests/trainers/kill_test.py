@@ -1,3 +1,11 @@
+"""Runs that are killed, or that run out of disk, and then resume.
+
+Each kill needs a process of its own. The run that they are compared with, which
+is never stopped, is computed in this process.
+"""
+
+import contextlib
+import io
 import os
 import pathlib
 import resource
@@ -7,12 +15,25 @@ import sys
 import tempfile
 import time
 
+# The processes that are killed have as many threads. Must come before
+# TensorFlow, which reads it once.
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+
+from absl import flags as absl_flags
 from absl.testing import absltest
 import numpy as np
 
+from trainers import maml
+from trainers import reptile
+from trainers.run import command_line
+from trainers.run import flags
+from trainers.run import strategies
+from trainers.run import training
+from trainers.run import workdir
+
 ROOT = pathlib.Path(__file__).parents[2]
 EPOCHS = 6
-PATIENCE = 240.0  # Seconds, on a machine busy with other things.
+PATIENCE = 240.0  # Seconds, on a machine that is busy with other things.
 
 FLAGS = [
   "--query_shots=3",
@@ -23,7 +44,7 @@ FLAGS = [
   "--eval_tasks=4",
 ]
 SINUSOID = [
-  "trainers.maml",
+  *FLAGS,
   "--dataset=sinusoid",
   "--hidden=8",
   "--shots=3",
@@ -32,7 +53,7 @@ SINUSOID = [
 ]
 # Adam's second moments, which persist from task to task, and convolutions.
 IMAGES = [
-  "trainers.reptile",
+  *FLAGS,
   "--filters=2",
   "--ways=3",
   "--inner_steps=2",
@@ -41,88 +62,112 @@ IMAGES = [
 ]
 
 
+def configuration_of(trainer, arguments, folder):
+  values = absl_flags.FlagValues()
+  flags.define(trainer, values)
+  values(["program", *arguments, f"--workdir={folder}"])
+  return flags.read(trainer, values)
+
+
+def variables(folder):
+  path = folder / "checkpoints" / f"epoch-{EPOCHS:05d}.npz"
+  with np.load(path) as arrays:
+    return {k: arrays[k] for k in arrays if k != "note"}
+
+
 class KillTest(absltest.TestCase):
   def setUp(self):
     super().setUp()
-    self.parent = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+    parent = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+    self.stopped, self.whole = parent / "stopped", parent / "whole"
 
-  def start(self, folder, trainer=SINUSOID, **kwargs):
+  def start(self, trainer, arguments):
     """The same command each time, as a process of its own."""
-    command = [sys.executable, "-m", *trainer, *FLAGS]
-    return subprocess.Popen(
-      [*command, f"--workdir={folder}"],
+    module = f"trainers.{trainer.name}"
+    process = subprocess.Popen(
+      [
+        *(sys.executable, "-m", module),
+        *arguments,
+        f"--workdir={self.stopped}",
+      ],
       cwd=ROOT,
       env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
       stdout=subprocess.PIPE,
       stderr=subprocess.PIPE,
       text=True,
-      **kwargs,
     )
+    # A failed test leaves no process behind.
+    self.addCleanup(process.communicate)
+    self.addCleanup(process.kill)
+    return process
 
-  def finish(self, process):
-    out, err = process.communicate(timeout=PATIENCE)
-    return process.returncode, out, err
-
-  def kill_at(self, folder, name, *, trainer=SINUSOID, delay=0.0):
-    """Starts the run and kills it once a file is there, and a moment later."""
-    process = self.start(folder, trainer)
+  def kill_at(self, process, name, *, delay=0.0):
+    """Kills the run once a file is there, and a moment later."""
     deadline = time.monotonic() + PATIENCE
-    while not (folder / "checkpoints" / name).exists():
+    while not (self.stopped / "checkpoints" / name).exists():
       self.assertIsNone(process.poll(), "The run ended before it was killed.")
       self.assertLess(time.monotonic(), deadline)
       time.sleep(0.001)
     time.sleep(delay)
     process.send_signal(signal.SIGKILL)
-    self.finish(process)
+    process.communicate(timeout=PATIENCE)
 
-  def variables(self, folder):
-    path = folder / "checkpoints" / f"epoch-{EPOCHS:05d}.npz"
-    with np.load(path) as arrays:
-      return {k: arrays[k] for k in arrays if k != "note"}
+  def train(self, trainer, arguments, folder):
+    """Trains in this process, without what comes after the last epoch."""
+    config = configuration_of(trainer, arguments, folder)
+    with contextlib.redirect_stderr(io.StringIO()) as err:
+      with workdir.claim(config):
+        training.train(config, folder, strategies.make(config))
+    return err.getvalue()
 
   def test_killed_and_out_of_disk_a_run_ends_as_one_never_stopped(self):
-    stopped, whole = self.parent / "stopped", self.parent / "whole"
-    self.kill_at(stopped, "epoch-00001.npz.sha256")
-    self.kill_at(stopped, "epoch-00003.npz.sha256", delay=0.02)
-    self.fill_disk(stopped)
-    code, _, said = self.finish(self.start(stopped))
-    self.assertEqual(code, 0, said)
-    self.assertRegex(said, "Going on after [345] of 6 epochs")
-    code, _, said = self.finish(self.start(whole))
-    self.assertEqual(code, 0, said)
-    self.assert_same_variables(stopped, whole)
+    process = self.start(maml.TRAINER, SINUSOID)
+    self.kill_at(process, "epoch-00001.npz.sha256")
+    process = self.start(maml.TRAINER, SINUSOID)
+    self.kill_at(process, "epoch-00003.npz.sha256", delay=0.02)
+    self.fill_disk()
+    process = self.start(maml.TRAINER, SINUSOID)
+    self.train(maml.TRAINER, SINUSOID, self.whole)
+    _, said = process.communicate(timeout=PATIENCE)
+    self.assertEqual(process.returncode, 0, said)
+    self.assertRegex(said, "Resuming after [345] of 6 epochs")
+    self.assert_same_variables()
 
   def test_killed_on_images_a_run_ends_as_one_never_stopped(self):
-    stopped, whole = self.parent / "stopped", self.parent / "whole"
-    self.kill_at(stopped, "epoch-00002.npz.sha256", trainer=IMAGES, delay=0.02)
-    for folder in (stopped, whole):
-      # The last epoch tells; what comes after it is seen on the sinusoids.
-      last = f"epoch-{EPOCHS:05d}.npz.sha256"
-      self.kill_at(folder, last, trainer=IMAGES)
-    self.assert_same_variables(stopped, whole)
+    process = self.start(reptile.TRAINER, IMAGES)
+    self.kill_at(process, "epoch-00002.npz.sha256", delay=0.02)
+    self.train(reptile.TRAINER, IMAGES, self.whole)
+    said = self.train(reptile.TRAINER, IMAGES, self.stopped)
+    self.assertRegex(said, "Resuming after [2345] of 6 epochs")
+    self.assert_same_variables()
 
-  def assert_same_variables(self, stopped, whole):
-    expected, found = self.variables(whole), self.variables(stopped)
+  def assert_same_variables(self):
+    expected, found = variables(self.whole), variables(self.stopped)
     self.assertSameElements(expected, found)
     for name, value in expected.items():
       np.testing.assert_array_equal(found[name], value, err_msg=name)
 
-  def fill_disk(self, folder):
+  def fill_disk(self):
     """A start for which no file may grow beyond a few kilobytes."""
-    before = self.saved(folder)
-    limit = (4000, resource.RLIM_INFINITY)
-    process = self.start(
-      folder,
-      preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit),
-    )
-    code, _, said = self.finish(process)
+    before = self.saved()
+    config = configuration_of(maml.TRAINER, SINUSOID, self.stopped)
+    if not absl_flags.FLAGS.is_parsed():
+      absl_flags.FLAGS(["program"])
+    usual, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with contextlib.redirect_stderr(io.StringIO()) as err:
+      try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4000, most))
+        code = command_line.attempt(lambda _: training.run(config), ["program"])
+      finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (usual, most))
+    said = err.getvalue()
     self.assertEqual(code, 1)
     self.assertNotIn("Traceback", said)
     self.assertRegex(said.splitlines()[-1], "^error: .* too large")
-    self.assertContainsSubset(before, self.saved(folder))
+    self.assertContainsSubset(before, self.saved())
 
-  def saved(self, folder):
-    names = {path.name for path in (folder / "checkpoints").iterdir()}
+  def saved(self):
+    names = {path.name for path in (self.stopped / "checkpoints").iterdir()}
     return {name for name in names if name.endswith(".sha256")}
 
 

@@ -1,5 +1,7 @@
 """Runs of several processes: what they compute, and what a fault costs."""
 
+import contextlib
+import io
 import json
 import os
 import pathlib
@@ -9,24 +11,29 @@ import subprocess
 import sys
 import tempfile
 import time
+from unittest import mock
 
+from absl import flags as absl_flags
 from absl.testing import absltest
 import numpy as np
 
 from trainers import launch
+from trainers import maml
+from trainers.run import command_line
+from trainers.run import flags
+from trainers.run import training
 
 ROOT = pathlib.Path(__file__).parents[2]
 EPOCHS = 6
 PATIENCE = 240.0  # Seconds, on a machine busy with other things.
 
 TRAINER = [
-  "trainers.maml",
   "--dataset=sinusoid",
   "--hidden=8",
   "--shots=3",
   "--query_shots=3",
   "--meta_batch_size=4",
-  "--steps_per_epoch=20",
+  "--steps_per_epoch=8",
   "--steps_per_execution=1",
   f"--epochs={EPOCHS}",
   "--validation_tasks=4",
@@ -38,6 +45,7 @@ WORKERS = [
   "--",
   sys.executable,
   "-m",
+  "trainers.maml",
   *TRAINER,
   "--strategy=multi_worker",
 ]
@@ -100,6 +108,21 @@ class LaunchTest(absltest.TestCase):
     found = re.findall(rf"worker {number} is process (\d+)", said)
     os.kill(int(found[-1]), signal.SIGKILL)
 
+  def run_here(self, folder, *arguments):
+    """Runs the trainer in this process; returns what it says."""
+    values = absl_flags.FlagValues()
+    flags.define(maml.TRAINER, values)
+    values(["program", *TRAINER, *arguments, f"--workdir={folder}"])
+    config = flags.read(maml.TRAINER, values)
+    if not absl_flags.FLAGS.is_parsed():
+      absl_flags.FLAGS(["program"])
+    with contextlib.redirect_stdout(io.StringIO()):
+      with contextlib.redirect_stderr(io.StringIO()) as err:
+        code = command_line.attempt(
+          lambda _: training.run(config) and None, ["program"]
+        )
+    return code, err.getvalue()
+
   def finished(self, folder):
     marks = sorted((folder / "checkpoints").glob("epoch-*.npz.sha256"))
     return int(marks[-1].name[6:11]) if marks else 0
@@ -115,9 +138,11 @@ class LaunchTest(absltest.TestCase):
     self.kill_worker(process, 0, killed, 3)
     said = self.finish(process)
     self.assertIn("worker 0 was killed; 2 restarts are left", said)
-    self.assertRegex(said, "Going on after [345] of 6 epochs")
-    self.finish(self.start(whole, WORKERS))
-    self.finish(self.start(single, TRAINER))
+    self.assertRegex(said, "Resuming after [345] of 6 epochs")
+    process = self.start(whole, WORKERS)
+    code, said = self.run_here(single)
+    self.assertIsNone(code, said)
+    self.finish(process)
     expected = variables(whole)
     for name, value in variables(killed).items():
       np.testing.assert_array_equal(value, expected[name], err_msg=name)
@@ -131,18 +156,17 @@ class LaunchTest(absltest.TestCase):
     np.testing.assert_allclose(*results, rtol=1e-4)
 
   def test_a_worker_that_never_comes_is_reported(self):
-    addresses = [f"127.0.0.1:{port}" for port in launch._free_ports(2)]
+    addresses = [f"127.0.0.1:{port}" for port in launch.free_ports(2)]
     configuration = {
       "cluster": {"worker": addresses},
       "task": {"type": "worker", "index": 0},
     }
-    module = [*TRAINER, "--strategy=multi_worker", "--startup_seconds=5"]
-    process = self.start(
-      self.parent / "alone", module, TF_CONFIG=json.dumps(configuration)
-    )
-    _, said = process.communicate(timeout=PATIENCE)
-    self.assertEqual(process.returncode, 1)
-    self.assertIn("error: Not all of the 2 workers have come within 5", said)
+    with mock.patch.dict(os.environ, TF_CONFIG=json.dumps(configuration)):
+      code, said = self.run_here(
+        self.parent / "alone", "--strategy=multi_worker", "--startup_seconds=1"
+      )
+    self.assertEqual(code, 1)
+    self.assertIn("error: Not all of the 2 workers have started within 1", said)
     self.assertNotIn("Traceback", said)
 
   def test_a_mistake_is_not_tried_again(self):

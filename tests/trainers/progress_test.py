@@ -4,7 +4,7 @@ from absl.testing import absltest
 import keras
 import numpy as np
 
-from trainers import progress
+from trainers.run import progress
 
 
 class Terminal(io.StringIO):

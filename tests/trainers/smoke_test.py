@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pathlib
+import shutil
 import tempfile
 
 from absl.testing import absltest
@@ -14,13 +15,13 @@ from PIL import Image
 import tensorflow as tf
 
 import tfmeta
-from trainers import datasets
 from trainers import evaluate
-from trainers import learners
-from trainers import settings
-from trainers import strategies
-from trainers import training
-from trainers import workdir
+from trainers.run import configuration
+from trainers.run import learner as learners
+from trainers.run import strategies
+from trainers.run import tasks
+from trainers.run import training
+from trainers.run import workdir
 
 KEYS = {
   "trainer", "dataset", "split", "ways", "shots", "query_shots", "tasks",
@@ -52,15 +53,157 @@ REPTILE = {
   "train_shots": 5,
 }
 
+# Three epochs, of which two are kept, at a rate that changes the weights.
+MAML = {
+  "inner_steps": 2,
+  "epochs": 3,
+  "keep_best": 2,
+  "learning_rate": 0.1,
+}
 
-def run_quietly(configuration):
+
+def make(folder, algorithm, **values):
+  return configuration.Configuration(
+    algorithm, workdir=str(folder), **{**TINY, **values}
+  )
+
+
+def run_quietly(config):
   with contextlib.redirect_stdout(io.StringIO()) as out:
     with contextlib.redirect_stderr(io.StringIO()) as err:
-      result = training.run(configuration)
+      result = training.run(config)
   return result, out.getvalue() + err.getvalue()
 
 
-class SmokeTest(parameterized.TestCase):
+def evaluate_quietly(folder, **kwargs):
+  with contextlib.redirect_stdout(io.StringIO()):
+    return evaluate.run(folder, **kwargs)
+
+
+class RunTestCase(parameterized.TestCase):
+  """Checks of what a run leaves behind."""
+
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(
+      self.enterContext(tempfile.TemporaryDirectory()), "run"
+    )
+
+  def assert_everything_is_written(self, folder, algorithm, result, printed):
+    self.assertContainsSubset(KEYS | {"mse"}, result)
+    self.assertEqual(result["trainer"], algorithm)
+    self.assertEqual(result["tasks"], 4)
+    self.assertIsNone(result["ways"])
+    written = json.loads((folder / "result.json").read_text())
+    self.assertEqual(written, result)
+    self.assert_is_picture(folder / "learning_curve.png")
+    self.assert_is_picture(folder / "tasks.png")
+    self.assertRegex(printed, r"epoch 1/\d")
+    self.assertIn("result.json", printed)
+    self.assertTrue(os.listdir(folder / "logs"))
+    served = tf.saved_model.load(str(folder / "saved_model"))
+    self.assertContainsSubset(["serving_default", "adapt"], served.signatures)
+    learner = keras.models.load_model(folder / "best.keras")
+    self.assertIsInstance(learner, getattr(tfmeta, algorithm))
+    learns_rates = algorithm in ("MetaSGD", "MAMLPlusPlus")
+    self.assertEqual("learned_rates.png" in printed, learns_rates)
+    if learns_rates:
+      self.assert_is_picture(folder / "learned_rates.png")
+      self.assertTrue(os.listdir(folder / "logs" / "learned_rates"))
+
+  def assert_is_picture(self, path):
+    with Image.open(path) as image:
+      self.assertGreater(min(image.size), 300)
+      self.assertGreater(np.std(np.asarray(image.convert("L"))), 5.0)
+
+
+class RunTest(RunTestCase):
+  # Where `auto` would vectorize a large graph, tasks are mapped: vectorizing it
+  # takes longer than everything else, and is not the subject here.
+  @parameterized.parameters(
+    ("FOMAML", {"learning_rate_decay": "cosine", "clipvalue": 1.0}),
+    ("ANIL", {"own": {"first_order": True}}),
+    ("MetaSGD", {"steps_per_execution": 2, "jit_compile": True}),
+    (
+      "MAMLPlusPlus",
+      {"inner_steps": 2, "own": MAML_PLUS_PLUS, "task_map": "map"},
+    ),
+    ("Reptile", REPTILE),
+    (
+      "PLATIPUS",
+      {
+        "own": {"num_samples": 2},
+        "dataset": "sinusoid_or_line",
+        "task_map": "map",
+      },
+    ),
+    ("EMAML", {"own": PARTICLES}),
+    (
+      "BMAML",
+      {"own": PARTICLES, "inner_learning_rate": 0.001, "task_map": "map"},
+    ),
+  )
+  def test_runs_to_the_end_and_writes_everything(self, algorithm, values):
+    result, printed = run_quietly(make(self.folder, algorithm, **values))
+    self.assert_everything_is_written(self.folder, algorithm, result, printed)
+
+  def test_images(self):
+    values = {"dataset": "glyphs", "ways": 3, "shots": 1, "filters": 2}
+    values["network_normalization"] = "none"
+    result, _ = run_quietly(make(self.folder, "FOMAML", **values))
+    self.assertContainsSubset(
+      KEYS | {"accuracy", "nearest_neighbour", "nll", "ece"}, result
+    )
+    self.assertEqual(result["ways"], 3)
+    self.assertEqual(result["normalization"], "none")
+    self.assert_is_picture(self.folder / "tasks.png")
+    self.assert_is_picture(self.folder / "calibration.png")
+    self.assertTrue(os.listdir(self.folder / "logs" / "test"))
+    for key in ("val_brier_score", "val_expected_calibration_error"):
+      self.assertIn(key, result["history"])
+
+
+class FinishedRunTest(RunTestCase):
+  """One run of MAML, and what can be done with its workdir afterwards."""
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    parent = cls.enterClassContext(tempfile.TemporaryDirectory())
+    cls.finished = pathlib.Path(parent, "run")
+    cls.result, cls.printed = run_quietly(make(cls.finished, "MAML", **MAML))
+
+  def setUp(self):
+    super().setUp()
+    shutil.copytree(self.finished, self.folder)
+
+  def test_it_has_written_everything(self):
+    self.assert_everything_is_written(
+      self.finished, "MAML", self.result, self.printed
+    )
+
+  def test_it_is_evaluated_anew_and_not_trained(self):
+    config = make(self.folder, "MAML", **MAML, eval_tasks=5)
+    again, printed = run_quietly(config)
+    self.assertEqual(again["per_task"][:4], self.result["per_task"])
+    self.assertEqual(again["seconds"], self.result["seconds"])
+    self.assertNotIn("epoch 1/3", printed)
+    later = evaluate_quietly(self.folder, tasks=4)
+    self.assertEqual(later["per_task"], self.result["per_task"])
+
+  def test_the_best_epochs_vote(self):
+    one, two = [
+      evaluate_quietly(self.folder, tasks=4, ensemble=n) for n in (1, 2)
+    ]
+    self.assertEqual((one["members"], two["members"]), (1, 2))
+    self.assertNotEqual(one["per_task"], two["per_task"])
+    with self.assertRaisesRegex(ValueError, "keep_best.*Received: ensemble=3"):
+      evaluate.run(self.folder, tasks=4, ensemble=3)
+
+
+class TrainTest(absltest.TestCase):
+  """Training alone, without the evaluation and the plots after it."""
+
   def setUp(self):
     super().setUp()
     self.folder = pathlib.Path(
@@ -68,91 +211,14 @@ class SmokeTest(parameterized.TestCase):
     )
 
   def make(self, algorithm, **values):
-    return settings.Settings(
-      algorithm, workdir=str(self.folder), **{**TINY, **values}
-    )
+    return make(self.folder, algorithm, **values)
 
-  @parameterized.parameters(
-    ("MAML", {"inner_steps": 2}),
-    ("FOMAML", {"learning_rate_decay": "cosine", "clipvalue": 1.0}),
-    ("ANIL", {"own": {"first_order": True}}),
-    ("MetaSGD", {"steps_per_execution": 2, "jit_compile": True}),
-    ("MAMLPlusPlus", {"inner_steps": 2, "own": MAML_PLUS_PLUS}),
-    ("Reptile", REPTILE),
-    ("PLATIPUS", {"own": {"num_samples": 2}, "dataset": "sinusoid_or_line"}),
-    ("EMAML", {"own": PARTICLES}),
-    ("BMAML", {"own": PARTICLES, "inner_learning_rate": 0.001}),
-  )
-  def test_runs_to_the_end_and_writes_everything(self, algorithm, values):
-    result, printed = run_quietly(self.make(algorithm, **values))
-    self.assertContainsSubset(KEYS | {"mse"}, result)
-    self.assertEqual(result["trainer"], algorithm)
-    self.assertEqual(result["tasks"], 4)
-    self.assertIsNone(result["ways"])
-    written = json.loads((self.folder / "result.json").read_text())
-    self.assertEqual(written, result)
-    self.assert_is_picture("learning_curve.png")
-    self.assert_is_picture("tasks.png")
-    self.assertIn("epoch 1/1", printed)
-    self.assertIn("result.json", printed)
-    self.assertTrue(os.listdir(self.folder / "logs"))
-    served = tf.saved_model.load(str(self.folder / "saved_model"))
-    self.assertContainsSubset(["serving_default", "adapt"], served.signatures)
-    learner = keras.models.load_model(self.folder / "best.keras")
-    self.assertIsInstance(learner, getattr(tfmeta, algorithm))
-    learns_rates = algorithm in ("MetaSGD", "MAMLPlusPlus")
-    self.assertEqual("learned_rates.png" in printed, learns_rates)
-    if learns_rates:
-      self.assert_is_picture("learned_rates.png")
-      self.assertTrue(os.listdir(self.folder / "logs" / "learned_rates"))
-
-  def assert_is_picture(self, name):
-    with Image.open(self.folder / name) as image:
-      self.assertGreater(min(image.size), 300)
-      self.assertGreater(np.std(np.asarray(image.convert("L"))), 5.0)
-
-  def test_images(self):
-    values = {"dataset": "glyphs", "ways": 3, "shots": 1, "filters": 2}
-    values["normalization"] = "none"
-    result, _ = run_quietly(self.make("FOMAML", **values))
-    self.assertContainsSubset(
-      KEYS | {"accuracy", "nearest_neighbour", "nll", "ece"}, result
-    )
-    self.assertEqual(result["ways"], 3)
-    self.assert_is_picture("tasks.png")
-    self.assert_is_picture("calibration.png")
-    self.assertTrue(os.listdir(self.folder / "logs" / "test"))
-    for key in ("val_brier_score", "val_expected_calibration_error"):
-      self.assertIn(key, result["history"])
-
-  def test_a_finished_run_is_evaluated_anew_and_not_trained(self):
-    first, _ = run_quietly(self.make("MAML"))
-    again, printed = run_quietly(self.make("MAML", eval_tasks=5))
-    self.assertEqual(again["per_task"][:4], first["per_task"])
-    self.assertEqual(again["seconds"], first["seconds"])
-    self.assertNotIn("epoch 1/1", printed)
-    with contextlib.redirect_stdout(io.StringIO()):
-      later = evaluate.run(self.folder, tasks=4)
-    self.assertEqual(later["per_task"], first["per_task"])
-
-  def test_the_best_epochs_vote(self):
-    values = {"epochs": 3, "keep_best": 2, "learning_rate": 0.1}
-    run_quietly(self.make("MAML", **values))
-    with contextlib.redirect_stdout(io.StringIO()):
-      one, two = [
-        evaluate.run(self.folder, tasks=4, ensemble=n) for n in (1, 2)
-      ]
-    self.assertEqual((one["members"], two["members"]), (1, 2))
-    self.assertNotEqual(one["per_task"], two["per_task"])
-    with self.assertRaisesRegex(ValueError, "keep_best.*Received: ensemble=3"):
-      evaluate.run(self.folder, tasks=4, ensemble=3)
-
-  def train(self, configuration):
+  def train(self, config):
     """Final weights and the checkpoint."""
     with contextlib.redirect_stderr(io.StringIO()):
-      with workdir.claim(configuration) as folder:
+      with workdir.claim(config) as folder:
         learner, checkpoint = training.train(
-          configuration, folder, strategies.make(configuration)
+          config, folder, strategies.make(config)
         )
     return learner.get_weights(), checkpoint
 
@@ -177,12 +243,12 @@ class SmokeTest(parameterized.TestCase):
 
   def test_the_seed_decides_weights_and_training_tasks_only(self):
     def start(seed):
-      configuration = self.make("FOMAML", seed=seed)
-      training_tasks = datasets.training_tasks(configuration)
-      test_tasks = datasets.evaluation_tasks(configuration, "test", 2)
-      learner = learners.build(configuration, test_tasks.element_spec)
-      drawn = [next(iter(tasks))[1] for tasks in (training_tasks, test_tasks)]
-      return learner.get_weights()[0], *drawn
+      config = self.make("FOMAML", seed=seed)
+      training_tasks = tasks.training_tasks(config)
+      test_tasks = tasks.evaluation_tasks(config, "test", 2)
+      learner = learners.build(config, test_tasks.element_spec)
+      sampled = [next(iter(found))[1] for found in (training_tasks, test_tasks)]
+      return learner.get_weights()[0], *sampled
 
     first, again, other = start(0), start(0), start(1)
     for values in zip(first, again, strict=True):
@@ -202,14 +268,15 @@ class SmokeTest(parameterized.TestCase):
     kept = keras.models.load_model(self.folder / "last_good.keras")
     for value in kept.get_weights():
       self.assertTrue(np.isfinite(value).all())
-    self.assertEqual(workdir.read_settings(self.folder)["inner_steps"], 3)
+    values = workdir.read_configuration(self.folder)
+    self.assertEqual(values["inner_steps"], 3)
 
   def test_an_unknown_data_set_and_a_missing_folder_are_named(self):
     for name in ("mnist", "/no/such/folder"):
       with self.assertRaisesRegex(ValueError, f"Received: dataset='{name}'"):
         self.train(self.make("MAML", dataset=name, ways=5))
 
-  def test_settings_out_of_range_are_named(self):
+  def test_values_out_of_range_are_named(self):
     for name in ("epochs", "eval_tasks", "meta_batch_size", "learning_rate"):
       with self.assertRaisesRegex(ValueError, f"Received: {name}=0"):
         self.make("MAML", **{name: 0})

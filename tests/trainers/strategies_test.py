@@ -9,13 +9,15 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import tensorflow as tf
 
-from trainers import rendezvous
-from trainers import settings
-from trainers import strategies
+from trainers.run import configuration
+from trainers.run import strategies
+from trainers.run import workers
 
 
 def make(**values):
-  return strategies.make(settings.Settings("MAML", workdir="run", **values))
+  return strategies.make(
+    configuration.Configuration("MAML", workdir="run", **values)
+  )
 
 
 class StrategiesTest(parameterized.TestCase):
@@ -23,7 +25,7 @@ class StrategiesTest(parameterized.TestCase):
     self.assertIs(make(), tf.distribute.get_strategy())
 
   def test_parameter_servers_are_refused_with_a_remedy(self):
-    with self.assertRaisesRegex(ValueError, "Use --strategy=multi_worker"):
+    with self.assertRaisesRegex(ValueError, "use --strategy=multi_worker"):
       make(strategy="parameter_server")
 
   def test_without_a_tpu_it_says_so(self):
@@ -35,7 +37,7 @@ class StrategiesTest(parameterized.TestCase):
     with (
       resolver,
       self.assertRaisesRegex(
-        ValueError, "no TPU to be had: no answer.*--tpu='there'"
+        ValueError, "No TPU can be reached: no answer.*--tpu='there'"
       ),
     ):
       make(strategy="tpu", tpu="there")
@@ -56,12 +58,14 @@ class StrategiesTest(parameterized.TestCase):
   def test_one_worker_writes(self, first, kind, index, expected):
     task = {"type": kind, "index": index}
     found = {"cluster": {first: ["a:1"], "worker": ["b:1"]}, "task": task}
-    run = settings.Settings("MAML", workdir="run", strategy="multi_worker")
+    run = configuration.Configuration(
+      "MAML", workdir="run", strategy="multi_worker"
+    )
     with mock.patch.dict(os.environ, TF_CONFIG=json.dumps(found)):
-      self.assertEqual(strategies.is_chief(run), expected)
+      self.assertEqual(workers.is_chief(run), expected)
 
 
-class RendezvousTest(absltest.TestCase):
+class WaitForAllTest(absltest.TestCase):
   def setUp(self):
     super().setUp()
     self.other = self.enterContext(socket.create_server(("127.0.0.1", 0)))
@@ -70,15 +74,15 @@ class RendezvousTest(absltest.TestCase):
 
   def wait(self, *others, index=0, seconds=0.5):
     cluster = {"worker": [self.own, *others]}
-    rendezvous.wait(cluster, {"type": "worker", "index": index}, seconds)
+    workers.wait_for_all(cluster, {"type": "worker", "index": index}, seconds)
 
-  def test_ends_once_all_are_there(self):
+  def test_ends_once_all_have_started(self):
     self.wait(f"127.0.0.1:{self.other.getsockname()[1]}")
 
-  def test_tells_who_has_not_come(self):
+  def test_names_the_workers_that_have_not_started(self):
     address = f"127.0.0.1:{self.other.getsockname()[1]}"
     self.other.close()
-    with self.assertRaisesRegex(TimeoutError, f"nothing from {address}"):
+    with self.assertRaisesRegex(TimeoutError, f"no answer from {address}"):
       self.wait(address)
 
   def test_a_task_must_be_of_the_cluster(self):

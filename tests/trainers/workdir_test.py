@@ -7,13 +7,13 @@ import tempfile
 
 from absl.testing import absltest
 
-from trainers import settings
-from trainers import workdir
+from trainers.run import configuration
+from trainers.run import workdir
 
 HOLD = """
 import sys
-from trainers import settings, workdir
-with workdir.claim(settings.Settings("MAML", workdir=sys.argv[1])):
+from trainers.run import configuration, workdir
+with workdir.claim(configuration.Configuration("MAML", workdir=sys.argv[1])):
   print("held", flush=True)
   sys.stdin.read()
 """
@@ -24,26 +24,26 @@ class WorkdirTest(absltest.TestCase):
     super().setUp()
     parent = self.enterContext(tempfile.TemporaryDirectory())
     self.folder = pathlib.Path(parent, "deep", "run")
-    self.settings = settings.Settings(
+    self.config = configuration.Configuration(
       "ANIL", own={"adapted": ["head"]}, workdir=str(self.folder)
     )
 
   def claim(self, **changes):
-    with workdir.claim(dataclasses.replace(self.settings, **changes)):
+    with workdir.claim(dataclasses.replace(self.config, **changes)):
       pass
 
   def claim_and_work(self):
     self.claim()
-    (self.folder / "checkpoints").mkdir()
+    (self.folder / "checkpoints").mkdir(exist_ok=True)
     (self.folder / "checkpoints" / "epoch-00001.npz").touch()
 
-  def test_notes_all_settings_and_is_opened_again_with_them(self):
+  def test_writes_the_configuration_and_is_entered_again_with_it(self):
     self.claim()
     self.claim()
-    values = workdir.read_settings(self.folder)
+    values = workdir.read_configuration(self.folder)
     self.assertEqual(values["own"], {"adapted": ["head"]})
     self.assertEqual(values["ways"], 5)
-    self.assertEqual(settings.Settings(**values).shots, 1)
+    self.assertEqual(configuration.Configuration(**values).shots, 1)
 
   def test_refuses_another_algorithm(self):
     self.claim_and_work()
@@ -52,42 +52,72 @@ class WorkdirTest(absltest.TestCase):
     ):
       self.claim(algorithm="MAML")
 
-  def test_refuses_other_settings_and_names_them(self):
+  def test_refuses_another_configuration_and_names_the_differences(self):
     self.claim_and_work()
     with self.assertRaisesRegex(
       ValueError, r"adapted is \['head'\] there and \['last'\] here; shots is 1"
     ):
       self.claim(shots=5, own={"adapted": ["last"]})
-    self.assertEqual(workdir.read_settings(self.folder)["shots"], 1)
+    self.assertEqual(workdir.read_configuration(self.folder)["shots"], 1)
 
-  def test_settings_may_be_put_right_before_the_first_epoch_is_done(self):
+  def test_the_configuration_may_change_before_the_first_epoch_is_done(self):
     self.claim(shots=500)
     self.claim(shots=5)
-    self.assertEqual(workdir.read_settings(self.folder)["shots"], 5)
+    self.assertEqual(workdir.read_configuration(self.folder)["shots"], 5)
 
-  def test_a_run_that_was_refused_leaves_nothing(self):
+  def test_a_run_that_failed_at_once_leaves_nothing(self):
     with self.assertRaisesRegex(ValueError, "wrong"):
-      with workdir.claim(self.settings):
+      with workdir.claim(self.config):
         raise ValueError("wrong")
     self.assertEmpty(list(self.folder.iterdir()))
 
-  def test_a_wrong_start_takes_nothing_from_a_run(self):
+  def test_a_wrong_start_removes_nothing_of_a_run(self):
     self.claim()
     with self.assertRaisesRegex(ValueError, "wrong"):
-      with workdir.claim(self.settings):
+      with workdir.claim(self.config):
         raise ValueError("wrong")
     self.assertTrue((self.folder / workdir.FLAGS).exists())
 
-  def test_data_may_have_moved_and_more_tasks_be_evaluated(self):
+  def test_data_may_move_and_the_number_of_test_tasks_may_change(self):
     self.claim()
     self.claim(data_dir="/elsewhere", eval_tasks=1000)
 
-  def test_refuses_a_folder_of_something_else(self):
+  def test_refuses_a_folder_with_other_files(self):
     self.folder.mkdir(parents=True)
     (self.folder / "thesis.tex").touch()
-    with self.assertRaisesRegex(ValueError, "something else.*'thesis.tex'"):
+    with self.assertRaisesRegex(ValueError, "other files.*'thesis.tex'"):
       self.claim()
     self.assertFalse((self.folder / workdir.FLAGS).exists())
+
+  def write(self, **changes):
+    """Rewrites `flags.json` as an earlier version would have written it."""
+    values = json.loads((self.folder / workdir.FLAGS).read_text())
+    del values["network_normalization"]
+    (self.folder / workdir.FLAGS).write_text(json.dumps({**values, **changes}))
+
+  def test_resumes_a_run_of_an_earlier_version(self):
+    self.claim_and_work()
+    self.write()
+    self.claim()
+
+  def test_a_network_of_an_earlier_version_keeps_its_normalization(self):
+    self.claim_and_work()
+    self.write(normalization="none")
+    values = workdir.read_configuration(self.folder)
+    self.assertEqual(values["network_normalization"], "none")
+    self.assertIsNone(values["normalization"])
+    self.claim(network_normalization="none")
+
+  def test_the_old_flag_of_such_a_network_is_refused_with_the_difference(self):
+    self.claim_and_work()
+    self.write(normalization="none")
+    # The old flag now means something else, and the difference is named.
+    with self.assertRaisesRegex(
+      ValueError,
+      "network_normalization is 'none' there and 'batch' here; normalization "
+      "is None there and 'none' here",
+    ):
+      self.claim(normalization="none")
 
   def test_damaged_flags_are_named(self):
     self.claim()
@@ -117,8 +147,8 @@ class WorkdirTest(absltest.TestCase):
     self.assertEmpty(list(self.folder.glob("unfinished*")))
 
   def test_a_folder_without_a_run_is_named(self):
-    with self.assertRaisesRegex(ValueError, "There is no run in this folder"):
-      workdir.read_settings(self.folder)
+    with self.assertRaisesRegex(ValueError, "This folder holds no run"):
+      workdir.read_configuration(self.folder)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Callbacks for runs that may be killed, diverge or fill the disk."""
+"""Callbacks for runs that may be killed, diverge, or fill the disk."""
 
 from tfmeta.callbacks.checkpoint import Checkpoint
 from tfmeta.callbacks.checkpoint import CheckpointError

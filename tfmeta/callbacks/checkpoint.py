@@ -1,4 +1,4 @@
-"""Saves a run after every epoch, so that it can be killed at any moment."""
+"""A callback that saves a run, so that it can be killed at any moment."""
 
 import contextlib
 import glob
@@ -10,47 +10,50 @@ from absl import logging
 import keras
 import numpy as np
 
+from tfmeta import arguments
 from tfmeta.callbacks import run_state
-from tfmeta.callbacks import whole_file
 
 
 class CheckpointError(OSError):
-  """A checkpoint could not be written, or none of those found can be used."""
+  """A checkpoint could not be written, or no checkpoint can be used."""
 
 
 class Checkpoint(keras.callbacks.Callback):
   """Saves a run after every epoch, so that it can be killed at any moment.
 
-  One file per epoch holds all variables of the model (random seeds too, which
-  Keras's own weight files leave out), those of its optimizer, and the history.
-  A SHA-256 beside it, written last, makes it count; all files are written
-  under a temporary name, flushed and renamed. The last two are kept.
+  Each epoch writes one file with all variables of the model and its optimizer
+  and the history. It includes the random seeds, which Keras's own weight files
+  leave out. All files are written under a temporary name, flushed, and renamed.
+  A SHA-256 beside each file is written last; a file counts only if its SHA-256
+  fits. The files of the last two epochs are kept.
 
-  A resumed run ends with the weights of one never stopped, bit for bit, if
-  epoch `i` reads the same batches in both. `tfmeta.data` promises that for
-  `start=`; what other callbacks know (`EarlyStopping`) is not saved.
+  A resumed run ends with the same weights, bit for bit, as a run that was never
+  stopped, provided that epoch `i` reads the same batches in both.
+  `tfmeta.data` guarantees this with `start=`. The state of other callbacks,
+  such as `EarlyStopping`, is not saved.
 
   Args:
-    directory: Where to write; made when missing. Its own for each run.
+    directory: Folder for the files; made when missing. Each run needs its own.
     monitor: Name in the logs, such as `"val_accuracy"`, by which the best
-      weights are kept as well. Default `None`: none are.
-    mode: `"max"` or `"min"`: which values of `monitor` are better. Of equal
-      values the earlier epoch wins. Default `"max"`.
-    keep: Integer >= 1. How many of the best weights are kept. Default 1.
+      weights are kept as well. Default `None`: no best weights are kept.
+    mode: Whether larger (`"max"`) or smaller (`"min"`) values of `monitor` are
+      better. Of equal values the earlier epoch wins. Default `"max"`.
+    keep: Integer >= 1, how many of the best weights are kept. Default 1.
 
   Attributes:
     epoch: Number of finished epochs.
-    history: Dict from the name of a log to its values, one per finished epoch.
-      `seconds` is the time each epoch took, validation and saving included.
-    best_epochs: For each of the best weights that are kept, from the best on,
-      the number of epochs behind it.
+    history: Dict from the name of a log to its values, one for each finished
+      epoch. `seconds` is the duration of each epoch, including validation and
+      saving.
+    best_epochs: Numbers of the epochs whose weights are kept, the best first.
+      The first epoch is number 1.
 
   Raises:
-    ValueError: If `mode` or `keep` is none of those. From `fit`, if
-      `monitor` is not in the logs, or if `fit` does not go on where the
-      checkpoint is.
-    CheckpointError: From `fit`, when the disk is full; what was saved before
-      stays as it was.
+    ValueError: If `mode` or `keep` is out of range. From `fit`, if `monitor`
+      is not in the logs, if `initial_epoch` is not the number of finished
+      epochs, or if `directory` holds a run that was not restored.
+    CheckpointError: From `fit`, when a file cannot be written, for example
+      because the disk is full. What was saved before stays as it was.
 
   Example:
     checkpoint = tfmeta.callbacks.Checkpoint("run", monitor="val_accuracy")
@@ -64,39 +67,36 @@ class Checkpoint(keras.callbacks.Callback):
 
   def __init__(self, directory, *, monitor=None, mode="max", keep=1):
     super().__init__()
-    if mode not in ("max", "min"):
-      raise ValueError(
-        f'`mode` must be "max" or "min". Received: mode={mode!r}'
-      )
-    if not isinstance(keep, int) or keep < 1:
-      raise ValueError(
-        f"`keep` must be an integer of at least 1. Received: keep={keep!r}"
-      )
     self.directory = os.fspath(directory)
     self.monitor = monitor
-    self.mode = mode
-    self.keep = keep
+    self.mode = arguments.check_choice("mode", mode, ("max", "min"))
+    self.keep = arguments.check_integer("keep", keep, least=1)
     self.epoch = 0
     self.history = {}
 
   def restore(self, model) -> int:
-    """Loads the newest whole checkpoint into a compiled `model`.
+    """Loads the newest whole checkpoint into a model.
+
+    A damaged checkpoint is passed over with a warning in the log.
+
+    Args:
+      model: A compiled model.
 
     Returns:
-      The number of finished epochs: `initial_epoch` for `fit`. 0 if there is
-      no checkpoint; `model` is then as it was.
+      The number of finished epochs, which is the `initial_epoch` for `fit`. It
+      is 0 if there is no checkpoint; `model` is then left as it was.
 
     Raises:
-      CheckpointError: If there are checkpoints, but none is whole, or if the
+      CheckpointError: If there are checkpoints but none is whole, or if the
         newest whole one belongs to another model.
     """
-    for name in glob.glob(self._path("*.tmp")):
-      # Another worker of the same run may have done so.
+    for name in glob.glob(self._in_directory("*.tmp")):
+      # Another worker of the same run may have removed it already.
       with contextlib.suppress(FileNotFoundError):
         os.remove(name)
     paths = self._saved("epoch")
     for path in reversed(paths):
-      data = whole_file.read(path)
+      data = run_state.read(path)
       if data is not None:
         self._load_state(json.loads(self._load(model, data, path)))
         return self.epoch
@@ -104,7 +104,7 @@ class Checkpoint(keras.callbacks.Callback):
     if paths:
       raise CheckpointError(
         f"None of the {len(paths)} checkpoints in {self.directory} is whole. "
-        "Remove the folder to start the run anew."
+        "Remove the folder to start the run again."
       )
     return 0
 
@@ -112,6 +112,7 @@ class Checkpoint(keras.callbacks.Callback):
   def best_epochs(self) -> list[int]:
     values = self.history.get(self.monitor, [])
     sign = -1 if self.mode == "max" else 1
+    # The epoch breaks ties: of equal values the earlier one comes first.
     ranked = sorted(
       (sign * value, epoch)
       for epoch, value in enumerate(values, start=1)
@@ -120,21 +121,22 @@ class Checkpoint(keras.callbacks.Callback):
     return [epoch for _, epoch in ranked[: self.keep]]
 
   def load_best(self, model, rank=0) -> bool:
-    """Loads the best weights, and their optimizer state, into `model`.
+    """Loads the best weights, and the optimizer state beside them.
 
     Args:
       model: A compiled model.
-      rank: Integer below `keep`: 0 for the best, 1 for the second best, ...
+      rank: Integer below `keep`: 0 for the best weights, 1 for the second best,
+        and so on. Default 0.
 
     Returns:
-      Whether it did. If not, `model` keeps the weights it has: there is no
-      `monitor`, not so many epochs were finished, or the file is damaged
-      (logged).
+      Whether weights were loaded. If not, `model` keeps the weights it has:
+      there is no `monitor`, too few epochs are finished, or the file is
+      damaged, which is logged.
     """
     if rank >= len(self.best_epochs):
       return False
     path = self._best_path(self.best_epochs[rank])
-    data = whole_file.read(path)
+    data = run_state.read(path)
     if data is None:
       logging.warning("The best weights, %s, are damaged or missing.", path)
       return False
@@ -153,7 +155,7 @@ class Checkpoint(keras.callbacks.Callback):
   def on_epoch_begin(self, epoch, logs=None) -> None:
     if epoch != self.epoch:
       raise ValueError(
-        f"`fit` must go on after {self.epoch} finished epochs: give it "
+        f"`fit` must continue after {self.epoch} finished epochs: call it with "
         f"`initial_epoch={self.epoch}`. Received: initial_epoch={epoch}"
       )
 
@@ -171,12 +173,12 @@ class Checkpoint(keras.callbacks.Callback):
       )
     if self.epoch in self.best_epochs:
       self._write(self._best_path(self.epoch))
-    self._write(self._path(f"epoch-{self.epoch:05d}.npz"))
+    self._write(self._in_directory(f"epoch-{self.epoch:05d}.npz"))
     self._prune()
 
   def _load(self, model, data, path):
     try:
-      return run_state.load(model, data)
+      return run_state.unpack(model, data)
     except ValueError as error:
       raise CheckpointError(
         f"The checkpoint {path} belongs to another model. {error}"
@@ -189,26 +191,26 @@ class Checkpoint(keras.callbacks.Callback):
     state = json.dumps({"epoch": self.epoch, "history": self.history})
     data = run_state.pack(self.model, state)
     try:
-      whole_file.write(path, data)
+      run_state.write(path, data)
     except OSError as error:
       raise CheckpointError(
         f"The checkpoint of epoch {self.epoch} could not be saved in "
-        f"{self.directory}: {error.strerror or error}. The checkpoints before "
-        "it are whole; make room and start the run again."
+        f"{self.directory}: {error.strerror or error}. Earlier checkpoints are "
+        "whole; make room on the disk and start the run again."
       ) from error
 
   def _prune(self):
     best = [self._best_path(epoch) for epoch in self.best_epochs]
     old = [path for path in self._saved("best") if path not in best]
     for path in old + self._saved("epoch")[:-2]:
-      whole_file.remove(path)
+      run_state.remove(path)
 
   def _saved(self, kind):
-    marks = glob.glob(self._path(f"{kind}-*.npz{whole_file.MARK}"))
-    return [mark.removesuffix(whole_file.MARK) for mark in sorted(marks)]
+    marks = glob.glob(self._in_directory(f"{kind}-*.npz{run_state.MARK}"))
+    return [mark.removesuffix(run_state.MARK) for mark in sorted(marks)]
 
   def _best_path(self, epoch):
-    return self._path(f"best-{epoch:05d}.npz")
+    return self._in_directory(f"best-{epoch:05d}.npz")
 
-  def _path(self, name):
+  def _in_directory(self, name):
     return os.path.join(self.directory, name)

@@ -1,4 +1,4 @@
-"""Ends a run whose loss or weights are no longer finite."""
+"""A callback that ends a run whose loss or weights are no longer finite."""
 
 import keras
 import numpy as np
@@ -14,19 +14,19 @@ class DivergenceError(ArithmeticError):
 class TerminateOnDivergence(keras.callbacks.Callback):
   """Ends `fit` when the loss or a weight is no longer finite.
 
-  The model gets back the last good variables, its optimizer too: those at
-  which a finite loss was computed. (The loss of an update is computed before
-  it, so a finite loss says nothing about the weights the update leaves.) Two
-  copies of all variables are kept in memory. With `steps_per_execution=n` the
-  check, and what is put back, is exact to `n` updates.
+  Model and optimizer get back their last good variables: those at which a
+  finite loss was computed. (The loss of an update is computed before the
+  update, so a finite loss says nothing about the weights after it.) Two copies
+  of all variables are kept in memory. With `steps_per_execution=n` the update
+  is found, and the variables are restored, to within `n` updates.
 
   Raises:
-    DivergenceError: From `fit`, saying at which update.
+    DivergenceError: From `fit`. The message names the update.
   """
 
   def on_train_begin(self, logs=None) -> None:
-    self._variables = run_state.variables_of(self.model)
-    self._copy = tf.function(lambda: _copy(self._variables))
+    self._watched = run_state.variables_of(self.model)
+    self._copy = tf.function(lambda: _copy(self._watched))
     self._epoch, self._checked = 0, 0
     finite, self._good = self._copy()
     self._last = self._good
@@ -40,6 +40,7 @@ class TerminateOnDivergence(keras.callbacks.Callback):
     losses = [v for k, v in (logs or {}).items() if k.endswith("loss")]
     if not np.all(np.isfinite(losses)):
       self._stop("loss", batch)
+    # This finite loss was computed at the variables of the last copy.
     self._good = self._last
     finite, self._last = self._copy()
     if not finite:
@@ -47,18 +48,19 @@ class TerminateOnDivergence(keras.callbacks.Callback):
     self._checked = batch + 1
 
   def _stop(self, what, batch):
-    for variable, value in zip(self._variables, self._good, strict=True):
+    for variable, value in zip(self._watched, self._good, strict=True):
       variable.assign(value)
     first, last = self._checked + 1, batch + 1
     updates = f"update {last}" if first == last else f"updates {first}-{last}"
     raise DivergenceError(
       f"The {what} became NaN or inf at {updates} of epoch {self._epoch + 1}; "
-      "the last good weights were put back. Check the data for NaN, or try a "
+      "the last good weights were restored. Check the data for NaN, or try a "
       "smaller learning rate, outer or inner."
     )
 
 
 def _copy(variables):
+  """Returns whether all `variables` are finite, and copies of them."""
   values = [tf.identity(tf.convert_to_tensor(v)) for v in variables]
   checks = [
     tf.reduce_all(tf.math.is_finite(v)) for v in values if v.dtype.is_floating

@@ -1,15 +1,26 @@
-"""All that `fit` changes in a model, as a list and as bytes."""
+"""The state of a run: all that `fit` changes in a model, in memory and on disk.
 
+A file counts only if it is whole: a SHA-256 beside it, its mark, is written
+after it. A run that is killed at any moment leaves no file that looks whole and
+is not.
+"""
+
+import contextlib
+import hashlib
 import io
+import os
 
 import keras
 import numpy as np
 
+MARK = ".sha256"  # Its content is what the command `sha256sum` writes.
+
 
 def variables_of(model) -> list:
-  """Variables of `model` and its optimizer, random seeds among them.
+  """Returns the variables of `model` and its optimizer, with random seeds.
 
-  Metrics are left out: `fit` resets them at each epoch.
+  The variables of metrics that `compile` made are left out, because `fit`
+  resets them at each epoch.
   """
   if not model.optimizer.built:
     with model.distribute_strategy.scope():
@@ -18,7 +29,7 @@ def variables_of(model) -> list:
 
 
 def pack(model, note) -> bytes:
-  """Variables of `model` and the string `note` as an npz file."""
+  """Returns the variables of `model` and the string `note` as an npz file."""
   arrays = {
     f"variable_{i}": keras.ops.convert_to_numpy(v)
     for i, v in enumerate(variables_of(model))
@@ -29,8 +40,12 @@ def pack(model, note) -> bytes:
   return buffer.getvalue()
 
 
-def load(model, data) -> str:
+def unpack(model, data) -> str:
   """Sets the variables of `model` to those in `data`; returns the note.
+
+  Args:
+    model: A compiled model.
+    data: Bytes that `pack` returned.
 
   Raises:
     ValueError: If `data` was packed from a model with other variables.
@@ -46,7 +61,64 @@ def load(model, data) -> str:
       f"{expected}. Received: {received}"
     )
   for variable, value in zip(variables, values, strict=True):
-    # NumPy reads back types it does not know, such as bfloat16, as raw bytes.
+    # NumPy reads dtypes that it does not know, such as bfloat16, as raw bytes.
     raw = value.dtype.kind == "V"
     variable.assign(value.view(variable.dtype) if raw else value)
   return note
+
+
+def write(path, data) -> None:
+  """Writes the bytes `data` to `path`, and then the mark that makes it count.
+
+  Raises:
+    OSError: If the disk is full, for example. A file that was at `path` before
+      is left as it was, and nothing partial remains.
+  """
+  _replace(path, data)
+  digest = hashlib.sha256(data).hexdigest()
+  _replace(path + MARK, f"{digest}  {os.path.basename(path)}\n".encode())
+
+
+def read(path) -> bytes | None:
+  """Returns the bytes of `path`, or `None` if they do not fit the mark."""
+  try:
+    with open(path, "rb") as file, open(path + MARK, "rb") as mark:
+      data, expected = file.read(), mark.read().split()
+  except OSError:
+    return None
+  digest = hashlib.sha256(data).hexdigest().encode()
+  return data if expected and expected[0] == digest else None
+
+
+def remove(path) -> None:
+  """Removes `path`, its mark first, so that a rest of it never counts."""
+  for name in (path + MARK, path):
+    with contextlib.suppress(FileNotFoundError):
+      os.remove(name)
+
+
+def _replace(path, data):
+  """Writes a temporary file, flushes it, and renames it to `path`."""
+  temporary = f"{path}.tmp"
+  try:
+    with open(temporary, "wb") as file:
+      file.write(data)
+      file.flush()
+      os.fsync(file.fileno())
+    os.replace(temporary, path)
+  except OSError:
+    with contextlib.suppress(OSError):
+      os.remove(temporary)
+    raise
+  _flush_folder(os.path.dirname(path) or ".")
+
+
+def _flush_folder(folder):
+  """Flushes the entries of a folder, so that a rename survives a power cut.
+
+  Some systems cannot open a folder for that; the rename is then left to them.
+  """
+  with contextlib.suppress(OSError):
+    descriptor = os.open(folder, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)

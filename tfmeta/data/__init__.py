@@ -1,5 +1,6 @@
-"""Tasks as infinite `tf.data` datasets, reproducible task by task."""
+"""Few-shot tasks as infinite `tf.data` datasets, reproducible task by task."""
 
+from tfmeta.data.ambiguous_pairs import ambiguous_pairs as ambiguous_pairs
 from tfmeta.data.arrays import tasks_from_arrays as tasks_from_arrays
 from tfmeta.data.cifar import cifar_fs as cifar_fs
 from tfmeta.data.cifar import fc100 as fc100
@@ -8,12 +9,11 @@ from tfmeta.data.embeddings import embeddings as embeddings
 from tfmeta.data.embeddings import write_embeddings as write_embeddings
 from tfmeta.data.glyphs import glyph_drawings as glyph_drawings
 from tfmeta.data.glyphs import glyphs as glyphs
-from tfmeta.data.imagenet import mini_imagenet as mini_imagenet
-from tfmeta.data.imagenet import tiered_imagenet as tiered_imagenet
+from tfmeta.data.imagenet.tasks import mini_imagenet as mini_imagenet
+from tfmeta.data.imagenet.tasks import tiered_imagenet as tiered_imagenet
 from tfmeta.data.omniglot import omniglot as omniglot
 from tfmeta.data.omniglot import omniglot_classes as omniglot_classes
 from tfmeta.data.omniglot import omniglot_drawings as omniglot_drawings
-from tfmeta.data.pairs import ambiguous_pairs as ambiguous_pairs
 from tfmeta.data.sinusoid import sinusoid as sinusoid
-from tfmeta.data.sinusoid_or_line import sinusoid_or_line as sinusoid_or_line
+from tfmeta.data.sinusoid import sinusoid_or_line as sinusoid_or_line
 from tfmeta.data.task import TaskSpec as TaskSpec

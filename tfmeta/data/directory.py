@@ -1,4 +1,4 @@
-"""Tasks from a folder of images, one folder per class."""
+"""Tasks from a folder of images with one subfolder per class."""
 
 from collections.abc import Sequence
 from concurrent import futures
@@ -10,8 +10,9 @@ import tempfile
 import numpy as np
 import tensorflow as tf
 
-from tfmeta.data import pictures
-from tfmeta.data import rows
+from tfmeta import arguments
+from tfmeta.data import arrays
+from tfmeta.data import image_files
 from tfmeta.data import sampler
 from tfmeta.data import task
 
@@ -24,104 +25,110 @@ def tasks_from_directory(
   channels: int = 3,
   seed: int = 0,
   start: int = 0,
-  memory_limit: int = rows.MEMORY_LIMIT,
+  memory_limit: int = arrays.MEMORY_LIMIT,
 ) -> tf.data.Dataset:
-  """Draws tasks without end from images that lie in one folder per class.
+  """Samples tasks from a folder that holds one folder of images per class.
 
-  All images are read once, now, scaled to one size and kept as uint8. Keep the
-  classes to train, validate and test on in different folders.
+  The call reads all images once, scales them to one size and keeps them as
+  uint8. Put the classes for training, validation and testing into different
+  folders.
 
   Args:
-    path: Folder whose folders are the classes, each with the JPEG or PNG images
-      of that class. Hidden folders and other files are passed over.
-    spec: A `tfmeta.TaskSpec` with ways.
+    path: Folder with one subfolder per class, which holds the JPEG or PNG
+      images of that class. Hidden folders and other files are ignored.
+    spec: A `tfmeta.TaskSpec` with `ways` set.
     size: Height and width in pixels, or one integer for both. Images are scaled
-      to it, smoothed as they shrink, whatever their proportions. Default
-      (84, 84).
-    channels: 1 (grey) or 3 (colour, the default).
-    seed: Integer in `[0, 2**63)`. Default 0.
-    start: Index of the first task. Default 0. Task i depends on the images, the
-      seed and i alone.
-    memory_limit: Bytes; default 2**30. Images that need more are kept in a
-      temporary file, mapped into memory, which vanishes with the process.
+      to it with antialiasing; their aspect ratio is not kept. Default (84, 84).
+    channels: 1 (grayscale) or 3 (color). Default 3.
+    seed: Integer in [0, 2**63). Default 0.
+    start: Integer in [0, 2**63), the index of the first task. Default 0. Task i
+      depends only on the images, the seed and i.
+    memory_limit: Number of bytes; default 2**30. Images that need more are kept
+      in a temporary file that is mapped into memory and disappears with the
+      process.
 
   Returns:
     An infinite `tf.data.Dataset` of single tasks `({"support_x": [S, height,
     width, channels], "support_y": [S], "query_x": [Q, height, width,
-    channels]}, query_y [Q])`, x float32 in [0, 1], y int32; batch it.
+    channels]}, query_y [Q])`; x is float32 in [0, 1], y is int32. Batch the
+    dataset before use.
 
   Raises:
-    FileNotFoundError: If `path` is no folder.
-    TypeError: If `spec` is no `TaskSpec`.
-    ValueError: If there are no class folders, fewer than ways, or one with too
-      few images; or if an image cannot be read. The folder or file is named.
+    FileNotFoundError: If `path` is not a folder.
+    TypeError: If `spec` is not a `TaskSpec`.
+    ValueError: If there are no class folders, fewer classes than ways, or a
+      class with too few images; or if an image cannot be read. The message
+      names the folder or file.
   """
   task.check_has_ways(spec)
-  height, width = _as_pair(size)
-  if channels not in (1, 3):
-    raise ValueError(
-      f"`channels` must be 1 or 3. Received: channels={channels}"
-    )
-  folder = pathlib.Path(path).expanduser()
-  classes = _list_images(folder)
+  height, width = _check_size(size)
+  arguments.check_choice("channels", channels, (1, 3))
+  classes = _list_images(pathlib.Path(path).expanduser())
   sizes = np.array([len(files) for files in classes.values()])
   sampler.check_classes(sizes, list(classes), spec)
   files = [file for members in classes.values() for file in members]
-  images = _room([len(files), height, width, channels], memory_limit)
-  _read_all(files, images)
+  images = _allocate([len(files), height, width, channels], memory_limit)
+  _read_images(files, images)
   table = sampler.ClassTable.from_labels(
     np.repeat(np.arange(len(sizes)), sizes), classes=len(sizes)
   )
-  read = rows.reader(images, memory_limit)
+  read = arrays.make_reader(images, memory_limit)
   return sampler.classification_tasks(read, table, spec, seed=seed, start=start)
 
 
-def _as_pair(size: int | tuple[int, int]) -> tuple[int, int]:
+def _check_size(size: int | tuple[int, int]) -> tuple[int, int]:
   pair = (size, size) if isinstance(size, int) else tuple(size)
   if len(pair) != 2:
     raise ValueError(
       f"`size` must be one integer or (height, width). Received: size={size}"
     )
-  return task.check_positive("size", pair[0]), task.check_positive(
-    "size", pair[1]
-  )
+  height, width = (arguments.check_integer("size", n, least=1) for n in pair)
+  return height, width
 
 
 def _list_images(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
-  """Returns each class's images, classes and images in order of their names."""
+  """Returns the image files of each class.
+
+  Classes and files are sorted by name, so that tasks do not depend on the order
+  in which the file system lists them.
+  """
   if not folder.is_dir():
     raise FileNotFoundError(
-      f"`path` must be a folder that holds one folder per class. Received: "
-      f"path={str(folder)!r}"
+      "`path` must be a folder that holds one folder per class. "
+      f"Received: path={str(folder)!r}"
     )
   classes = {
     child.name: [
-      file for file in sorted(child.iterdir()) if pictures.is_image(file)
+      file for file in sorted(child.iterdir()) if image_files.is_image(file)
     ]
     for child in sorted(folder.iterdir())
     if child.is_dir() and not child.name.startswith(".")
   }
   if not classes:
     raise ValueError(
-      f"{folder} holds no folders, and should hold one per class, with that "
-      f"class's images in it. Received: path={str(folder)!r}"
+      f"{folder} holds no folders; it must hold one per class, with the images "
+      f"of that class. Received: path={str(folder)!r}"
     )
   return classes
 
 
-def _room(shape: Sequence[int], memory_limit: int) -> np.ndarray:
-  """Returns room for uint8 images, in memory or in a file without a name."""
+def _allocate(shape: Sequence[int], memory_limit: int) -> np.ndarray:
+  """Returns an uninitialized uint8 array, in memory or in a temporary file."""
   if math.prod(shape) <= memory_limit:
     return np.empty(shape, np.uint8)
+  # The mapping stays valid after the file is closed and deleted.
   with tempfile.TemporaryFile(prefix="tfmeta") as file:
     return np.memmap(file, np.uint8, "w+", shape=tuple(shape))
 
 
-def _read_all(files: Sequence[pathlib.Path], images: np.ndarray) -> None:
+def _read_images(files: Sequence[pathlib.Path], images: np.ndarray) -> None:
+  """Reads image files into `images`, `[n, height, width, channels]`."""
+
   def read(number: int) -> None:
-    file = files[number]
-    images[number] = pictures.decode(file.read_bytes(), images.shape[1:], file)
+    file, shape = files[number], images.shape[1:]
+    images[number] = image_files.decode(file.read_bytes(), shape, file)
 
   with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    # Consuming the results raises the first exception of a thread.
     for _ in pool.map(read, range(len(files))):
       pass

@@ -6,17 +6,20 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from tfmeta.data import class_lists
-from tfmeta.data import prepared
-from tfmeta.data import rows
+from tfmeta import arguments
+from tfmeta.data import arrays
 from tfmeta.data import sampler
+from tfmeta.data import splits
 from tfmeta.data import task
+from tfmeta.data import tfds_builders
 
 CLASSES = ("vinyals", "lake")
 ROTATIONS = ("as_classes", "per_task", "none")
+
 _TURNS = 4
 _CHARACTERS = 1623
 _DRAWINGS = 20
+_ORIGINAL_SIZE = 105
 
 
 def omniglot(
@@ -31,49 +34,53 @@ def omniglot(
   size: int = 28,
   download: bool = True,
 ) -> tf.data.Dataset:
-  """Draws tasks of Omniglot characters, without end.
+  """Samples tasks of Omniglot characters.
 
-  The drawings come from TFDS (`omniglot`, version 3) and are prepared once per
-  process, in some 6 seconds on two cores: scaled down by area, which keeps thin
-  strokes grey rather than broken, with ink = 1.
+  The drawings come from TFDS (`omniglot`, version 3). Each process reads them
+  once, which takes about 6 seconds on two cores, and scales them down by
+  averaging areas. Thin strokes turn gray in this way and do not break. Ink is
+  1, paper is 0.
 
   Args:
     split: "train", "validation" or "test"; "lake" has no "validation".
-    spec: A `tfmeta.TaskSpec` with ways.
-    seed: Integer in `[0, 2**63)`. Default 0.
-    start: Index of the first task. Default 0. Task i depends on the data, the
-      seed and i alone.
-    data_dir: Folder of TFDS data sets, the one that holds or shall hold
-      `omniglot/`. `None` (default): TFDS's own choice, which is the environment
-      variable TFDS_DATA_DIR, else `~/tensorflow_datasets`.
-    classes: Which characters belong to which split.
-      "vinyals" (default): 1028 to train, 172 to validate, 423 to test, drawn
-      from all alphabets [2].
-      "lake": 964 to train ("background"), 659 to test ("evaluation"), in other
-      alphabets [1].
-    rotations: What is made of turning the drawings by 90, 180, 270 degrees.
-      "as_classes": each turn of a character is a class of its own, four times
-      as many [2, and Reptile's code for training]; a task may hold a character
-      twice, turned differently.
-      "per_task": a task turns each of its characters by an angle drawn for it
+    spec: A `tfmeta.TaskSpec` with `ways` set.
+    seed: Integer in [0, 2**63). Default 0.
+    start: Integer in [0, 2**63), the index of the first task. Default 0. Task i
+      depends only on the data, the seed and i.
+    data_dir: Folder of TFDS data sets that holds `omniglot/`, or in which TFDS
+      creates it. `None` (default): the environment variable TFDS_DATA_DIR if it
+      is set, else `~/tensorflow_datasets`.
+    classes: How the characters are divided into splits.
+      "vinyals" (default): 1028 characters to train, 172 to validate and 423 to
+      test, chosen from all alphabets [2].
+      "lake": 964 characters to train ("background") and 659 from other
+      alphabets to test ("evaluation") [1].
+    rotations: How rotations of the drawings by 90, 180 and 270 degrees are
+      used.
+      "as_classes": each rotation of a character is a separate class, which
+      gives four times as many classes [2, and Reptile's code for training]. A
+      task may contain two rotations of one character.
+      "per_task": each task rotates each of its characters by a random angle
       [MAML's code, for training and test].
-      "none": no turns.
-      `None` (default): "as_classes", in every split, with "vinyals"; with
-      "lake" "as_classes" to train and "none" to test.
+      "none": no rotations.
+      `None` (default): "as_classes", except for the test split of "lake", which
+      has no rotations.
     size: Integer in [1, 105], height and width in pixels. Default 28.
-    download: Whether TFDS may download and prepare the data when they are not
-      there. Default `True`.
+    download: Whether TFDS may download and prepare missing data. Default
+      `True`.
 
   Returns:
     An infinite `tf.data.Dataset` of single tasks `({"support_x": [S, size,
-    size, 1], "support_y": [S], "query_x": [Q, size, size, 1]}, query_y [Q])`,
-    x float32 in [0, 1] with ink = 1, y int32; batch it.
+    size, 1], "support_y": [S], "query_x": [Q, size, size, 1]}, query_y [Q])`;
+    x is float32 in [0, 1] with ink = 1, y is int32. Batch the dataset before
+    use.
 
   Raises:
-    FileNotFoundError: If the data are not there and cannot be had.
-    TypeError: If `spec` is no `TaskSpec`.
-    ValueError: If a name is unknown, or `spec` asks for more classes or more
-      examples (of 20) than there are.
+    FileNotFoundError: If the data is missing and cannot be downloaded.
+    ImportError: If TFDS is not installed.
+    TypeError: If `spec` is not a `TaskSpec`, or `size` is not an integer.
+    ValueError: If an option is unknown or out of range, or if `spec` asks for
+      more classes, or for more examples per class than 20.
 
   References:
     [1] B. Lake, R. Salakhutdinov, J. Tenenbaum. Human-level concept learning
@@ -84,28 +91,26 @@ def omniglot(
         https://arxiv.org/abs/1606.04080
   """
   task.check_has_ways(spec)
-  labels = omniglot_classes(split, classes=classes)
+  characters = omniglot_classes(split, classes=classes)
   if rotations is None:
-    held_back = classes == "lake" and split == "test"
-    rotations = "none" if held_back else "as_classes"
-  sampler.check_choice("rotations", rotations, ROTATIONS)
-  if not 1 <= task.check_positive("size", size) <= 105:
-    raise ValueError(f"`size` must be in [1, 105]. Received: size={size}")
+    lake_test = classes == "lake" and split == "test"
+    rotations = "none" if lake_test else "as_classes"
+  arguments.check_choice("rotations", rotations, ROTATIONS)
   turns = 1 if rotations == "none" else _TURNS
+  # Class c of the table is character c // turns, rotated c % turns times. With
+  # "per_task" these rotations are variants, of which a task takes one.
   variants = _TURNS if rotations == "per_task" else 1
-  sizes = np.full([len(labels) * turns], _DRAWINGS)
+  sizes = np.full([len(characters) * turns], _DRAWINGS)
   sampler.check_classes(sizes[::variants], list(range(len(sizes))), spec)
-  folder = prepared.folder_of(data_dir)
-  images = _images(folder, size, download)[labels]
+  images = _images(characters, data_dir=data_dir, size=size, download=download)
   table = sampler.ClassTable.from_labels(
     np.repeat(np.arange(len(sizes)), _DRAWINGS),
     classes=len(sizes),
     variants=variants,
   )
-  read = rows.reader(_turned(images, turns), rows.MEMORY_LIMIT)
-  salt = class_lists.SPLITS.index(split)
+  read = arrays.make_reader(_rotate(images, turns), arrays.MEMORY_LIMIT)
   return sampler.classification_tasks(
-    read, table, spec, seed=seed, start=start, salt=salt
+    read, table, spec, seed=seed, start=start, salt=splits.index_of(split)
   )
 
 
@@ -118,57 +123,97 @@ def omniglot_drawings(
   size: int = 28,
   download: bool = True,
 ) -> np.ndarray:
-  """Returns all drawings of a split, to train an ordinary classifier on.
+  """Returns all drawings of a split, for example to train a classifier.
 
   Args:
-    split: As for `omniglot`, like the others.
-    data_dir: As there.
-    classes: As there.
-    turns: Whether each turn of a character is a class of its own.
-    size: As there.
-    download: As there.
+    split: "train", "validation" or "test"; "lake" has no "validation".
+    data_dir: Folder of TFDS data sets that holds `omniglot/`, or in which TFDS
+      creates it. `None` (default): the environment variable TFDS_DATA_DIR if it
+      is set, else `~/tensorflow_datasets`.
+    classes: "vinyals" (default) or "lake", the division of the characters into
+      splits; see `omniglot`.
+    turns: Whether the result contains the rotations of each character by 90,
+      180 and 270 degrees, as separate classes. Default `True`.
+    size: Integer in [1, 105], height and width in pixels. Default 28.
+    download: Whether TFDS may download and prepare missing data. Default
+      `True`.
 
   Returns:
-    uint8 `[characters, 20, size, size, 1]`, ink = 255; four times as many with
-    `turns`.
+    uint8 `[characters, 20, size, size, 1]` with ink = 255; four times as many
+    characters with `turns`.
+
+  Raises:
+    FileNotFoundError: If the data is missing and cannot be downloaded.
+    ImportError: If TFDS is not installed.
+    ValueError: If an option is unknown or out of range.
   """
-  images = _images(prepared.folder_of(data_dir), size, download)
-  images = images[omniglot_classes(split, classes=classes)]
-  rows_of = _turned(images, _TURNS if turns else 1)
-  return rows_of.reshape(-1, *images.shape[1:])
+  images = _images(
+    omniglot_classes(split, classes=classes),
+    data_dir=data_dir,
+    size=size,
+    download=download,
+  )
+  rotated = _rotate(images, _TURNS if turns else 1)
+  return rotated.reshape(-1, *images.shape[1:])
 
 
 def omniglot_classes(split: str, *, classes: str = "vinyals") -> list[int]:
   """Returns the characters of a split, as labels of TFDS `omniglot` 3.0.0.
 
   Args:
-    split: "train", "validation" or "test".
-    classes: "vinyals" or "lake", as in `omniglot`.
+    split: "train", "validation" or "test"; "lake" has no "validation".
+    classes: "vinyals" (default) or "lake", the division of the characters into
+      splits; see `omniglot`.
+
+  Raises:
+    ValueError: If an option is unknown.
   """
-  sampler.check_choice("classes", classes, CLASSES)
-  lists = class_lists.read("omniglot")[classes]
-  sampler.check_choice("split", split, tuple(lists))
-  return lists[split]
+  arguments.check_choice("classes", classes, CLASSES)
+  by_split = splits.read_classes("omniglot")[classes]
+  return by_split[arguments.check_choice("split", split, tuple(by_split))]
 
 
-def _turned(images: np.ndarray, turns: int) -> np.ndarray:
-  """Turns `[classes, drawings, size, size, 1]`, to rows in class-major order.
+def _rotate(images: np.ndarray, turns: int) -> np.ndarray:
+  """Returns the first `turns` rotations of all drawings.
 
-  Class c turned t times is class `c * turns + t`.
+  Args:
+    images: `[classes, drawings, size, size, 1]`.
+    turns: Integer in [1, 4].
+
+  Returns:
+    `[classes * turns * drawings, size, size, 1]`, sorted by class; class c
+    rotated t times becomes class `c * turns + t`.
   """
-  turned = [np.rot90(images, turn, axes=(2, 3)) for turn in range(turns)]
-  return np.stack(turned, axis=1).reshape(-1, *images.shape[2:])
+  rotated = [np.rot90(images, turn, axes=(2, 3)) for turn in range(turns)]
+  return np.stack(rotated, axis=1).reshape(-1, *images.shape[2:])
+
+
+def _images(
+  characters: list[int],
+  *,
+  data_dir: str | os.PathLike[str] | None,
+  size: int,
+  download: bool,
+) -> np.ndarray:
+  """Returns uint8 `[characters, drawings, size, size, 1]`, ink = 255."""
+  size = arguments.check_integer("size", size, 1, _ORIGINAL_SIZE)
+  folder = tfds_builders.expand_folder(data_dir)
+  return _all_images(folder, size, download)[characters]
 
 
 @functools.lru_cache(maxsize=2)
-def _images(data_dir: str | None, size: int, download: bool) -> np.ndarray:
-  """Returns uint8 `[characters, drawings, size, size, 1]`, ink = 255."""
-  builder = prepared.builder_of("omniglot:3.*.*", data_dir, download=download)
+def _all_images(data_dir: str | None, size: int, download: bool) -> np.ndarray:
+  """Returns the drawings of all 1623 characters, as `_images` does."""
+  builder = tfds_builders.prepared_builder(
+    "omniglot:3.*.*", data_dir, download=download
+  )
   images = np.zeros([_CHARACTERS, _DRAWINGS, size, size, 1], np.uint8)
   seen = np.zeros([_CHARACTERS], np.int64)
-  splits = builder.as_dataset()
-  for split in ("train", "test"):
-    examples = splits[split].map(
+  datasets = builder.as_dataset()
+  for part in ("train", "test"):
+    # The order is deterministic, so that drawing d of a character is the same
+    # one in every process.
+    examples = datasets[part].map(
       lambda example: (_shrink(example["image"], size), example["label"]),
       num_parallel_calls=tf.data.AUTOTUNE,
       deterministic=True,
@@ -177,12 +222,13 @@ def _images(data_dir: str | None, size: int, download: bool) -> np.ndarray:
       for image, label in zip(image_batch, label_batch, strict=True):
         images[label, seen[label]] = image
         seen[label] += 1
+  # The cache hands the same array to every caller.
   images.flags.writeable = False
   return images
 
 
 def _shrink(image: tf.Tensor, size: int) -> tf.Tensor:
-  """Scales black ink on white, uint8 `[105, 105, 3]`, to ink = 255."""
+  """Scales black ink on white paper, uint8 `[105, 105, 3]`, to ink = 255."""
   ink = 255.0 - tf.cast(image[tf.newaxis, :, :, :1], tf.float32)
   ink = tf.image.resize(ink, [size, size], method="area")[0]
   return tf.cast(tf.round(ink), tf.uint8)

@@ -1,9 +1,14 @@
-"""Reads pickles that hold arrays, and nothing that could run."""
+"""Reads pickle files that hold arrays, and refuses code.
+
+Unpickling an untrusted file can run any program. This reader accepts arrays,
+numbers, strings, lists and dicts only.
+"""
 
 import os
 import pickle
 from typing import Any
 
+# NumPy 2 renamed `numpy.core` to `numpy._core`; files name either one.
 _MODULES = ("numpy.core", "numpy._core")
 _ALLOWED = {
   ("numpy", "ndarray"),
@@ -12,8 +17,9 @@ _ALLOWED = {
   *((f"{module}.multiarray", "scalar") for module in _MODULES),
   *((f"{module}.numeric", "_frombuffer") for module in _MODULES),
   ("collections", "OrderedDict"),
-  ("_codecs", "encode"),  # Bytes of old pickles.
+  ("_codecs", "encode"),  # Pickles of protocol 2 and below encode bytes so.
 }
+# What the unpickler raises on a broken file.
 _BROKEN = (
   pickle.UnpicklingError,
   AttributeError,
@@ -26,27 +32,32 @@ _BROKEN = (
 
 
 def load(path: str | os.PathLike[str]) -> Any:
-  """Returns what a pickle of arrays, numbers, strings, lists and dicts holds.
-
-  Those of Python 2 may be read too.
+  """Returns the content of a pickle file, which may come from Python 2.
 
   Raises:
-    ValueError: If it is no pickle, or holds anything else.
+    ValueError: If the file is not a pickle, or holds anything other than
+      arrays, numbers, strings, lists and dicts.
   """
   with open(path, "rb") as file:
     try:
+      # Python 2 pickled the bytes of an array as a string; latin1 keeps them.
       return _ArraysOnly(file, encoding="latin1").load()
     except _BROKEN as error:
       raise ValueError(
-        f"{os.fspath(path)} is no pickle of arrays: {error}"
+        f"{os.fspath(path)} is not a pickle of arrays: {error}"
       ) from error
 
 
 def load_dict(path: str | os.PathLike[str], *keys: str) -> dict[str, Any]:
-  """As `load`, of a dict that has these keys.
+  """Returns the dict in a pickle file.
+
+  Args:
+    path: The file.
+    *keys: Keys that the dict must have.
 
   Raises:
-    ValueError: If it is something else.
+    ValueError: If the file is not a pickle of arrays, or its content is not a
+      dict with these keys.
   """
   content = load(path)
   if not isinstance(content, dict) or not {*keys} <= {*content}:
@@ -58,7 +69,7 @@ def load_dict(path: str | os.PathLike[str], *keys: str) -> dict[str, Any]:
 
 
 class _ArraysOnly(pickle.Unpickler):
-  """Reads arrays, and refuses all else that a pickle might run."""
+  """Unpickler that refuses every class and function not in `_ALLOWED`."""
 
   def find_class(self, module: str, name: str) -> Any:
     if (module, name) in _ALLOWED:

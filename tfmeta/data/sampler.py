@@ -1,8 +1,9 @@
-"""Draws tasks: task i is a pure function of the data, the seed and i.
+"""Samples tasks: task i is a pure function of the data, the seed and i.
 
-All draws are stateless (Philox), keyed by the seed, a salt that names the data
-set's split, and the task's index. So a dataset may start at any index without
-computing the tasks before it, and two runs with one seed see the same tasks.
+All random numbers are stateless (Philox). Their key is made of the seed, a salt
+that identifies the split, and the index of the task. A dataset can therefore
+start at any index without computing the tasks before it, and two runs with the
+same seed see the same tasks.
 """
 
 from collections.abc import Callable
@@ -12,39 +13,49 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
+from tfmeta import arguments
 from tfmeta.data import task
 
-ALGORITHM = "philox"
+# Seeds and task indices are int64 and not negative.
+LARGEST_INDEX = 2**63 - 1
+
+# The default algorithm depends on the device and on XLA.
+_ALGORITHM = "philox"
 
 
 def task_dataset(
-  draw: Callable[[tf.Tensor], task.TaskElement],
+  sample_task: Callable[[tf.Tensor], task.TaskElement],
   *,
   seed: int,
   start: int,
   salt: int = 0,
 ) -> tf.data.Dataset:
-  """Returns the infinite dataset of `draw(key)`, one key per task index.
+  """Returns the infinite dataset of `sample_task(key)`, one key per task.
 
   Args:
-    draw: From a key, int64 `[2]`, to a task's element.
-    seed: Integer in `[0, 2**63)`.
-    start: Integer in `[0, 2**63)`, the index of the first task.
-    salt: Integer that tells apart the splits of one data set. Default 0.
+    sample_task: Function from a key, int64 `[2]`, to the element of a task.
+    seed: Integer in [0, 2**63).
+    start: Integer in [0, 2**63), the index of the first task.
+    salt: Integer that differs between the splits of a data set. Default 0.
 
   Returns:
-    A `tf.data.Dataset` of single tasks, in order of their index.
+    A `tf.data.Dataset` of single tasks, in the order of their index.
+
+  Raises:
+    TypeError: If `seed` or `start` is not an integer.
+    ValueError: If `seed` or `start` is out of range.
   """
-  check_index("seed", seed)
-  check_index("start", start)
+  arguments.check_integer("seed", seed, 0, LARGEST_INDEX)
+  arguments.check_integer("start", start, 0, LARGEST_INDEX)
   root = tf.constant([seed, salt], tf.int64)
   indices = tf.data.Dataset.counter(start=start, dtype=tf.int64)
   tasks = indices.map(
-    lambda index: draw(fold(root, index)),
+    lambda index: sample_task(fold_in(root, index)),
     num_parallel_calls=tf.data.AUTOTUNE,
     deterministic=True,
   ).apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
-  # Each of several workers takes its share of every batch.
+  # Sharding by data lets each worker take its share of every batch. The
+  # default first looks for files to divide, and there are none.
   options = tf.data.Options()
   options.experimental_distribute.auto_shard_policy = (
     tf.data.experimental.AutoShardPolicy.DATA
@@ -52,30 +63,47 @@ def task_dataset(
   return tasks.with_options(options)
 
 
-def fold(key: tf.Tensor, data: tf.Tensor) -> tf.Tensor:
-  """Returns the key, int64 `[2]`, made of `key` and an int64 scalar."""
-  return tf.random.fold_in(key, data, alg=ALGORITHM)
+def fold_in(key: tf.Tensor, data: tf.Tensor) -> tf.Tensor:
+  """Returns a key, int64 `[2]`, made of `key` and an int64 scalar."""
+  return tf.random.fold_in(key, data, alg=_ALGORITHM)
 
 
-def split(key: tf.Tensor, num: int) -> list[tf.Tensor]:
-  """Returns `num` independent keys made of one."""
-  return tf.unstack(tf.random.split(key, num, alg=ALGORITHM))
+def split_key(key: tf.Tensor, num: int) -> list[tf.Tensor]:
+  """Returns `num` independent keys made of one key."""
+  return tf.unstack(tf.random.split(key, num, alg=_ALGORITHM))
 
 
 def uniform(
   key: tf.Tensor, shape: Sequence[int], low: float, high: float
 ) -> tf.Tensor:
-  """Draws float32 numbers, uniform in `[low, high)`."""
-  return tf.random.stateless_uniform(shape, key, low, high, alg=ALGORITHM)
+  """Samples float32 numbers, uniform in `[low, high)`."""
+  return tf.random.stateless_uniform(shape, key, low, high, alg=_ALGORITHM)
+
+
+def uniform_integers(
+  key: tf.Tensor,
+  shape: Sequence[int],
+  limit: int,
+  dtype: tf.DType = tf.int32,
+) -> tf.Tensor:
+  """Samples integers, uniform in `[0, limit)`."""
+  return tf.random.stateless_uniform(
+    shape, key, 0, limit, dtype, alg=_ALGORITHM
+  )
+
+
+def normal(key: tf.Tensor, shape: Sequence[int]) -> tf.Tensor:
+  """Samples float32 numbers from the standard normal distribution."""
+  return tf.random.stateless_normal(shape, key, alg=_ALGORITHM)
 
 
 def choose(key: tf.Tensor, sizes: tf.Tensor, count: int) -> tf.Tensor:
-  """Draws `count` different numbers below each size, in random order.
+  """Samples `count` different numbers below each size, in random order.
 
   Args:
     key: int64 `[2]`.
     sizes: int32 `[n]`, each at least `count`.
-    count: Integer.
+    count: Integer >= 1.
 
   Returns:
     int32 `[n, count]`; row r holds different numbers in `[0, sizes[r])`. Time
@@ -83,10 +111,13 @@ def choose(key: tf.Tensor, sizes: tf.Tensor, count: int) -> tf.Tensor:
   """
   largest = tf.reduce_max(sizes)
   shape = tf.stack([tf.size(sizes), largest])
+  # The positions of the largest of many random integers are a sample without
+  # replacement. TensorFlow has no such operation of its own.
   ranks = tf.random.stateless_uniform(
-    shape, key, minval=None, maxval=None, dtype=tf.int32, alg=ALGORITHM
+    shape, key, minval=None, maxval=None, dtype=tf.int32, alg=_ALGORITHM
   )
-  # top_k prefers the lower of equal ranks, and what is masked stands last.
+  # Numbers beyond a row's size get the lowest rank. `top_k` prefers the lower
+  # position among equal ranks, so they come last even in a tie.
   allowed = tf.range(largest) < sizes[:, tf.newaxis]
   ranks = tf.where(allowed, ranks, tf.int32.min)
   return tf.ensure_shape(
@@ -94,28 +125,31 @@ def choose(key: tf.Tensor, sizes: tf.Tensor, count: int) -> tf.Tensor:
   )
 
 
-def layout(key: tf.Tensor, spec: task.TaskSpec) -> tuple[tf.Tensor, tf.Tensor]:
-  """Draws the order in which a task shows its examples.
+def sample_order(
+  key: tf.Tensor, spec: task.TaskSpec
+) -> tuple[tf.Tensor, tf.Tensor]:
+  """Samples the order in which a task presents its examples.
 
-  The support examples come in random order, and so do the query examples: the
-  order tells nothing of the labels, and any part of the support set taken from
-  the front is a fair mini-batch.
+  The support examples are in random order, and so are the query examples. The
+  order therefore reveals nothing about the labels, and the first n support
+  examples are an unbiased mini-batch.
 
   Args:
     key: int64 `[2]`.
-    spec: A `TaskSpec`; regression counts as one class.
+    spec: A `TaskSpec`; a regression counts as one class.
 
   Returns:
-    Two int32 tensors `[S + Q]`, support first: for every example its place in
-    the class-major list of the task's `ways * examples_per_class` examples,
-    and its label in `[0, ways)`.
+    Two int32 tensors `[S + Q]`, support first. The first holds the position of
+    each example in the list of the task's `ways * examples_per_class` examples,
+    which is sorted by class. The second holds its label in `[0, ways)`.
   """
   per_class = spec.examples_per_class
-  places = np.arange((spec.ways or 1) * per_class, dtype=np.int32)
-  is_support = places % per_class < spec.shots
-  parts = zip(split(key, 2), (is_support, ~is_support), strict=True)
+  positions = np.arange((spec.ways or 1) * per_class, dtype=np.int32)
+  # The first `shots` examples of each class are its support examples.
+  is_support = positions % per_class < spec.shots
+  parts = zip(split_key(key, 2), (is_support, ~is_support), strict=True)
   order = tf.concat(
-    [_shuffle(part_key, places[mask]) for part_key, mask in parts],
+    [_shuffle(part_key, positions[mask]) for part_key, mask in parts],
     axis=0,
   )
   return order, order // per_class
@@ -128,17 +162,18 @@ def _shuffle(key: tf.Tensor, values: np.ndarray) -> tf.Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class ClassTable:
-  """Which rows of the data belong to which class.
+  """The examples of each class.
 
   Attributes:
-    rows: int64 `[N]`, row numbers, those of one class side by side.
-    first: int64 `[classes]`, where in `rows` a class begins.
+    examples: int64 `[N]`, indices of examples, grouped by class.
+    first: int64 `[classes]`, the position in `examples` where a class begins.
     sizes: int32 `[classes]`, examples per class.
     variants: Integer >= 1. Classes `v * variants` to `v * variants +
-      variants - 1` are forms of one class, of which a task shows one at most.
+      variants - 1` are variants of one class, such as its rotations. A task
+      contains at most one of them.
   """
 
-  rows: tf.Tensor
+  examples: tf.Tensor
   first: tf.Tensor
   sizes: tf.Tensor
   variants: int = 1
@@ -147,39 +182,65 @@ class ClassTable:
   def from_labels(
     cls, labels: np.ndarray, *, classes: int, variants: int = 1
   ) -> "ClassTable":
-    """Sorts rows by label, int `[N]` in `[0, classes)`."""
+    """Groups examples by label.
+
+    Args:
+      labels: Integers `[N]` in `[0, classes)`.
+      classes: Integer >= 1, the number of classes.
+      variants: Integer >= 1, a divisor of `classes`. Default 1.
+    """
     sizes = np.bincount(labels, minlength=classes)
+    # `tf.data` reads the table on the CPU, whatever the default device.
     with tf.device("CPU"):
       return cls(
-        rows=tf.constant(np.argsort(labels, kind="stable"), tf.int64),
+        examples=tf.constant(np.argsort(labels, kind="stable"), tf.int64),
         first=tf.constant(np.cumsum(sizes) - sizes, tf.int64),
         sizes=tf.constant(sizes, tf.int32),
         variants=variants,
       )
 
-  def draw(self, key: tf.Tensor, *, ways: int, per_class: int) -> tf.Tensor:
-    """Draws rows, int64 `[ways, per_class]`: other classes, other examples."""
-    class_key, variant_key, example_key = split(key, 3)
+  def sample(self, key: tf.Tensor, *, ways: int, per_class: int) -> tf.Tensor:
+    """Samples the examples of a task.
+
+    Args:
+      key: int64 `[2]`.
+      ways: Integer, how many different classes.
+      per_class: Integer, how many different examples of each.
+
+    Returns:
+      Indices of examples, int64 `[ways, per_class]`.
+    """
+    class_key, variant_key, example_key = split_key(key, 3)
     groups = self.sizes.shape[0] // self.variants
     chosen = choose(class_key, tf.constant([groups], tf.int32), ways)[0]
-    chosen = chosen * self.variants + tf.random.stateless_uniform(
-      [ways], variant_key, 0, self.variants, tf.int32, alg=ALGORITHM
+    chosen = chosen * self.variants + uniform_integers(
+      variant_key, [ways], self.variants
     )
-    places = choose(example_key, tf.gather(self.sizes, chosen), per_class)
-    begin = tf.gather(self.first, chosen)[:, tf.newaxis]
-    return tf.gather(self.rows, begin + tf.cast(places, tf.int64))
+    positions = choose(example_key, tf.gather(self.sizes, chosen), per_class)
+    first = tf.gather(self.first, chosen)[:, tf.newaxis]
+    return tf.gather(self.examples, first + tf.cast(positions, tf.int64))
 
 
-def draw_rows(
+def sample_examples(
   key: tf.Tensor, table: ClassTable, spec: task.TaskSpec
 ) -> tuple[tf.Tensor, tf.Tensor]:
-  """Draws a task's rows and labels, `[S + Q]` each, support first."""
-  row_key, layout_key = split(key, 2)
-  rows = table.draw(
-    row_key, ways=spec.ways or 1, per_class=spec.examples_per_class
+  """Samples the examples and labels of a task.
+
+  Args:
+    key: int64 `[2]`.
+    table: A `ClassTable`.
+    spec: A `TaskSpec`; a regression counts as one class.
+
+  Returns:
+    Indices of examples, int64 `[S + Q]`, and their labels in the task, int32
+    `[S + Q]`, support first.
+  """
+  example_key, order_key = split_key(key, 2)
+  examples = table.sample(
+    example_key, ways=spec.ways or 1, per_class=spec.examples_per_class
   )
-  order, labels = layout(layout_key, spec)
-  return tf.gather(tf.reshape(rows, [-1]), order), labels
+  order, labels = sample_order(order_key, spec)
+  return tf.gather(tf.reshape(examples, [-1]), order), labels
 
 
 def classification_tasks(
@@ -191,19 +252,38 @@ def classification_tasks(
   start: int,
   salt: int = 0,
 ) -> tf.data.Dataset:
-  """Returns the tasks that `read`, from rows to inputs, and `table` give."""
+  """Returns the infinite dataset of classification tasks from a `ClassTable`.
 
-  def draw(key: tf.Tensor) -> task.TaskElement:
-    rows, labels = draw_rows(key, table, spec)
-    return task.to_element(read(rows), labels, spec)
+  Args:
+    read: Function from indices of examples, int64 `[n]`, to inputs `[n, ...]`.
+    table: A `ClassTable`.
+    spec: A `TaskSpec` with `ways` set.
+    seed: Integer in [0, 2**63).
+    start: Integer in [0, 2**63), the index of the first task.
+    salt: Integer that differs between the splits of a data set. Default 0.
+  """
 
-  return task_dataset(draw, seed=seed, start=start, salt=salt)
+  def sample_task(key: tf.Tensor) -> task.TaskElement:
+    examples, labels = sample_examples(key, table, spec)
+    return task.to_element(read(examples), labels, spec)
+
+  return task_dataset(sample_task, seed=seed, start=start, salt=salt)
 
 
 def check_classes(
   sizes: np.ndarray, names: Sequence[object], spec: task.TaskSpec
 ) -> None:
-  """Refuses data that cannot fill a task of `spec`."""
+  """Checks that the data has enough classes and examples for a task.
+
+  Args:
+    sizes: Examples per class, `[classes]`.
+    names: Names of the classes, for the message.
+    spec: A `TaskSpec`.
+
+  Raises:
+    ValueError: If there are fewer classes than ways, or if a class has fewer
+      than `shots + query_shots` examples.
+  """
   if len(sizes) < (spec.ways or 1):
     raise ValueError(
       f"The data has {len(sizes)} classes, fewer than the {spec.ways} ways of "
@@ -213,25 +293,6 @@ def check_classes(
   if sizes[smallest] < spec.examples_per_class:
     raise ValueError(
       f"Class {names[smallest]!r} has {sizes[smallest]} examples, fewer than "
-      f"shots + query_shots = {spec.examples_per_class}; support and query "
-      f"never share one. Received: spec={spec}"
-    )
-
-
-def check_index(name: str, value: int) -> None:
-  """Refuses what is no integer in `[0, 2**63)`."""
-  if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-    raise TypeError(f"`{name}` must be an integer. Received: {name}={value!r}")
-  if not 0 <= value < 2**63:
-    raise ValueError(
-      f"`{name}` must be in [0, 2**63). Received: {name}={value}"
-    )
-
-
-def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
-  """Refuses a value that is not among the choices, and lists them."""
-  if value not in choices:
-    raise ValueError(
-      f"`{name}` must be one of {', '.join(map(repr, choices))}. "
-      f"Received: {name}={value!r}"
+      f"shots + query_shots = {spec.examples_per_class}. Support and query "
+      f"never share an example. Received: spec={spec}"
     )

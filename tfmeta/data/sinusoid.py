@@ -1,12 +1,14 @@
-"""Sinusoids: the regression tasks of the MAML paper, and their relatives."""
+"""Regression tasks: sinusoids, and a mixture of sinusoids and lines."""
 
 from collections.abc import Callable
+from collections.abc import Iterable
 import math
 
 import tensorflow as tf
 
-from tfmeta.data import curves
+from tfmeta import arguments
 from tfmeta.data import sampler
+from tfmeta.data import splits
 from tfmeta.data import task
 
 
@@ -25,39 +27,44 @@ def sinusoid(
   noisy_query: bool = True,
   num_tasks: int | None = None,
 ) -> tf.data.Dataset:
-  """Draws sinusoids `y = amplitude * sin(frequency * x - phase)`, without end.
+  """Samples sinusoids `y = amplitude * sin(frequency * x - phase)`.
 
-  Amplitude, phase, frequency and every x are uniform in the given ranges; the
+  Amplitude, phase, frequency and every x are uniform in the given ranges. The
   defaults are those of [1]. The tasks of [2] have `phase=(0, 2 * math.pi)`,
   `frequency=(0.5, 2)`, `noise_stddev=0.01`, `relative_noise=True` and
-  `num_tasks` 100 or 1000, and at test `noisy_query=False`.
+  `num_tasks` 100 or 1000; at test time, `noisy_query=False`.
 
   Args:
-    split: "train", "validation" or "test": draws that have nothing in common.
-    spec: A `tfmeta.TaskSpec` without ways, as in
+    split: "train", "validation" or "test"; they share no random number.
+    spec: A `tfmeta.TaskSpec` without ways, such as
       `TaskSpec(shots=10, query_shots=10)`.
-    seed: Integer in `[0, 2**63)`. Default 0.
-    start: Index of the first task. Default 0. Task i depends on the settings,
-      the seed and i alone.
-    amplitude: Range of the amplitude.
-    phase: Range of the phase, in radians.
-    frequency: Range of the angular frequency, in radians per unit of x.
-    x_range: Range of the inputs.
-    noise_stddev: Standard deviation, >= 0, of the Gaussian noise on targets.
-    relative_noise: Whether `noise_stddev` counts in amplitudes of the task.
-    noisy_query: Whether query targets have noise as the support's do.
-    num_tasks: Integer >= 1, how many sinusoids there are; each task is one of
-      them, with new x. The seed chooses them. `None` (default): no two alike.
+    seed: Integer in [0, 2**63). Default 0.
+    start: Integer in [0, 2**63), the index of the first task. Default 0. Task i
+      depends only on the other arguments and i.
+    amplitude: Range of the amplitude. Default (0.1, 5).
+    phase: Range of the phase in radians. Default (0, pi).
+    frequency: Range of the angular frequency, in radians per unit of x. Default
+      (1, 1).
+    x_range: Range of the inputs. Default (-5, 5).
+    noise_stddev: Number >= 0, the standard deviation of the Gaussian noise on
+      the targets. Default 0.
+    relative_noise: Whether the standard deviation is `noise_stddev` times the
+      amplitude of the task. Default `False`.
+    noisy_query: Whether query targets have noise too. Default `True`.
+    num_tasks: Integer >= 1, the number of different sinusoids, which follow
+      from the seed. Each task takes one of them, with new inputs. `None`
+      (default): every task has a new sinusoid.
 
   Returns:
     An infinite `tf.data.Dataset` of single tasks `({"support_x": [shots, 1],
     "support_y": [shots, 1], "query_x": [query_shots, 1]}, query_y
-    [query_shots, 1])`, all float32; batch it.
+    [query_shots, 1])`, all float32. Batch the dataset before use.
 
   Raises:
-    TypeError: If `spec` is no `TaskSpec`.
-    ValueError: If the split is unknown, `spec` has ways, a range is empty, or
-      an option is out of its bounds.
+    TypeError: If `spec` is not a `TaskSpec`, or if an integer argument is not
+      an integer.
+    ValueError: If `split` is unknown, `spec` has ways, a range is not in order,
+      or an argument is out of bounds.
 
   References:
     [1] C. Finn, P. Abbeel, S. Levine. Model-Agnostic Meta-Learning for Fast
@@ -66,50 +73,142 @@ def sinusoid(
         Model-Agnostic Meta-Learning. NeurIPS 2018.
         https://arxiv.org/abs/1806.03836
   """
-  sampler.check_choice("split", split, curves.SPLITS)
+  salt = splits.index_of(split)
   task.check_has_no_ways(spec)
   ranges = {"amplitude": amplitude, "phase": phase, "frequency": frequency}
-  for name, bounds in {**ranges, "x_range": x_range}.items():
-    curves.check_range(name, bounds)
-  curves.check_noise(noise_stddev)
-  sampler.check_index("seed", seed)
-  salt = curves.SPLITS.index(split)
-  functions = _functions([seed, salt + len(curves.SPLITS)], num_tasks)
+  _check_ranges(**ranges, x_range=x_range)
+  arguments.check_number("noise_stddev", noise_stddev, least=0.0)
+  arguments.check_integer("seed", seed, 0, sampler.LARGEST_INDEX)
+  # These salts differ from those of the tasks' own keys.
+  function_root = [seed, salt + len(splits.SPLITS)]
+  function_key_of = _function_keys(function_root, num_tasks)
   size = spec.support_size + spec.query_size
 
-  def draw(key: tf.Tensor) -> task.TaskElement:
-    function_key, x_key, noise_key = sampler.split(key, 3)
-    scale, shift, rate = curves.draw_parameters(
-      functions(function_key), ranges.values()
-    )
+  def sample_task(key: tf.Tensor) -> task.TaskElement:
+    function_key, x_key, noise_key = sampler.split_key(key, 3)
+    function_key = function_key_of(function_key)
+    height, shift, rate = _sample_parameters(function_key, ranges.values())
     x = sampler.uniform(x_key, [size, 1], *x_range)
-    noise = _noise(noise_key, spec, noisy_query) * noise_stddev
-    noise = noise * scale if relative_noise else noise
-    return task.to_element(x, scale * tf.sin(rate * x - shift) + noise, spec)
+    noise = _sample_noise(noise_key, spec, noisy_query) * noise_stddev
+    noise = noise * height if relative_noise else noise
+    y = height * tf.sin(rate * x - shift)
+    return task.to_element(x, y + noise, spec)
 
-  return sampler.task_dataset(draw, seed=seed, start=start, salt=salt)
+  return sampler.task_dataset(sample_task, seed=seed, start=start, salt=salt)
 
 
-def _functions(
+def sinusoid_or_line(
+  split: str,
+  spec: task.TaskSpec,
+  *,
+  seed: int = 0,
+  start: int = 0,
+  amplitude: tuple[float, float] = (0.1, 5.0),
+  phase: tuple[float, float] = (0.0, math.pi),
+  slope: tuple[float, float] = (-3.0, 3.0),
+  intercept: tuple[float, float] = (-3.0, 3.0),
+  x_range: tuple[float, float] = (-5.0, 5.0),
+  noise_stddev: float = 0.3,
+) -> tf.data.Dataset:
+  """Samples sinusoids and lines, which are ambiguous given few points.
+
+  Each task is `amplitude * sin(x - phase)` or `slope * x + intercept`, with
+  equal probability. All parameters and every x are uniform in the given ranges.
+  All targets have Gaussian noise. The defaults are those that [1] is reported
+  to have used.
+
+  Args:
+    split: "train", "validation" or "test"; they share no random number.
+    spec: A `tfmeta.TaskSpec` without ways, such as
+      `TaskSpec(shots=5, query_shots=50)`.
+    seed: Integer in [0, 2**63). Default 0.
+    start: Integer in [0, 2**63), the index of the first task. Default 0. Task i
+      depends only on the other arguments and i.
+    amplitude: Range of the amplitude. Default (0.1, 5).
+    phase: Range of the phase in radians. Default (0, pi).
+    slope: Range of the slope. Default (-3, 3).
+    intercept: Range of the intercept. Default (-3, 3).
+    x_range: Range of the inputs. Default (-5, 5).
+    noise_stddev: Number >= 0, the standard deviation of the noise on the
+      targets. Default 0.3.
+
+  Returns:
+    An infinite `tf.data.Dataset` of single tasks `({"support_x": [shots, 1],
+    "support_y": [shots, 1], "query_x": [query_shots, 1]}, query_y
+    [query_shots, 1])`, all float32. Batch the dataset before use.
+
+  Raises:
+    TypeError: If `spec` is not a `TaskSpec`, or if an integer argument is not
+      an integer.
+    ValueError: If `split` is unknown, `spec` has ways, a range is not in order,
+      or an argument is out of bounds.
+
+  References:
+    [1] C. Finn, K. Xu, S. Levine. Probabilistic Model-Agnostic Meta-Learning.
+        NeurIPS 2018. https://arxiv.org/abs/1806.02817
+  """
+  salt = splits.index_of(split)
+  task.check_has_no_ways(spec)
+  ranges = {
+    "amplitude": amplitude,
+    "phase": phase,
+    "slope": slope,
+    "intercept": intercept,
+  }
+  _check_ranges(**ranges, x_range=x_range)
+  arguments.check_number("noise_stddev", noise_stddev, least=0.0)
+  size = spec.support_size + spec.query_size
+
+  def sample_task(key: tf.Tensor) -> task.TaskElement:
+    kind_key, x_key, noise_key, key = sampler.split_key(key, 4)
+    height, shift, rise, level = _sample_parameters(key, ranges.values())
+    x = sampler.uniform(x_key, [size, 1], *x_range)
+    is_line = sampler.uniform(kind_key, [], 0.0, 1.0) < 0.5
+    y = tf.where(is_line, rise * x + level, height * tf.sin(x - shift))
+    noise = sampler.normal(noise_key, [size, 1])
+    return task.to_element(x, y + noise_stddev * noise, spec)
+
+  return sampler.task_dataset(sample_task, seed=seed, start=start, salt=salt)
+
+
+def _check_ranges(**ranges: tuple[float, float]) -> None:
+  for name, bounds in ranges.items():
+    arguments.check_range(name, bounds)
+
+
+def _sample_parameters(
+  key: tf.Tensor, ranges: Iterable[tuple[float, float]]
+) -> list[tf.Tensor]:
+  """Samples one scalar in each range, independently."""
+  bounds = list(ranges)
+  keys = sampler.split_key(key, len(bounds))
+  return [sampler.uniform(k, [], *b) for k, b in zip(keys, bounds, strict=True)]
+
+
+def _function_keys(
   root: list[int], num_tasks: int | None
 ) -> Callable[[tf.Tensor], tf.Tensor]:
-  """Returns what makes a task's key the key of its function."""
+  """Returns the function from a task's key to the key of its sinusoid."""
   if num_tasks is None:
     return lambda key: key
-  task.check_positive("num_tasks", num_tasks)
+  arguments.check_integer("num_tasks", num_tasks, least=1)
 
-  def one_of_them(key: tf.Tensor) -> tf.Tensor:
-    number = tf.random.stateless_uniform(
-      [], key, 0, num_tasks, tf.int64, alg=sampler.ALGORITHM
-    )
-    return sampler.fold(tf.constant(root, tf.int64), number)
+  def choose_function(key: tf.Tensor) -> tf.Tensor:
+    number = sampler.uniform_integers(key, [], num_tasks, tf.int64)
+    return sampler.fold_in(tf.constant(root, tf.int64), number)
 
-  return one_of_them
+  return choose_function
 
 
-def _noise(key: tf.Tensor, spec: task.TaskSpec, noisy_query: bool) -> tf.Tensor:
-  """Draws standard normal noise, `[S + Q, 1]`, and zero where none shall be."""
+def _sample_noise(
+  key: tf.Tensor, spec: task.TaskSpec, noisy_query: bool
+) -> tf.Tensor:
+  """Samples standard normal noise, `[S + Q, 1]`.
+
+  Without `noisy_query` the noise of query targets is zero. The noise of support
+  targets is the same either way.
+  """
   size = spec.support_size + spec.query_size
-  noise = tf.random.stateless_normal([size, 1], key, alg=sampler.ALGORITHM)
+  noise = sampler.normal(key, [size, 1])
   has_noise = (tf.range(size) < spec.support_size) | noisy_query
   return tf.where(has_noise[:, tf.newaxis], noise, 0.0)

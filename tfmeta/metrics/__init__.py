@@ -1,4 +1,4 @@
-"""What is measured on tasks: accuracy, error, likelihood and calibration."""
+"""Metrics of predictions: accuracy, error, likelihood and calibration."""
 
 from tfmeta.metrics.calibration import BrierScore as BrierScore
 from tfmeta.metrics.calibration import (

@@ -1,68 +1,81 @@
-"""Whether predictions are as often right as they are confident."""
+"""Calibration: whether predictions are right as often as they are confident."""
 
 import keras
 import tensorflow as tf
 
+from tfmeta import arguments
 from tfmeta.metrics import predictions
 
 
 def calibration_bins(
   labels: tf.Tensor, probabilities: tf.Tensor, *, bins: int = 15
 ) -> tf.Tensor:
-  """Sorts predictions by confidence into bins of equal width.
+  """Counts predictions in bins of equal width, by their confidence.
 
-  Confidence is the largest probability, and bin b of B holds the confidences
-  in `(b / B, (b + 1) / B]`. The sums of two sets of examples add up to the
-  sums of both together.
+  The confidence of a prediction is its largest probability. Bin b of B holds
+  the confidences in `(b / B, (b + 1) / B]`. The bins of several tasks may be
+  added; the sum holds the bins of all their examples.
 
   Args:
     labels: `[n]` integers in `[0, W)`.
-    probabilities: `[n, W]`, in `[0, 1]`.
-    bins: Number of bins B. Default 15.
+    probabilities: `[n, W]` probabilities.
+    bins: Integer >= 1, the number of bins B. Default 15.
 
   Returns:
-    `[B, 3]` float32: the number of examples in each bin, the sum of their
-    confidences, and the number of them that are right.
+    `[B, 3]` float32: for each bin the number of examples, the sum of their
+    confidences, and the number of right predictions.
   """
   confidence = tf.reduce_max(tf.cast(probabilities, tf.float32), axis=-1)
   found = tf.argmax(probabilities, axis=-1, output_type=tf.int64)
   right = tf.equal(found, tf.cast(labels, tf.int64))
+  # The upper bound belongs to a bin, so the index is rounded up and shifted.
+  # Clipping moves a confidence of 0 into the first bin.
   index = tf.cast(tf.math.ceil(confidence * bins), tf.int32) - 1
   index = tf.clip_by_value(index, 0, bins - 1)
   columns = [tf.ones_like(confidence), confidence, tf.cast(right, tf.float32)]
+  # A product with the one-hot bins sums each column over the examples of a bin.
   member = tf.one_hot(index, bins, dtype=tf.float32)
   return tf.matmul(member, tf.stack(columns, axis=-1), transpose_a=True)
 
 
 def expected_calibration_error(bins: tf.Tensor) -> tf.Tensor:
-  """Mean distance between confidence and accuracy over bins of confidence.
+  """Computes the expected calibration error (ECE) [1].
 
-  `sum{ n_b / n * |accuracy_b - confidence_b| : b }`. It is biased upward on
-  few examples, so pool the queries of all tasks before taking it.
+  It is the mean distance between accuracy and confidence over the bins, each
+  weighted by its examples: `sum over b of n_b / n * |accuracy_b -
+  confidence_b|`. It is biased upward when there are few examples, so add up the
+  bins of all tasks first.
 
   Args:
     bins: `[..., B, 3]`, the sum over tasks of `calibration_bins`.
 
   Returns:
-    `[...]` float in `[0, 1]`, of the type of `bins`.
+    `[...]` float in `[0, 1]`, of the dtype of `bins`; 0 without examples.
 
   References:
     [1] C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger. On Calibration of Modern
         Neural Networks. ICML 2017. https://arxiv.org/abs/1706.04599
   """
   count, confidence, right = tf.unstack(bins, axis=-1)
+  # Sums in place of means: the weight n_b / n cancels the division by n_b.
   gap = tf.reduce_sum(tf.abs(right - confidence), axis=-1)
   return tf.math.divide_no_nan(gap, tf.reduce_sum(count, axis=-1))
 
 
 @keras.saving.register_keras_serializable("tfmeta")
 class ExpectedCalibrationError(keras.metrics.Metric):
-  """Calibration error over all queries of an epoch, for `compile`.
+  """Expected calibration error over all queries of an epoch, for `compile`.
 
   Args:
-    bins: Integer >= 1. Bins of confidence, equally wide. Default 15.
-    from_logits: Whether the model gives logits. Default `True`.
-    name: As for any Keras metric, like `dtype`.
+    bins: Integer >= 1, the number of equally wide bins of confidence. Default
+      15.
+    from_logits: Whether the model outputs logits. Default `True`.
+    name: Name of the metric in the logs.
+    dtype: Dtype of the metric. Default: Keras's global dtype.
+
+  Raises:
+    ValueError: If `bins` is not an integer of at least 1. From `update_state`,
+      if it is given sample weights.
   """
 
   def __init__(
@@ -74,9 +87,7 @@ class ExpectedCalibrationError(keras.metrics.Metric):
     dtype=None,
   ):
     super().__init__(name=name, dtype=dtype)
-    if bins < 1:
-      raise ValueError(f"There must be at least one bin. Received: bins={bins}")
-    self.bins = bins
+    self.bins = arguments.check_integer("bins", bins, least=1)
     self.from_logits = from_logits
     self.totals = self.add_weight(
       shape=(bins, 3), initializer="zeros", name="totals"
@@ -85,7 +96,7 @@ class ExpectedCalibrationError(keras.metrics.Metric):
   def update_state(self, y_true, y_pred, sample_weight=None) -> None:
     if sample_weight is not None:
       raise ValueError(
-        "Calibration is over equally weighted examples. "
+        "Calibration is computed over equally weighted examples. "
         f"Received: sample_weight={sample_weight}"
       )
     outputs = tf.reshape(y_pred, [-1, y_pred.shape[-1]])
@@ -104,11 +115,15 @@ class ExpectedCalibrationError(keras.metrics.Metric):
 
 @keras.saving.register_keras_serializable("tfmeta")
 class BrierScore(keras.metrics.Mean):
-  """`brier_score` over all queries of an epoch, for `compile`.
+  """Mean `brier_score` over all queries of an epoch, for `compile`.
 
   Args:
-    from_logits: Whether the model gives logits. Default `True`.
-    name: As for any Keras metric, like `dtype`.
+    from_logits: Whether the model outputs logits. Default `True`.
+    name: Name of the metric in the logs.
+    dtype: Dtype of the metric. Default: Keras's global dtype.
+
+  Raises:
+    ValueError: From `update_state`, if it is given sample weights.
   """
 
   def __init__(
@@ -120,13 +135,14 @@ class BrierScore(keras.metrics.Mean):
   def update_state(self, y_true, y_pred, sample_weight=None) -> None:
     if sample_weight is not None:
       raise ValueError(
-        "The Brier score is over equally weighted examples. "
+        "The Brier score is computed over equally weighted examples. "
         f"Received: sample_weight={sample_weight}"
       )
     outputs = tf.reshape(y_pred, [-1, y_pred.shape[-1]])
     logs = predictions.log_probabilities(outputs, from_logits=self.from_logits)
     labels = tf.reshape(y_true, [-1])
     score = predictions.brier_score(labels, tf.exp(logs))
+    # The score is a mean; its weight lets batches count by their examples.
     super().update_state(score, sample_weight=tf.size(labels))
 
   def get_config(self) -> dict:

@@ -1,4 +1,4 @@
-"""Means over tasks, and how sure they are."""
+"""Means over tasks and their confidence intervals."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,19 +7,23 @@ import numpy.typing as npt
 def mean_and_interval(
   values: npt.ArrayLike, *, axis: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Mean over tasks and the half-width of its 95 % confidence interval.
+  """Computes the mean over tasks and its 95 % confidence interval.
 
-  The half-width is `1.96 * s / sqrt(n)`, with the sample standard deviation s
-  (ddof = 1) of the n per-task values: how far another draw of tasks might move
-  the mean, and nothing of how far another training run would.
+  The half-width of the interval is `1.96 * s / sqrt(n)`, where s is the sample
+  standard deviation (ddof = 1) of the n values. It tells how far the mean may
+  move with another sample of tasks. It does not tell how far it may move with
+  another training run.
 
   Args:
-    values: One number per task, `[..., n, ...]`.
-    axis: The axis of the tasks. Default 0.
+    values: `[..., n, ...]`, one number for each task.
+    axis: Axis of the tasks. Default 0.
 
   Returns:
     Mean and half-width, float64, of the shape of `values` without `axis`. The
-    half-width of a single task is NaN; no task at all is a `ValueError`.
+    half-width is NaN if there is only one task.
+
+  Raises:
+    ValueError: If there is no task.
   """
   values = np.asarray(values, dtype="float64")
   tasks = values.shape[axis] if values.ndim else 0

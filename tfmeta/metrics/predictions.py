@@ -1,6 +1,7 @@
-"""How good the predictions for one task are.
+"""Quality of the predictions for one task.
 
-The functions take one task, or one pool of examples, without a task axis.
+The functions take the examples of one task, or of several tasks put together,
+without a task axis.
 """
 
 import math
@@ -10,11 +11,12 @@ import tensorflow as tf
 
 
 def accuracy(labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
-  """Share of examples whose largest output is at their label.
+  """Computes the share of examples whose largest output is at their label.
 
   Args:
     labels: `[n]` integers in `[0, W)`.
-    outputs: `[n, W]` logits or probabilities; the first of equals counts.
+    outputs: `[n, W]` logits or probabilities. Of equal outputs the first one
+      counts as the largest.
 
   Returns:
     Float32 scalar in `[0, 1]`.
@@ -26,15 +28,18 @@ def accuracy(labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
 
 
 def mean_squared_error(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
-  """Mean over examples and output axes of `(output - target)**2`.
+  """Computes the mean of `(output - target)**2` over all axes.
 
   Args:
     targets: `[n, ...]` numbers.
-    outputs: `[n, ...]` numbers of the same shape, else it is an error: `[n]`
-      broadcast against `[n, 1]` would compare each with all.
+    outputs: `[n, ...]` numbers, of the same shape.
 
   Returns:
     Float32 scalar.
+
+  Raises:
+    ValueError: If the shapes differ. Broadcasting `[n]` against `[n, 1]` would
+      compare each target with all outputs.
   """
   targets = tf.cast(targets, tf.float32)
   outputs = tf.cast(outputs, tf.float32)
@@ -52,15 +57,15 @@ def log_probabilities(
   from_logits: bool = True,
   sample_axis: int | None = None,
 ) -> tf.Tensor:
-  """Log of the predicted class probabilities, averaged over samples if any.
+  """Computes the logarithms of the predicted class probabilities.
 
   Args:
-    outputs: `[..., W]` logits, or probabilities with `from_logits=False`,
-      which are divided by their sum as Keras's cross-entropy does.
+    outputs: `[..., W]` logits or, with `from_logits=False`, probabilities.
+      Probabilities are divided by their sum, as Keras's cross-entropy does.
     from_logits: Whether `outputs` are logits. Default `True`.
-    sample_axis: Axis of the draws of a probabilistic learner, or `None`. The
-      result is then the log of their mean probability (log-mean-exp), which
-      is never below the mean of their logs.
+    sample_axis: Axis of the samples of a probabilistic learner, or `None`, the
+      default. With it, the result is the logarithm of the mean probability
+      (log-mean-exp), which is never below the mean of the logarithms.
 
   Returns:
     `[..., W]` float32, without `sample_axis`.
@@ -70,6 +75,7 @@ def log_probabilities(
     logs = tf.nn.log_softmax(outputs, axis=-1)
   else:
     total = tf.reduce_sum(outputs, axis=-1, keepdims=True)
+    # Keras clips in the same way; a probability of 0 would cost infinity.
     epsilon = keras.config.epsilon()
     logs = tf.math.log(tf.clip_by_value(outputs / total, epsilon, 1 - epsilon))
   if sample_axis is None:
@@ -81,11 +87,11 @@ def log_probabilities(
 def negative_log_likelihood(
   labels: tf.Tensor, log_probabilities: tf.Tensor
 ) -> tf.Tensor:
-  """Mean over examples of `-log p(label)`, in nats.
+  """Computes the mean of `-log p(label)` over examples, in nats.
 
   Args:
     labels: `[n]` integers in `[0, W)`.
-    log_probabilities: `[n, W]`, from the function of that name.
+    log_probabilities: `[n, W]` from `log_probabilities`.
 
   Returns:
     Float32 scalar; `log(W)` for a uniform prediction.
@@ -95,17 +101,18 @@ def negative_log_likelihood(
 
 
 def brier_score(labels: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
-  """Mean over examples of the squared distance from the right answer [1].
+  """Computes the Brier score [1], a mean over examples.
 
-  `sum{ (p_c - [c is the label])**2 : c }`: 0 for certain and right, 2 for
-  certain and wrong, `(W - 1) / W` for a uniform prediction.
+  The score of an example is `sum over c of (p_c - [c is the label])**2`. It is
+  0 for a certain and right prediction, 2 for a certain and wrong one, and
+  `(W - 1) / W` for a uniform one.
 
   Args:
     labels: `[n]` integers in `[0, W)`.
-    probabilities: `[n, W]`, in `[0, 1]`.
+    probabilities: `[n, W]` probabilities.
 
   Returns:
-    Float32 scalar.
+    Float32 scalar in `[0, 2]`.
 
   References:
     [1] G. Brier. Verification of forecasts expressed in terms of probability.
@@ -120,15 +127,19 @@ def brier_score(labels: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
 def mixture_negative_log_likelihood(
   targets: tf.Tensor, outputs: tf.Tensor, stddevs: tf.Tensor
 ) -> tf.Tensor:
-  """Mean over examples of `-log p(target)` under a mixture of Gaussians.
+  """Computes the mean of `-log p(target)` under mixtures of Gaussians.
+
+  Each example has a mixture of its own, with equal weights: one Gaussian for
+  each sample of a probabilistic learner. The numbers of one target are
+  independent under each Gaussian.
 
   Args:
     targets: `[n, ...]` numbers.
-    outputs: `[M, n, ...]`, the means: one Gaussian for each of M draws.
+    outputs: `[M, n, ...]`, the means of the Gaussians of M samples.
     stddevs: `[M]`, their standard deviations.
 
   Returns:
-    Float32 scalar, in nats; the axes of one target are independent.
+    Float32 scalar, in nats.
   """
   targets = tf.cast(targets, tf.float32)
   outputs = tf.cast(outputs, tf.float32)
@@ -136,6 +147,8 @@ def mixture_negative_log_likelihood(
   stddevs = tf.reshape(tf.cast(stddevs, tf.float32), [-1, *[1] * (rank - 1)])
   logs = -0.5 * tf.square((targets - outputs) / stddevs)
   logs -= tf.math.log(stddevs) + 0.5 * math.log(2 * math.pi)
+  # Sums over the numbers of a target come before the mean over samples: one
+  # Gaussian explains a whole target.
   logs = tf.reduce_sum(logs, axis=list(range(2, rank)))
   count = tf.cast(tf.shape(logs)[0], tf.float32)
   return -tf.reduce_mean(tf.reduce_logsumexp(logs, axis=0) - tf.math.log(count))
@@ -144,10 +157,10 @@ def mixture_negative_log_likelihood(
 def nearest_neighbour(
   support_x: tf.Tensor, support_y: tf.Tensor, query_x: tf.Tensor
 ) -> tf.Tensor:
-  """Labels of the support examples nearest to the queries, pixel by pixel.
+  """Returns the labels of the support examples nearest to the queries.
 
-  A baseline without learning: Euclidean distance between raw inputs; the first
-  of equally near examples counts.
+  This is a baseline without learning. Distances are Euclidean distances between
+  raw inputs. Of equally near examples the first one counts.
 
   Args:
     support_x: `[S, ...]` numbers.
@@ -155,15 +168,17 @@ def nearest_neighbour(
     query_x: `[Q, ...]` numbers.
 
   Returns:
-    `[Q]`, of the type of `support_y`.
+    `[Q]` labels, of the dtype of `support_y`.
   """
   support_x, query_x = (
     tf.reshape(tf.cast(x, tf.float32), [tf.shape(x)[0], -1])
     for x in (support_x, query_x)
   )
-  # Centred, so that the squares below do not swamp their differences.
-  centre = tf.reduce_mean(support_x, axis=0)
-  support_x, query_x = support_x - centre, query_x - centre
+  # Inputs far from zero have large squares, whose differences would be lost in
+  # float32.
+  center = tf.reduce_mean(support_x, axis=0)
+  support_x, query_x = support_x - center, query_x - center
+  # |s - q|**2 = |s|**2 - 2 s.q + |q|**2, and |q|**2 is the same for every s.
   squares = tf.reduce_sum(support_x**2, axis=-1)
   products = tf.matmul(query_x, support_x, transpose_b=True)
   nearest = tf.argmin(squares - 2 * products, axis=-1)

@@ -1,4 +1,4 @@
-"""Accuracy on the predictions that a learner is most confident of."""
+"""Selective accuracy: accuracy on the most confident predictions."""
 
 from collections.abc import Sequence
 
@@ -14,16 +14,22 @@ def selective_accuracy(
   *,
   coverages: Sequence[float] = COVERAGES,
 ) -> np.ndarray:
-  """Accuracy on the most confident share of predictions [1].
+  """Computes the accuracy on the most confident shares of predictions [1].
 
   Args:
-    confidence: `[n]` numbers, larger where more confident.
+    confidence: `[n]` numbers, larger for more confident predictions.
     right: `[n]`, whether each prediction is right.
-    coverages: Shares in (0, 1] of predictions that are kept; at least one is.
+    coverages: Shares in (0, 1] of the predictions that are kept, the most
+      confident ones; at least one prediction is always kept. Default: 0.1, 0.2,
+      ..., 1.
 
   Returns:
-    Float64, one for each of `coverages`. Where equals stand on both sides of a
-    limit, each counts by the share of them that is kept.
+    Float64, one accuracy for each of `coverages`. If only some of several
+    equally confident predictions are kept, their mean accuracy stands for them.
+
+  Raises:
+    ValueError: If there are no predictions, if `confidence` and `right` differ
+      in length, or if a coverage is not in (0, 1].
 
   References:
     [1] Y. Geifman, R. El-Yaniv. Selective Classification for Deep Neural
@@ -42,6 +48,9 @@ def selective_accuracy(
       "`coverages` must be above 0 and at most 1. "
       f"Received: coverages={shares.tolist()}"
     )
+  # Each prediction counts with the mean of its group of equal confidence, so
+  # that the order within a group does not matter. Groups are sorted from the
+  # most confident on.
   _, group = np.unique(-confidence, return_inverse=True)
   sizes = np.bincount(group)
   mean = np.bincount(group, weights=right) / sizes

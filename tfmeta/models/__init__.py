@@ -1,4 +1,4 @@
-"""Networks of the few-shot papers, as plain functional Keras models."""
+"""Networks of the few-shot papers, as functional Keras models."""
 
 from tfmeta.models.conv4 import conv4 as conv4
 from tfmeta.models.embedding_head import embedding_head as embedding_head

@@ -1,4 +1,4 @@
-"""What the models are put together from."""
+"""Parts that the models share: input, normalization, pooling."""
 
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -24,7 +24,15 @@ POOLINGS: dict[str, Callable[..., keras.Layer]] = {
 
 
 def model_input(shape: Sequence[int], dtype: str | None) -> keras.KerasTensor:
-  """Returns an input that keeps the precision of the variables of `dtype`."""
+  """Returns a model input in the precision of the variables of `dtype`.
+
+  A model in float64 then computes on float64 inputs, and a model in mixed
+  precision still takes float32 inputs.
+
+  Args:
+    shape: Shape of one example.
+    dtype: Dtype or policy of the layers, or `None` for Keras's global policy.
+  """
   policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
   return keras.Input(tuple(shape), dtype=policy.variable_dtype)
 
@@ -38,13 +46,27 @@ def normalize(
   dtype: str | None,
   name: str,
 ) -> keras.KerasTensor:
-  """Normalises `x` by the layer called `kind`; `"none"` returns it as it is."""
+  """Adds a normalization layer behind `x`.
+
+  Args:
+    x: `[n, ..., channels]`.
+    kind: Key of `NORMALIZATIONS`, or `"none"`, which returns `x` itself.
+    scale: Whether the layer learns a scale beside its shift. Default `True`.
+    momentum: Momentum of the moving statistics of batch normalization.
+      Default 0.99.
+    dtype: Dtype or policy of the layer.
+    name: Name of the layer.
+
+  Returns:
+    The normalized tensor, of the shape of `x`.
+  """
   if kind == "none":
     return x
   options: dict[str, Any] = {"scale": scale, "dtype": dtype, "name": name}
   if kind == "batch":
     options["momentum"] = momentum
   if kind == "group":
+    # Groups hold 4 channels. Where 4 does not divide them, one group holds all.
     channels = x.shape[-1]
     options["groups"] = channels // 4 if channels % 4 == 0 else 1
   return NORMALIZATIONS[kind](**options)(x)
@@ -53,37 +75,25 @@ def normalize(
 def pool(
   x: keras.KerasTensor, kind: str, *, dtype: str | None, name: str
 ) -> keras.KerasTensor:
-  """Halves the map by the pooling called `kind`; others leave it as it is."""
+  """Halves height and width of `x` by pooling.
+
+  Args:
+    x: `[n, height, width, channels]`.
+    kind: Key of `POOLINGS`. Any other word returns `x` itself.
+    dtype: Dtype or policy of the layer.
+    name: Name of the layer.
+  """
   if kind not in POOLINGS:
     return x
   return POOLINGS[kind](2, dtype=dtype, name=name)(x)
 
 
-def check_option(name: str, value: str, options: Sequence[str]) -> None:
-  """Checks a named choice.
-
-  Raises:
-    ValueError: If `value` is none of `options`.
-  """
-  if value not in options:
-    raise ValueError(
-      f"`{name}` must be one of {', '.join(options)}. "
-      f"Received: {name}={value!r}"
-    )
-
-
-def check_positive(name: str, value: int) -> None:
-  """Checks a count.
-
-  Raises:
-    ValueError: If `value` is less than 1.
-  """
-  if value < 1:
-    raise ValueError(f"`{name}` must be at least 1. Received: {name}={value}")
-
-
 def check_image_shape(shape: Sequence[int], smallest: int) -> None:
-  """Checks that images survive the reductions of a network.
+  """Checks that images are large enough for the poolings of a network.
+
+  Args:
+    shape: Shape of one image.
+    smallest: Smallest height and width, in pixels.
 
   Raises:
     ValueError: If `shape` is not `(height, width, channels)`, all known, with

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import keras
 
+from tfmeta import arguments
 from tfmeta.models import blocks
 
 BLOCKS = 4
@@ -27,34 +28,37 @@ def conv4(
 ) -> keras.Model:
   """Builds the four-block convolutional network of the few-shot papers.
 
-  Four times a 3x3 convolution, normalisation, activation and a halving of the
-  map, then a linear head. Kernels are drawn by Glorot, biases start at 0. The
-  networks of the MAML paper, as the authors' code has them:
+  Each block is a 3x3 convolution, normalization, an activation and a pooling
+  that halves height and width; a linear head follows. Kernels start with
+  Glorot's uniform initialization, biases at 0. The networks of the MAML paper,
+  as in the authors' code, are:
 
   - Omniglot: `filters=64, pooling="stride", head_input="mean", scale=False,
     head_initializer=keras.initializers.RandomNormal(stddev=1.0)`;
-  - miniImageNet: `filters=32, scale=False` and otherwise the defaults, for
-    images of 84x84x3 (800 features at the head).
+  - miniImageNet: `filters=32, scale=False` and otherwise the defaults. For
+    images of 84x84x3 the head gets 800 features.
 
-  MAML++ and most later work on Omniglot use the defaults (64 features at the
-  head for images of 28x28x1).
+  MAML++ and most later work on Omniglot use the defaults. For images of 28x28x1
+  the head gets 64 features.
 
   Args:
     input_shape: `(height, width, channels)`.
     ways: Number of classes, the width of the head.
-    filters: Of each convolution. Default 64.
-    pooling: What halves the map: `"max"` or `"average"` pooling of 2x2, or the
-      `"stride"` of the convolution. Default `"max"`.
-    normalization: `"batch"`, `"layer"`, `"group"` (a group for 4 filters, as
-      far as they go) or `"none"`; exact at second order. Default `"batch"`.
-    scale: Whether normalisation learns a scale beside its shift. Default
+    filters: Number of filters of each convolution. Default 64.
+    pooling: How a block halves height and width: by `"max"` or `"average"`
+      pooling of 2x2, or by the `"stride"` of its convolution. Default `"max"`.
+    normalization: `"batch"`, `"layer"`, `"group"` or `"none"`; all have exact
+      second derivatives. A group holds 4 filters, or all of them if 4 does not
+      divide `filters`. Default `"batch"`.
+    scale: Whether normalization learns a scale beside its shift. Default
       `True`.
-    momentum: Of the moving statistics of batch normalisation, which learners
-      use under `normalization="per_step_running"` only. Default 0.99.
-    activation: Of the blocks. Default `"relu"`.
-    head_input: `"flatten"` or the `"mean"` over the spatial map. Default
-      `"flatten"`.
-    head_initializer: For the kernel of the head. Default `"glorot_uniform"`.
+    momentum: Momentum of the moving statistics of batch normalization. Learners
+      use them only with `normalization="per_step_running"`. Default 0.99.
+    activation: Activation of the blocks. Default `"relu"`.
+    head_input: Input of the head: `"flatten"` for all features, or `"mean"` for
+      their mean over height and width. Default `"flatten"`.
+    head_initializer: Initializer of the kernel of the head. Default
+      `"glorot_uniform"`.
     dtype: Dtype or policy of all layers. Default: Keras's global policy.
     name: Name of the model.
 
@@ -63,19 +67,20 @@ def conv4(
 
   Raises:
     ValueError: If a choice is unknown, a count is not positive, or the images
-      are too small for four poolings (16 pixels).
+      are smaller than the 16x16 pixels that four poolings need.
 
   References:
     C. Finn, P. Abbeel, S. Levine. Model-Agnostic Meta-Learning for Fast
     Adaptation of Deep Networks. ICML 2017. https://arxiv.org/abs/1703.03400
     (details read in the authors' code, github.com/cbfinn/maml)
   """
-  blocks.check_option("pooling", pooling, _REDUCTIONS)
+  arguments.check_choice("pooling", pooling, _REDUCTIONS)
   kinds = (*blocks.NORMALIZATIONS, "none")
-  blocks.check_option("normalization", normalization, kinds)
-  blocks.check_option("head_input", head_input, tuple(blocks.HEAD_INPUTS))
-  blocks.check_positive("ways", ways)
-  blocks.check_positive("filters", filters)
+  arguments.check_choice("normalization", normalization, kinds)
+  arguments.check_choice("head_input", head_input, blocks.HEAD_INPUTS)
+  arguments.check_integer("ways", ways, least=1)
+  arguments.check_integer("filters", filters, least=1)
+  # Strided convolutions pad, so that they reduce any size to at least 1 pixel.
   smallest = 1 if pooling == "stride" else 2**BLOCKS
   blocks.check_image_shape(input_shape, smallest)
 

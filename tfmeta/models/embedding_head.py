@@ -2,6 +2,7 @@
 
 import keras
 
+from tfmeta import arguments
 from tfmeta.models import blocks
 
 
@@ -14,21 +15,25 @@ def embedding_head(
   dtype: str | None = None,
   name: str = "embedding_head",
 ) -> keras.Model:
-  """Builds a linear classifier, as LEO generates its weights.
+  """Builds a linear classifier, whose weights LEO generates.
 
   Args:
     features: Size of an embedding.
-    ways: Number of classes.
-    normalize: Whether embeddings are first scaled to length 1.
-    use_bias: Whether it has a bias. `tfmeta.LEO` takes one without.
+    ways: Number of classes, the width of the output.
+    normalize: Whether embeddings are first scaled to length 1. Default `True`.
+    use_bias: Whether the classifier has a bias. `tfmeta.LEO` takes models
+      without one. Default `False`.
     dtype: Dtype or policy of all layers. Default: Keras's global policy.
     name: Name of the model.
 
   Returns:
     A built model, `[n, features] -> [n, ways]` logits.
+
+  Raises:
+    ValueError: If `features` or `ways` is not an integer of at least 1.
   """
-  blocks.check_positive("features", features)
-  blocks.check_positive("ways", ways)
+  arguments.check_integer("features", features, least=1)
+  arguments.check_integer("ways", ways, least=1)
   inputs = x = blocks.model_input((features,), dtype)
   if normalize:
     x = keras.layers.UnitNormalization(dtype=dtype, name="unit_length")(x)

@@ -1,9 +1,10 @@
-"""Multilayer perceptron."""
+"""The multilayer perceptron."""
 
 from collections.abc import Sequence
 
 import keras
 
+from tfmeta import arguments
 from tfmeta.models import blocks
 
 
@@ -17,19 +18,20 @@ def mlp(
   dtype: str | None = None,
   name: str = "mlp",
 ) -> keras.Model:
-  """Builds a multilayer perceptron, of the size of the sinusoid experiments.
+  """Builds a multilayer perceptron.
 
-  The defaults with `outputs=1` and `input_shape=(1,)` are the network of MAML's
-  sinusoid regression. The authors' code draws its kernels from
-  `keras.initializers.TruncatedNormal(stddev=0.01)`; the Glorot initialisation
-  reaches a lower error after the same number of updates.
+  With `input_shape=(1,)` and `outputs=1` the defaults give the network of
+  MAML's sinusoid regression. The authors' code initializes its kernels with
+  `keras.initializers.TruncatedNormal(stddev=0.01)`; Glorot's initialization,
+  the default here, reaches a lower error after the same number of updates.
 
   Args:
-    input_shape: Shape of one example, flattened if it has more than one axis.
-    outputs: Number of outputs, linear (logits, or values of a regression).
-    hidden: Units of the hidden layers, from the inputs on. Default `(40, 40)`.
+    input_shape: Shape of one example. Examples with more than one axis are
+      flattened.
+    outputs: Number of linear outputs: logits, or values of a regression.
+    hidden: Units of the hidden layers, first to last. Default `(40, 40)`.
     activation: Activation of the hidden layers. Default `"relu"`.
-    kernel_initializer: For all kernels. Biases start at 0. Default
+    kernel_initializer: Initializer of all kernels; biases start at 0. Default
       `"glorot_uniform"`.
     dtype: Dtype or policy of all layers. Default: Keras's global policy.
     name: Name of the model.
@@ -38,16 +40,17 @@ def mlp(
     A built model, `[n, *input_shape] -> [n, outputs]`.
 
   Raises:
-    ValueError: If `outputs` or an entry of `hidden` is not positive.
+    ValueError: If `outputs` or an entry of `hidden` is not an integer of at
+      least 1.
 
   References:
     C. Finn, P. Abbeel, S. Levine. Model-Agnostic Meta-Learning for Fast
     Adaptation of Deep Networks. ICML 2017. https://arxiv.org/abs/1703.03400
     (layer sizes read in the authors' code, github.com/cbfinn/maml)
   """
-  blocks.check_positive("outputs", outputs)
+  arguments.check_integer("outputs", outputs, least=1)
   for units in hidden:
-    blocks.check_positive("hidden", units)
+    arguments.check_integer("hidden", units, least=1)
   inputs = x = blocks.model_input(input_shape, dtype)
   if len(input_shape) != 1:
     x = keras.layers.Flatten(dtype=dtype)(x)

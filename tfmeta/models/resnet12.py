@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import keras
 
+from tfmeta import arguments
 from tfmeta.models import blocks
 
 _CONVOLUTIONS = 3
@@ -21,18 +22,22 @@ def resnet12(
 ) -> keras.Model:
   """Builds ResNet-12, the larger backbone of the few-shot papers.
 
-  One residual stage for each entry of `filters`: three 3x3 convolutions without
-  bias, each normalised, with leaky ReLU (slope 0.1) between them; a normalised
-  1x1 convolution beside them; then activation and a 2x2 max pooling. The
-  authors' DropBlock is left out. Kernels are drawn by He.
+  Each entry of `filters` makes one residual stage. A stage has three 3x3
+  convolutions without bias, each followed by normalization, with leaky ReLU
+  (slope 0.1) between them. A 1x1 convolution with normalization is the shortcut
+  beside them. The sum of both goes through leaky ReLU and a 2x2 max pooling.
+  Kernels start with He's normal initialization. The authors' DropBlock is left
+  out.
 
   Args:
     input_shape: `(height, width, channels)`; usually 84x84x3.
     ways: Number of classes, the width of the head.
-    filters: Of the stages. Default `(64, 160, 320, 640)`.
-    normalization: `"batch"`, `"layer"`, `"group"` or `"none"`; exact at second
-      order. Default `"batch"`.
-    head_input: `"mean"` over the spatial map or `"flatten"`. Default `"mean"`.
+    filters: Number of filters of each stage. Default `(64, 160, 320, 640)`.
+    normalization: `"batch"`, `"layer"`, `"group"` or `"none"`; all have exact
+      second derivatives. A group holds 4 filters, or all of them if 4 does not
+      divide their number. Default `"batch"`.
+    head_input: Input of the head: `"mean"` of the features over height and
+      width, or `"flatten"` for all of them. Default `"mean"`.
     dtype: Dtype or policy of all layers. Default: Keras's global policy.
     name: Name of the model.
 
@@ -41,7 +46,7 @@ def resnet12(
 
   Raises:
     ValueError: If a choice is unknown, a count is not positive, or the images
-      are too small for one pooling for each stage.
+      are too small for the poolings: `2**n` pixels a side for n stages.
 
   References:
     K. Lee, S. Maji, A. Ravichandran, S. Soatto. Meta-Learning with
@@ -50,11 +55,11 @@ def resnet12(
     github.com/kjunelee/MetaOptNet)
   """
   kinds = (*blocks.NORMALIZATIONS, "none")
-  blocks.check_option("normalization", normalization, kinds)
-  blocks.check_option("head_input", head_input, tuple(blocks.HEAD_INPUTS))
-  blocks.check_positive("ways", ways)
+  arguments.check_choice("normalization", normalization, kinds)
+  arguments.check_choice("head_input", head_input, blocks.HEAD_INPUTS)
+  arguments.check_integer("ways", ways, least=1)
   for width in filters:
-    blocks.check_positive("filters", width)
+    arguments.check_integer("filters", width, least=1)
   blocks.check_image_shape(input_shape, 2 ** len(filters))
 
   inputs = x = blocks.model_input(input_shape, dtype)
@@ -66,6 +71,8 @@ def resnet12(
 
 
 def _stage(x, filters, normalization, dtype, name):
+  """Adds a residual stage, which halves height and width."""
+
   def activate(y, label):
     return keras.layers.LeakyReLU(
       negative_slope=0.1, dtype=dtype, name=f"{name}_{label}"

@@ -1,4 +1,4 @@
-"""The exam that every learner must pass; users' own are welcome."""
+"""The exam that every learner must pass; use it for your own learners too."""
 
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from tfmeta.testing.exam import subject as subjects
 
 
 class LearnerTestCase(parameterized.TestCase):
-  """A test case with the exam of learners.
+  """A test case that holds the exam of a learner.
 
   Example:
   ```python
@@ -28,7 +28,7 @@ class LearnerTestCase(parameterized.TestCase):
     learner_class: type,
     *,
     init_kwargs: dict[str, Any] | None = None,
-    backbones: Sequence[str] = ("mlp", "conv4"),
+    backbones: Sequence[str] = ("mlp", "conv"),
     optimizer: Callable[[], Any] = lambda: keras.optimizers.Adam(0.01),
     draws: bool = False,
     checks: Sequence[Callable[..., None]] = exam.CHECKS,
@@ -37,15 +37,18 @@ class LearnerTestCase(parameterized.TestCase):
 
     Args:
       learner_class: A subclass of `MetaLearner`.
-      init_kwargs: Its arguments besides the model. The inner loop they
-        describe must be one that lowers the support loss of tasks of 3 ways
-        and 2 shots.
-      backbones: Any of `"mlp"`, `"conv4"` and `"embeddings"`.
-      optimizer: Makes the outer optimizer.
-      draws: Whether training draws what predictions do without, or otherwise.
-        Such a learner is not asked whether its loss in training is that of a
-        prediction.
-      checks: The questions, functions `(test case, subject)`.
+      init_kwargs: Its arguments besides the model. They must describe an inner
+        loop that lowers the support loss of tasks with 3 ways and 2 shots.
+      backbones: Networks to hold the exam on: any of `"mlp"`, `"conv"` (two
+        convolutional blocks), `"conv4"` (four of them) and `"embeddings"`.
+        Default `("mlp", "conv")`.
+      optimizer: Function that makes the outer optimizer. Default: Adam with a
+        learning rate of 0.01.
+      draws: Whether training samples weights where predictions do not, or the
+        reverse. The exam then does not compare the loss in training with that
+        of a prediction. Default `False`.
+      checks: The questions, functions of a test case and a
+        `tfmeta.testing.exam.subject.Subject`. Default: all.
     """
     for backbone in backbones:
       subject = subjects.Subject(

@@ -1,4 +1,8 @@
-"""Questions on configuration, saving and export."""
+"""Questions on configuration, saving and export.
+
+Predictions that a saved learner must reproduce are computed eagerly, which
+needs no graph.
+"""
 
 import pathlib
 import tempfile
@@ -12,7 +16,7 @@ from tfmeta.testing.exam import subject as subjects
 
 
 def check_config_round_trip(case: Any, subject: subjects.Subject) -> None:
-  """`from_config(get_config())` gives a learner of the same settings."""
+  """`from_config(get_config())` gives a learner with the same arguments."""
   learner = subject.make()
   again = type(learner).from_config(learner.get_config())
   case.assertEqual(learner.get_config(), again.get_config())
@@ -20,12 +24,13 @@ def check_config_round_trip(case: Any, subject: subjects.Subject) -> None:
 
 
 def _compiled(learner: keras.Model) -> set[str]:
+  """Returns the names of the attributes that `compile` adds."""
   fresh = type(learner).from_config(learner.get_config())
   return set(dir(learner)) - set(dir(fresh))
 
 
 def check_keras_file(case: Any, subject: subjects.Subject) -> None:
-  """A reloaded `.keras` file predicts the same and goes on training."""
+  """A reloaded `.keras` file predicts the same and continues to train."""
   learner = subject.reuse()
   data = subject.dataset()
   learner.fit(data.repeat(2), verbose=0)
@@ -35,7 +40,7 @@ def check_keras_file(case: Any, subject: subjects.Subject) -> None:
     again = keras.models.load_model(path)
   inputs, _ = subject.tasks()
   np.testing.assert_array_equal(
-    learner.predict(inputs, verbose=0), again.predict(inputs, verbose=0)
+    subjects.predictions(learner, inputs), subjects.predictions(again, inputs)
   )
   case.assertEqual(int(again.optimizer.iterations), 2)
   for model in (learner, again):
@@ -46,15 +51,25 @@ def check_keras_file(case: Any, subject: subjects.Subject) -> None:
 
 
 def check_saved_model(case: Any, subject: subjects.Subject) -> None:
-  """The exported signatures predict as `predict` does, for other sizes too."""
+  """The exported signatures predict as the learner does, for other sizes too.
+
+  So does `predict`, in a graph.
+  """
   del case
   learner = subject.reuse()
+  inputs, _ = subject.tasks()
+  np.testing.assert_allclose(
+    learner.predict(inputs, verbose=0),
+    subjects.predictions(learner, inputs),
+    rtol=1e-4,
+    atol=1e-5,
+  )
   with tempfile.TemporaryDirectory() as folder:
     learner.export(folder)
     loaded = tf.saved_model.load(folder)
   served = loaded.signatures
   inputs, _ = subject.tasks(tasks=3, shots=3)
-  expected = learner.predict(inputs, verbose=0)
+  expected = subjects.predictions(learner, inputs)
   tensors = {key: tf.constant(value) for key, value in inputs.items()}
   outputs = served["serving_default"](**tensors)["outputs"]
   np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-5)
@@ -66,8 +81,10 @@ def check_saved_model(case: Any, subject: subjects.Subject) -> None:
     outputs["outputs"], expected[0], rtol=1e-4, atol=1e-5
   )
   if hasattr(learner, "predict_samples"):
-    drawn = served["predict_samples"](query_x=tensors["query_x"][0], **adapted)
-    mean = learner.mean_prediction(drawn["outputs"])
+    sampled = served["predict_samples"](
+      query_x=tensors["query_x"][0], **adapted
+    )
+    mean = learner.mean_prediction(sampled["outputs"])
     np.testing.assert_allclose(mean, expected[0], rtol=1e-4, atol=1e-5)
 
 

@@ -21,7 +21,7 @@ def check_fit_lowers_loss(case: Any, subject: subjects.Subject) -> None:
 
 
 def check_loss_is_query_loss(case: Any, subject: subjects.Subject) -> None:
-  """`loss` is the mean query loss after adapting, in training as in test."""
+  """`loss` is the mean query loss after adaptation, in `fit` and `evaluate`."""
   fixed = subject.init_kwargs.get("eval_inner_steps") is not None
   learner = subject.make(eval_inner_steps=None) if fixed else subject.reuse()
   tested = learner.evaluate(subject.dataset(), verbose=0, return_dict=True)
@@ -40,7 +40,7 @@ def check_loss_is_query_loss(case: Any, subject: subjects.Subject) -> None:
 def check_adapting_lowers_support_loss(
   case: Any, subject: subjects.Subject
 ) -> None:
-  """The inner loop descends on the support loss."""
+  """The inner loop lowers the support loss."""
   learner = subject.reuse()
   inputs, _ = subject.tasks()
   x = tf.constant(inputs["support_x"][0])
@@ -89,7 +89,7 @@ def check_query_labels_stay_out(case: Any, subject: subjects.Subject) -> None:
 
 
 def check_runs_repeat(case: Any, subject: subjects.Subject) -> None:
-  """Equal starts give equal histories; other initial weights give another."""
+  """Equal initial weights give equal histories, other ones another history."""
   histories = []
   for other in (False, False, True):
     learner = subject.reuse()
@@ -118,7 +118,7 @@ def check_task_order(case: Any, subject: subjects.Subject) -> None:
 
 
 def check_regression(case: Any, subject: subjects.Subject) -> None:
-  """Float targets of rank 2 per task train, in a model with one output."""
+  """A model with one output learns from float targets of rank 2 per task."""
   if subject.backbone != "mlp":
     return
   random = np.random.default_rng(0)
@@ -134,7 +134,7 @@ def check_regression(case: Any, subject: subjects.Subject) -> None:
   learner = subject.learner_class(model, **kwargs)
   learner.compile(optimizer=subject.optimizer())
   history = learner.fit(inputs, target, epochs=10, verbose=0).history["loss"]
-  outputs = learner.predict(inputs, verbose=0)
+  outputs = subjects.predictions(learner, inputs)
   case.assertEqual(outputs.shape, target.shape)
   case.assertLess(history[-1], history[0])
   tested = learner.evaluate(inputs, target, verbose=0, return_dict=True)
@@ -143,7 +143,7 @@ def check_regression(case: Any, subject: subjects.Subject) -> None:
 
 
 def check_unbuilt_model(case: Any, subject: subjects.Subject) -> None:
-  """A model without weights is refused with a sentence."""
+  """A model that is not built is refused, and the message says why."""
   model = keras.Sequential([keras.layers.Dense(subjects.WAYS)])
   with case.assertRaisesRegex(ValueError, "must be built.*Received"):
     subject.learner_class(model, **subject.init_kwargs)

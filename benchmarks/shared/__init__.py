@@ -1,0 +1,1 @@
+"""Code without flags that several benchmarks, or their tests, import."""

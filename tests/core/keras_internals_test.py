@@ -1,0 +1,304 @@
+"""The private names of Keras and TensorFlow that tfmeta uses.
+
+Each function has tests of two kinds: that it does what it says, and that there
+is still no public way to do it. A test of the second kind that fails is good
+news: use the public way and remove the function.
+"""
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfmeta.core import keras_internals
+
+
+def public_names(value):
+  return {name for name in dir(value) if not name.startswith("_")}
+
+
+def public_values(value):
+  """Public attributes by name, without those that cannot be read."""
+  values = {}
+  for name in public_names(value):
+    try:
+      values[name] = getattr(value, name)
+    except Exception:  # Some properties refuse to be read.
+      continue
+  return values
+
+
+def compiled_model(**kwargs):
+  model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+  model.compile("sgd", "mse", metrics=["mae"], **kwargs)
+  return model
+
+
+class FlattenLayersTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.inner = keras.layers.Dense(2, name="inner")
+    wrapper = keras.layers.TimeDistributed(self.inner, name="wrapper")
+    block = keras.Sequential([keras.Input((3, 4)), wrapper], name="block")
+    self.model = keras.Sequential([keras.Input((3, 4)), block], name="model")
+
+  def test_finds_layers_at_any_depth_with_outer_ones_first(self):
+    names = [layer.name for layer in keras_internals.flatten_layers(self.model)]
+    places = [names.index(n) for n in ("model", "block", "wrapper", "inner")]
+    self.assertEqual(places, sorted(places))
+
+  def test_can_leave_out_the_layer_itself_and_what_is_deeper(self):
+    found = keras_internals.flatten_layers(
+      self.model, include_self=False, recursive=False
+    )
+    names = [layer.name for layer in found]
+    self.assertIn("block", names)
+    self.assertNotIn("model", names)
+    self.assertNotIn("wrapper", names)
+
+  def test_keras_has_no_public_list_of_all_layers(self):
+    for name in ("flatten_layers", "sublayers", "submodules", "all_layers"):
+      self.assertFalse(hasattr(keras.Layer, name), name)
+    lists = [
+      name
+      for name, value in public_values(self.model).items()
+      if isinstance(value, list | tuple)
+      and any(item is self.inner for item in value)
+    ]
+    self.assertEmpty(lists)
+
+
+class HasOwnTrainableWeightsTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.dense = keras.layers.Dense(2)
+    self.wrapper = keras.layers.TimeDistributed(self.dense)
+    self.wrapper.build((None, 3, 4))
+
+  def test_a_wrapper_has_none_and_a_frozen_layer_neither(self):
+    has_own = keras_internals.has_own_trainable_weights
+    self.assertTrue(has_own(self.dense))
+    self.assertFalse(has_own(self.wrapper))
+    self.dense.trainable = False
+    self.assertFalse(has_own(self.dense))
+
+  def test_no_public_list_leaves_out_the_weights_of_sublayers(self):
+    own, wrapped = public_values(self.dense), public_values(self.wrapper)
+    kernel = self.dense.kernel
+    telling = [
+      name
+      for name, value in own.items()
+      if isinstance(value, list | tuple)
+      and any(item is kernel for item in value)
+      and not any(item is kernel for item in wrapped.get(name, ()))
+    ]
+    self.assertEmpty(telling)
+
+
+class CompiledTest(absltest.TestCase):
+  def test_metrics_and_loss_are_those_of_compile(self):
+    model = compiled_model()
+    x, y = np.ones((2, 2), "float32"), np.ones((2, 1), "float32")
+    model.fit(x, y, verbose=0)
+    metrics = keras_internals.compiled_metrics(model)
+    self.assertEqual([m.name for m in metrics.metrics], ["mae"])
+    loss = keras_internals.compiled_loss(model)
+    self.assertAlmostEqual(float(loss(y, y + 2.0)), 4.0)
+
+  def test_there_are_none_before_compile(self):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    self.assertIsNone(keras_internals.compiled_metrics(model))
+    self.assertIsNone(keras_internals.compiled_loss(model))
+
+  def test_no_public_attribute_is_one_of_them(self):
+    model = compiled_model()
+    values = public_values(model).values()
+    for known in (
+      keras_internals.compiled_metrics(model),
+      keras_internals.compiled_loss(model),
+    ):
+      self.assertIsNotNone(known)
+      self.assertFalse(any(value is known for value in values))
+
+
+class BatchesSeenTest(absltest.TestCase):
+  def test_counts_gradients_where_iterations_counts_updates(self):
+    variable = keras.Variable([1.0])
+    optimizer = keras.optimizers.SGD(0.1, gradient_accumulation_steps=2)
+    optimizer.build([variable])
+    for _ in range(3):
+      optimizer.apply_gradients([(tf.constant([1.0]), variable)])
+    self.assertEqual(int(keras_internals.batches_seen(optimizer)), 3)
+    self.assertEqual(int(optimizer.iterations), 1)
+
+  def test_looks_into_a_loss_scale_optimizer(self):
+    inner = keras.optimizers.SGD(0.1)
+    optimizer = keras.optimizers.LossScaleOptimizer(inner)
+    self.assertEqual(int(keras_internals.batches_seen(optimizer)), 0)
+
+  def test_no_public_attribute_counts_gradients(self):
+    variable = keras.Variable([1.0])
+    optimizer = keras.optimizers.SGD(0.1, gradient_accumulation_steps=7)
+    optimizer.build([variable])
+    for _ in range(3):
+      optimizer.apply_gradients([(tf.constant([0.0]), variable)])
+    counts = [
+      name
+      for name, value in public_values(optimizer).items()
+      if isinstance(value, keras.Variable)
+      and not value.shape
+      and int(value) == 3
+    ]
+    self.assertEmpty(counts)
+
+
+class InXlaContextTest(absltest.TestCase):
+  def test_is_so_while_a_graph_is_traced_for_xla(self):
+    found = []
+
+    def ask(x):
+      found.append(keras_internals.in_xla_context())
+      return x
+
+    for jit_compile in (True, False):
+      tf.function(ask, jit_compile=jit_compile)(tf.constant(1.0))
+    self.assertEqual(found, [True, False])
+    self.assertFalse(keras_internals.in_xla_context())
+
+  def test_tensorflow_has_no_public_way_to_ask(self):
+    modules = (
+      tf,
+      tf.config,
+      tf.config.experimental,
+      tf.config.optimizer,
+      tf.xla,
+      tf.xla.experimental,
+    )
+    names = {
+      name
+      for module in modules
+      for name in public_names(module)
+      if "xla" in name or "jit" in name
+    }
+    # None of the known ones asks what the present graph is traced for.
+    self.assertEqual(names, {"xla", "get_jit", "set_jit", "jit_scope"})
+
+
+class HasManyWorkersTest(absltest.TestCase):
+  def test_one_process_has_not(self):
+    self.assertFalse(
+      keras_internals.has_many_workers(tf.distribute.get_strategy())
+    )
+    # Without TF_CONFIG it has the processors of this process only.
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    self.assertFalse(keras_internals.has_many_workers(strategy))
+
+  def test_no_public_name_tells_of_workers(self):
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    names = {
+      name
+      for owner in (strategy, strategy.extended)
+      for name in public_names(owner)
+      if "worker" in name or "process" in name
+    }
+    # These list the devices of this process only.
+    self.assertEqual(names, {"worker_devices", "worker_devices_by_replica"})
+
+
+class BuildsForFitTest(parameterized.TestCase):
+  def test_a_model_with_a_step_of_its_own_is_traced_twice_without(self):
+    """The reason for the decorator: Keras makes variables in the first step."""
+    self.assertGreater(self._traces(_plain_class()), 1)
+
+  def test_it_is_traced_once_with(self):
+    built = []
+
+    class Built(_plain_class()):
+      def build_for_fit(self, targets):
+        built.append(targets)
+        self.optimizer.build(self.trainable_variables)
+        metrics = keras_internals.compiled_metrics(self)
+        like = keras.KerasTensor(targets.shape, targets.dtype)
+        metrics.build(like, keras.KerasTensor((None, 1)))
+
+    self.assertEqual(self._traces(keras_internals.builds_for_fit(Built)), 1)
+    self.assertEqual(built[0].shape[1:], (1,))
+
+  def test_keras_calls_what_the_decorator_overrides(self):
+    self.assertIn("_maybe_symbolic_build", dir(keras.Model))
+
+  def _traces(self, model_class):
+    """Traces the step of a model on inputs that Keras cannot call it with."""
+    model = model_class()
+    model.compile("adam", metrics=["mae"], jit_compile=False)
+    x = {"a": np.ones((8, 2), "float32"), "b": np.ones((8, 2), "float32")}
+    model.fit(x, np.ones((8, 1), "float32"), batch_size=2, verbose=0)
+    return model.traces
+
+
+def _plain_class():
+  """Class of a built model whose step takes other inputs than its call."""
+
+  class Plain(keras.Model):
+    def __init__(self):
+      super().__init__()
+      self.head = keras.layers.Dense(1)
+      self.head.build((None, 2))
+      self.traces = 0
+      self.built = True
+
+    def call(self, inputs):
+      raise NotImplementedError
+
+    def train_step(self, data):
+      self.traces += 1
+      x, y = data
+      with tf.GradientTape() as tape:
+        outputs = self.head(x["a"] + x["b"])
+        loss = tf.reduce_mean(tf.square(outputs - y))
+      variables = self.trainable_variables
+      gradients = tape.gradient(loss, [v.value for v in variables])
+      self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+      for metric in self.metrics:
+        if metric.name != "loss":
+          metric.update_state(y, outputs)
+      return self.get_metrics_result()
+
+  return Plain
+
+
+class SeedsTest(absltest.TestCase):
+  def test_finds_the_state_of_random_layers(self):
+    model = keras.Sequential(
+      [
+        keras.Input((2,)),
+        keras.layers.BatchNormalization(),
+        keras.layers.Dropout(0.5),
+      ]
+    )
+    variables = model.non_trainable_variables
+    self.assertEqual(sum(keras_internals.seeds(variables)), 1)
+
+  def test_the_state_has_no_public_flag(self):
+    state = keras.random.SeedGenerator(0).state
+    plain = keras.Variable(
+      np.zeros(2, "uint32"), dtype="uint32", trainable=False
+    )
+    self.assertEqual(public_names(state), public_names(plain))
+    self.assertIs(type(state), type(plain))
+
+  def test_models_do_not_list_their_seed_generators(self):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dropout(0.5)])
+    generator = model.layers[0].seed_generator
+    lists = [
+      name
+      for name, value in public_values(model).items()
+      if isinstance(value, list | tuple)
+      and any(item is generator for item in value)
+    ]
+    self.assertEmpty(lists)
+
+
+if __name__ == "__main__":
+  absltest.main()

@@ -1,0 +1,98 @@
+import os
+import subprocess
+import sys
+from unittest import mock
+
+from absl.testing import absltest
+
+from tfmeta import data
+from tfmeta.data import tfds_builders
+
+SPEC = data.TaskSpec(ways=5, shots=1, query_shots=5)
+
+# A module that is `None` in `sys.modules` cannot be imported.
+WITHOUT_TFDS = """
+import sys
+sys.modules["tensorflow_datasets"] = None
+import numpy as np
+from tfmeta import data
+spec = data.TaskSpec(ways=2, shots=1, query_shots=2)
+next(iter(data.glyphs("train", spec)))
+next(iter(data.tasks_from_arrays(np.zeros([9, 4]), [0, 1, 2] * 3, spec)))
+next(iter(data.sinusoid("train", data.TaskSpec())))
+calls = [
+  lambda: data.omniglot("train", spec, data_dir="nowhere"),
+  lambda: data.cifar_fs("train", spec, data_dir="nowhere"),
+  lambda: data.mini_imagenet("train", spec, data_dir="nowhere"),
+]
+for call in calls:
+  try:
+    call()
+  except ImportError as error:
+    print(error)
+"""
+
+
+def run_python(program):
+  """Runs `program` in a new process and returns what it prints."""
+  environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+  return subprocess.run(
+    [sys.executable, "-c", program],
+    env=environment,
+    stdout=subprocess.PIPE,
+    text=True,
+    check=True,
+  ).stdout
+
+
+class ImportTest(absltest.TestCase):
+  def test_tfds_is_loaded_only_when_it_is_used(self):
+    program = "import sys, tfmeta.data; print(*sys.modules)"
+    modules = run_python(program).split()
+    self.assertIn("tfmeta.data.omniglot", modules)
+    self.assertNotIn("tensorflow_datasets", modules)
+
+  def test_only_data_sets_of_tfds_need_tfds(self):
+    lines = run_python(WITHOUT_TFDS).splitlines()
+    self.assertLen(lines, 3)
+    for line in lines:
+      self.assertIn("pip install tensorflow-datasets", line)
+
+
+class MissingDataTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.builder = mock.Mock(data_path="/nowhere/omniglot/3.0.0")
+    self.builder.is_prepared.return_value = False
+    self.builder.download_and_prepare.side_effect = ConnectionError("no route")
+    tfds = mock.Mock(**{"builder.return_value": self.builder})
+    self.enterContext(mock.patch.dict(sys.modules, tensorflow_datasets=tfds))
+
+  def test_a_failed_download_names_the_folder_and_a_remedy(self):
+    message = "not in /nowhere/omniglot.*no route.*`data_dir`.*TFDS_DATA_DIR"
+    with self.assertRaisesRegex(FileNotFoundError, message):
+      data.omniglot("train", SPEC, data_dir="/nowhere")
+
+  def test_nothing_is_downloaded_without_permission(self):
+    with self.assertRaisesRegex(FileNotFoundError, "`download` is False"):
+      data.omniglot("train", SPEC, data_dir="/nowhere", download=False)
+    self.builder.download_and_prepare.assert_not_called()
+
+  def test_data_that_another_process_prepared_is_used(self):
+    self.builder.download_and_prepare.side_effect = FileExistsError
+    # The data is missing at first, and there after the failure.
+    self.builder.is_prepared.side_effect = [False, True]
+    found = tfds_builders.prepared_builder("omniglot", "/nowhere")
+    self.assertIs(found, self.builder)
+
+
+class ExpandFolderTest(absltest.TestCase):
+  def test_the_home_folder_is_expanded(self):
+    with mock.patch.dict(os.environ, HOME="/home/user"):
+      folder = tfds_builders.expand_folder("~/data")
+    self.assertEqual(folder, "/home/user/data")
+    self.assertIsNone(tfds_builders.expand_folder(None))
+
+
+if __name__ == "__main__":
+  absltest.main()

@@ -1,0 +1,210 @@
+"""What the commands say to a mistake of their user."""
+
+import contextlib
+import io
+import pathlib
+import subprocess
+import sys
+import tempfile
+from unittest import mock
+
+from absl import flags as absl_flags
+from absl.testing import absltest
+from absl.testing import parameterized
+import keras
+import numpy as np
+
+from trainers import anil
+from trainers import evaluate
+from trainers import maml
+from trainers.run import command_line
+from trainers.run import flags
+from trainers.run import learner as learners
+from trainers.run import tasks
+from trainers.run import training
+
+ROOT = pathlib.Path(__file__).parents[2]
+COMMANDS = (
+  "trainers.anil",
+  "trainers.bmaml",
+  "trainers.emaml",
+  "trainers.evaluate",
+  "trainers.fomaml",
+  "trainers.launch",
+  "trainers.leo",
+  "trainers.maml",
+  "trainers.maml_plus_plus",
+  "trainers.meta_sgd",
+  "trainers.platipus",
+  "trainers.pretrain",
+  "trainers.reptile",
+)
+
+
+def start(name, *arguments):
+  """A command that ends before TensorFlow loads."""
+  return subprocess.run(
+    [sys.executable, "-m", name, *arguments],
+    capture_output=True,
+    text=True,
+    cwd=ROOT,
+    timeout=60,
+  )
+
+
+def parse(trainer, *arguments):
+  values = absl_flags.FlagValues()
+  flags.define(trainer, values)
+  values(["program", *arguments])
+  return flags.read(trainer, values)
+
+
+class ProcessTest(parameterized.TestCase):
+  def test_these_are_all_commands(self):
+    found = [
+      f"trainers.{path.stem}"
+      for path in (ROOT / "trainers").glob("*.py")
+      if "__main__" in path.read_text(encoding="utf-8")
+    ]
+    self.assertCountEqual(found, COMMANDS)
+
+  @parameterized.parameters(*COMMANDS)
+  def test_a_flag_that_does_not_exist_is_named(self, name):
+    ended = start(name, "--no_such_flag=1")
+    self.assertEqual(ended.returncode, 1)
+    self.assertIn("Unknown command line flag 'no_such_flag'", ended.stderr)
+    self.assertNotIn("Traceback", ended.stderr)
+
+  @parameterized.parameters(
+    ("trainers.maml", "--ways=many", "--ways=many"),
+    ("trainers.maml", "ways=5", "Flags must begin with --. Received: ways=5"),
+    (
+      "trainers.maml",
+      "--preset=mnist",
+      "should be one of <mini_imagenet_5way_1shot",
+    ),
+    (
+      "maml",
+      "--dataset=sinusoid --filters=8",
+      "error: `filters` would have no",
+    ),
+    (
+      "trainers.maml",
+      "--normalization=per_step_running",
+      "<transductive|support_stats",
+    ),
+    (
+      "trainers.maml",
+      "--strategy=parameter_server",
+      "use --strategy=multi_worker",
+    ),
+    (
+      "trainers.pretrain",
+      "--data_dir=/x",
+      "error: `data_dir` would have no effect",
+    ),
+    ("trainers.evaluate", "--tasks=0", "0 is not a positive integer"),
+    (
+      "trainers.launch",
+      "--workers=2",
+      "The command of a worker must follow after --",
+    ),
+  )
+  def test_a_wrong_value_is_one_sentence(self, name, arguments, sentence):
+    ended = start(name, *arguments.split())
+    self.assertEqual(ended.returncode, 1)
+    self.assertIn(sentence, ended.stderr)
+    self.assertNotIn("Traceback", ended.stderr)
+
+
+class AttemptTest(absltest.TestCase):
+  """Mistakes that are found once TensorFlow is there, in this process."""
+
+  def setUp(self):
+    super().setUp()
+    if not absl_flags.FLAGS.is_parsed():
+      absl_flags.FLAGS(["program"])
+    self.folder = pathlib.Path(
+      self.enterContext(tempfile.TemporaryDirectory()), "run"
+    )
+
+  def attempt(self, main):
+    with contextlib.redirect_stderr(io.StringIO()) as err:
+      code = command_line.attempt(main, ["program"])
+    self.assertNotIn("Traceback", err.getvalue())
+    self.assertEqual(err.getvalue().count("\n"), 1, err.getvalue())
+    return code, err.getvalue()
+
+  def attempt_run(self, trainer, *arguments):
+    config = parse(trainer, *arguments, f"--workdir={self.folder}")
+    return self.attempt(lambda _: training.run(config))
+
+  def test_a_layer_that_does_not_exist_is_named_beside_those_that_do(self):
+    code, said = self.attempt_run(anil.TRAINER, "--adapted=block_4,head")
+    self.assertEqual(code, 1)
+    self.assertIn("block_4", said)
+    for layer in ("conv_0", "norm_3", "head"):
+      self.assertIn(layer, said)
+    self.assertEmpty(list(self.folder.iterdir()))
+
+  def test_layers_that_the_help_names_exist(self):
+    (adapted,) = [o for o in anil.TRAINER.options if o.name == "adapted"]
+    named = adapted.help.partition("For images: ")[2].partition(". ")[0]
+    config = parse(anil.TRAINER, f"--adapted={named.replace(', ', ',')}")
+    elements = tasks.evaluation_tasks(config, "test", 1).element_spec
+    learner = learners.build(config, elements)
+    found = {v.path.split("/")[0] for v in learner.model.trainable_variables}
+    self.assertCountEqual(learner.adapted, found)
+
+  def test_a_missing_package_ends_a_run_before_it_has_begun(self):
+    for name in ("matplotlib", "tensorboard"):
+      with mock.patch.dict(sys.modules, {name: None}):
+        code, said = self.attempt_run(maml.TRAINER)
+      self.assertEqual(code, 1)
+      self.assertRegex(said, rf"^error: .*{name}.*tfmeta\[trainers\]")
+      self.assertFalse(self.folder.exists())
+
+  def test_evaluating_a_folder_without_a_run_says_so(self):
+    code, said = self.attempt(lambda _: evaluate.run(self.folder, tasks=1))
+    self.assertEqual(code, 1)
+    self.assertIn("This folder holds no run", said)
+
+
+class NormalizationTest(absltest.TestCase):
+  """The statistics of normalization and its layers are two flags."""
+
+  def build(self, *arguments):
+    config = parse(maml.TRAINER, "--ways=2", "--filters=2", *arguments)
+    found = tasks.evaluation_tasks(config, "test", 1)
+    learner = learners.build(config, found.element_spec)
+    ((inputs, _),) = list(found.unbatch())
+    return learner, inputs
+
+  def normalizes(self, learner):
+    return any(
+      isinstance(layer, keras.layers.BatchNormalization)
+      for layer in learner.model.layers
+    )
+
+  def test_statistics_of_the_model_leave_the_network_as_it_is(self):
+    learner, inputs = self.build("--normalization=none")
+    self.assertEqual(learner.normalization, "none")
+    self.assertTrue(self.normalizes(learner))
+    weights = learner.adapt(inputs["support_x"], inputs["support_y"])
+    all_outputs = learner.predict_with(weights, inputs["query_x"])
+    first = learner.predict_with(weights, inputs["query_x"][:1])
+    np.testing.assert_allclose(all_outputs[:1], first, rtol=1e-4, atol=1e-5)
+
+  def test_a_network_may_have_no_normalization(self):
+    learner, _ = self.build("--network_normalization=none")
+    self.assertEqual(learner.normalization, "none")
+    self.assertFalse(self.normalizes(learner))
+
+  def test_by_default_the_network_normalizes_by_the_queries(self):
+    learner, _ = self.build()
+    self.assertEqual(learner.normalization, "transductive")
+    self.assertTrue(self.normalizes(learner))
+
+
+if __name__ == "__main__":
+  absltest.main()

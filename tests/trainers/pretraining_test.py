@@ -1,0 +1,135 @@
+"""Pre-training writes embeddings that LEO trains on, here of few images."""
+
+import contextlib
+import io
+import json
+import pathlib
+import tempfile
+from unittest import mock
+
+from absl.testing import absltest
+import keras
+import numpy as np
+from PIL import Image
+import tensorflow as tf
+
+import tfmeta
+from trainers.run import configuration
+from trainers.run import data_sets
+from trainers.run import pretraining
+from trainers.run import training
+
+CLASSES = 8
+OPTIONS = {
+  "data_dir": None,
+  "filters": 4,
+  "epochs": 2,
+  "batch_size": 32,
+  "learning_rate": 0.01,
+  "seed": 0,
+}
+LEO = {
+  "ways": 3,
+  "query_shots": 3,
+  "train_query_shots": 3,
+  "inner_steps": 1,
+  "task_map": "map",
+  "inner_loss_reduction": "sum",
+  "meta_batch_size": 2,
+  "steps_per_epoch": 2,
+  "epochs": 1,
+  "validation_tasks": 2,
+  "eval_tasks": 4,
+}
+
+
+class PretrainingTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    few = dict.fromkeys(data_sets.SPLITS, CLASSES)
+    self.enterContext(mock.patch.object(data_sets, "_GLYPH_CLASSES", few))
+    self.folder = pathlib.Path(
+      self.enterContext(tempfile.TemporaryDirectory()), "run"
+    )
+    self.enterContext(contextlib.redirect_stdout(io.StringIO()))
+    self.enterContext(contextlib.redirect_stderr(io.StringIO()))
+
+  def test_embeddings_are_those_of_the_backbone_and_leo_takes_them(self):
+    pretraining.run("glyphs", self.folder, **OPTIONS)
+    written = json.loads((self.folder / "pretrain.json").read_text())
+    self.assertEqual(written["classes"], CLASSES)
+    self.assertLen(written["history"]["val_accuracy"], 2)
+    backbone = keras.models.load_model(self.folder / "backbone.keras")
+    images = data_sets.images_by_class("glyphs", "test")
+    self.assertEqual(images.dtype, np.uint8)
+    expected = backbone.predict(
+      images.reshape(-1, 28, 28, 1) / np.float32(255), verbose=0
+    )
+    spec = tfmeta.TaskSpec(ways=3, shots=1, query_shots=2)
+    folder = self.folder / "embeddings"
+    tasks = tfmeta.data.embeddings("test", spec, seed=0, data_dir=folder)
+    inputs, _ = next(iter(tasks))
+    for row in inputs["support_x"]:
+      gaps = np.abs(expected - row).max(axis=1)
+      self.assertLess(gaps.min(), 1e-4)
+    self.train_leo(folder)
+
+  def test_a_rate_that_is_not_positive_is_refused(self):
+    for rate in (0.0, -1.0, float("nan")):
+      with self.assertRaisesRegex(ValueError, "Received: learning_rate="):
+        pretraining.run(
+          "glyphs", self.folder, **{**OPTIONS, "learning_rate": rate}
+        )
+
+  def test_a_loss_gone_nan_leaves_no_embeddings(self):
+    with self.assertRaisesRegex(ArithmeticError, "learning_rate=1e[+]30"):
+      pretraining.run(
+        "glyphs", self.folder, **{**OPTIONS, "learning_rate": 1e30}
+      )
+    self.assertFalse((self.folder / "embeddings").exists())
+
+  def test_embeddings_that_were_made_in_another_way_are_not_overwritten(self):
+    self.folder.mkdir()
+    made = {"settings": {"dataset": "glyphs", "filters": 8}}
+    (self.folder / "pretrain.json").write_text(json.dumps(made))
+    with self.assertRaisesRegex(ValueError, "belongs to another run.*: 8"):
+      pretraining.run("glyphs", self.folder, **OPTIONS)
+
+  def test_leo_says_that_it_takes_embeddings(self):
+    run = configuration.Configuration("LEO", workdir=str(self.folder), **LEO)
+    with self.assertRaisesRegex(ValueError, "trainers.pretrain.*'glyphs'"):
+      training.run(run)
+
+  def train_leo(self, folder):
+    workdir = self.folder.with_name("leo")
+    own = {"num_latents": 4, "finetuning_steps": 1}
+    result = training.run(
+      configuration.Configuration(
+        "LEO", own=own, dataset=str(folder), workdir=str(workdir), **LEO
+      )
+    )
+    self.assertEqual(result["tasks"], 4)
+    for key in ("nll", "brier", "ece", "selective_accuracy"):
+      self.assertIn(key, result)
+    served = tf.saved_model.load(str(workdir / "saved_model")).signatures
+    self.assertContainsSubset(["adapt", "predict_samples"], served)
+    with Image.open(workdir / "calibration.png") as image:
+      self.assertGreater(min(image.size), 300)
+
+  def test_validation_is_on_other_images_of_the_same_classes(self):
+    images = np.arange(3 * 10).reshape(3, 10, 1, 1, 1).astype("uint8")
+    train, validation = pretraining.held_out(images, 0.2)
+    self.assertEqual((len(train[0]), len(validation[0])), (24, 6))
+    seen = {round(255 * float(x)) for x in train[0].ravel()}
+    held_out = {round(255 * float(x)) for x in validation[0].ravel()}
+    self.assertEqual(held_out, {8, 9, 18, 19, 28, 29})
+    self.assertEmpty(seen & held_out)
+    np.testing.assert_array_equal(validation[1], [0, 0, 1, 1, 2, 2])
+
+  def test_an_unknown_data_set_is_named(self):
+    with self.assertRaisesRegex(ValueError, "Received: dataset='letters'"):
+      pretraining.run("letters", self.folder, **OPTIONS)
+
+
+if __name__ == "__main__":
+  absltest.main()

@@ -1,0 +1,1 @@
+"""miniImageNet and tieredImageNet, read from files that the user provides."""

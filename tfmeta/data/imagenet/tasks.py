@@ -1,0 +1,185 @@
+"""Tasks of miniImageNet and tieredImageNet."""
+
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfmeta import arguments
+from tfmeta import packages
+from tfmeta.data import arrays
+from tfmeta.data import splits
+from tfmeta.data import task
+from tfmeta.data import tfds_builders
+from tfmeta.data.imagenet import mapped_images
+
+
+def mini_imagenet(
+  split: str,
+  spec: task.TaskSpec,
+  *,
+  seed: int = 0,
+  start: int = 0,
+  data_dir: str | os.PathLike[str] | None = None,
+  manual_dir: str | os.PathLike[str] | None = None,
+  memory_limit: int = arrays.MEMORY_LIMIT,
+) -> tf.data.Dataset:
+  """Samples tasks of miniImageNet: 64, 16 and 20 classes [1, 2].
+
+  Nothing is downloaded, because ImageNet's images are for non-commercial
+  research and must not be redistributed. The first call reads the splits in
+  `manual_dir`, scales the images to 84x84 and stores them in `data_dir`. Later
+  calls need `data_dir` only, and map the stored images into memory.
+
+  Args:
+    split: "train", "validation" or "test".
+    spec: A `tfmeta.TaskSpec` with `ways` set.
+    seed: Integer in [0, 2**63). Default 0.
+    start: Integer in [0, 2**63), the index of the first task. Default 0. Task i
+      depends only on the order of the stored images, the seed and i.
+    data_dir: Folder of TFDS data sets that holds `mini_imagenet/`, or in which
+      TFDS creates it. `None` (default): the environment variable TFDS_DATA_DIR
+      if it is set, else `~/tensorflow_datasets`.
+    manual_dir: Folder with the files to read. For each split it holds a folder
+      or an archive (.tar) with one folder per class; or a csv file of Ravi and
+      Larochelle beside the folder `images`; or one of the pickle files that are
+      in use. The error for an empty folder lists them. Classes with WordNet
+      names (n01532829) must belong to their split. `None` (default): the folder
+      `downloads/manual` in `data_dir`, which is TFDS's choice.
+    memory_limit: Number of bytes; default 2**30. A larger split is read from
+      disk, example by example. The 38,400 training images need 0.8 GB.
+
+  Returns:
+    An infinite `tf.data.Dataset` of single tasks `({"support_x": [S, 84, 84,
+    3], "support_y": [S], "query_x": [Q, 84, 84, 3]}, query_y [Q])`; x is
+    float32 in [0, 1], y is int32. Batch the dataset before use.
+
+  Raises:
+    FileNotFoundError: If the split is not stored and `manual_dir` does not hold
+      it.
+    ImportError: If TFDS is not installed.
+    TypeError: If `spec` is not a `TaskSpec`.
+    ValueError: If `split` is unknown, a file has another format or holds
+      classes of another split, or `spec` asks for more classes or more examples
+      than there are.
+
+  References:
+    [1] O. Vinyals, C. Blundell, T. Lillicrap, K. Kavukcuoglu, D. Wierstra.
+        Matching Networks for One Shot Learning. NeurIPS 2016.
+        https://arxiv.org/abs/1606.04080
+    [2] S. Ravi, H. Larochelle. Optimization as a Model for Few-Shot Learning.
+        ICLR 2017. https://openreview.net/forum?id=rJY0-Kcll
+  """
+  x, y = _read_split("mini_imagenet", split, spec, data_dir, manual_dir)
+  return arrays.tasks_from_arrays(
+    x, y, spec, seed=seed, start=start, memory_limit=memory_limit
+  )
+
+
+def tiered_imagenet(
+  split: str,
+  spec: task.TaskSpec,
+  *,
+  seed: int = 0,
+  start: int = 0,
+  data_dir: str | os.PathLike[str] | None = None,
+  manual_dir: str | os.PathLike[str] | None = None,
+  memory_limit: int = arrays.MEMORY_LIMIT,
+) -> tf.data.Dataset:
+  """Samples tasks of tieredImageNet: 351, 97 and 160 classes [1].
+
+  No superclass has classes in two splits. Nothing is downloaded. The first call
+  reads the splits in `manual_dir`, scales the images to 84x84 and stores them
+  in `data_dir`. Later calls need `data_dir` only, and map the stored images
+  into memory. The training images need 9.5 GB of disk, and TFDS keeps another
+  copy of the same size.
+
+  Args:
+    split: "train", "validation" or "test".
+    spec: A `tfmeta.TaskSpec` with `ways` set.
+    seed: Integer in [0, 2**63). Default 0.
+    start: Integer in [0, 2**63), the index of the first task. Default 0. Task i
+      depends only on the order of the stored images, the seed and i.
+    data_dir: Folder of TFDS data sets that holds `tiered_imagenet/`, or in
+      which TFDS creates it. `None` (default): the environment variable
+      TFDS_DATA_DIR if it is set, else `~/tensorflow_datasets`.
+    manual_dir: Folder with the files to read: those of the authors of
+      tieredImageNet (npz or pickle), or any that `mini_imagenet` accepts.
+      Classes with WordNet names (n01532829) must belong to their split. `None`
+      (default): the folder `downloads/manual` in `data_dir`, which is TFDS's
+      choice.
+    memory_limit: Number of bytes; default 2**30. A larger split is read from
+      disk, example by example.
+
+  Returns:
+    An infinite `tf.data.Dataset` of single tasks `({"support_x": [S, 84, 84,
+    3], "support_y": [S], "query_x": [Q, 84, 84, 3]}, query_y [Q])`; x is
+    float32 in [0, 1], y is int32. Batch the dataset before use.
+
+  Raises:
+    FileNotFoundError: If the split is not stored and `manual_dir` does not hold
+      it.
+    ImportError: If TFDS is not installed.
+    TypeError: If `spec` is not a `TaskSpec`.
+    ValueError: If `split` is unknown, a file has another format or holds
+      classes of another split, or `spec` asks for more classes or more examples
+      than there are.
+
+  References:
+    [1] M. Ren, E. Triantafillou, S. Ravi, J. Snell, K. Swersky, J. Tenenbaum,
+        H. Larochelle, R. Zemel. Meta-Learning for Semi-Supervised Few-Shot
+        Classification. ICLR 2018. https://arxiv.org/abs/1803.00676
+  """
+  x, y = _read_split("tiered_imagenet", split, spec, data_dir, manual_dir)
+  return arrays.tasks_from_arrays(
+    x, y, spec, seed=seed, start=start, memory_limit=memory_limit
+  )
+
+
+def _read_split(
+  name: str,
+  split: str,
+  spec: task.TaskSpec,
+  data_dir: str | os.PathLike[str] | None,
+  manual_dir: str | os.PathLike[str] | None,
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the images of a split, and the name of each image's class."""
+  arguments.check_choice("split", split, splits.SPLITS)
+  task.check_has_ways(spec)
+  # Importing the builders registers them with TFDS, which takes seconds to
+  # load.
+  from tfmeta.data.imagenet import builders
+
+  builder = _prepared_builder(name, data_dir, manual_dir)
+  if split not in builder.info.splits:
+    raise FileNotFoundError(
+      f"The stored {name} has no split {split!r}, because the folder that it "
+      f"was read from had none. To read it again, remove {builder.data_path} "
+      "and pass a folder that holds all splits as `manual_dir`. "
+      f"Received: splits {', '.join(builder.info.splits)}"
+    )
+  path = os.fspath(builder.data_path)
+  return mapped_images.read(path, split, builders.IMAGE_SHAPE)
+
+
+def _prepared_builder(
+  name: str,
+  data_dir: str | os.PathLike[str] | None,
+  manual_dir: str | os.PathLike[str] | None,
+) -> Any:
+  """Returns the TFDS builder of a data set, and prepares the data if needed."""
+  builder = tfds_builders.open_builder(name, data_dir)
+  if builder.is_prepared():
+    return builder
+  root = builder.data_path.parent.parent
+  folder = pathlib.Path(manual_dir or root / "downloads" / "manual")
+  folder = folder.expanduser()
+  if not folder.is_dir() or not any(folder.iterdir()):
+    raise FileNotFoundError(
+      f"{name} is not in {builder.data_path}, and {folder} holds no files to "
+      f"read it from. {builder.MANUAL_DOWNLOAD_INSTRUCTIONS}"
+    )
+  config = packages.datasets().download.DownloadConfig(manual_dir=folder)
+  return tfds_builders.prepare(builder, name, data_dir, download_config=config)

@@ -1,0 +1,123 @@
+"""Builds and compiles the learner of a run."""
+
+import pathlib
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+import tfmeta
+
+
+def build(
+  config, elements: Any, strategy: tf.distribute.Strategy | None = None
+) -> tfmeta.MetaLearner:
+  """Returns the compiled learner of a run.
+
+  Args:
+    config: A `Configuration`.
+    elements: Structure of `tf.TensorSpec` of a batch of tasks.
+    strategy: Strategy that holds the variables. Default: the current one.
+  """
+  scope: Any = (strategy or tf.distribute.get_strategy()).scope()
+  jit_compile = "auto" if config.jit_compile is None else config.jit_compile
+  keras.utils.set_random_seed(config.seed)
+  with scope:
+    learner = _learner(config, *elements)
+    learner.compile(
+      optimizer=_optimizer(config),
+      metrics=None if config.is_regression else _metrics(),
+      steps_per_execution=_steps_per_execution(config),
+      jit_compile=jit_compile,
+    )
+  return learner
+
+
+def learning_rate(config) -> Any:
+  """Returns the outer learning rate: a number, or a schedule of Keras."""
+  rate, final = config.learning_rate, config.final_learning_rate
+  updates = config.epochs * config.steps_per_epoch
+  schedules = keras.optimizers.schedules
+  if config.learning_rate_decay == "linear":
+    return schedules.PolynomialDecay(rate, updates, end_learning_rate=final)
+  if config.learning_rate_decay == "cosine":
+    return schedules.CosineDecay(rate, updates, alpha=final / rate)
+  if config.learning_rate_decay == "exponential":
+    return schedules.ExponentialDecay(rate, updates, final / rate)
+  return rate
+
+
+def _steps_per_execution(config) -> int:
+  # Keras 3.15 cannot loop over steps in which workers exchange gradients.
+  several_workers = config.strategy == "multi_worker"
+  return 1 if several_workers else config.steps_per_execution
+
+
+def _metrics() -> list[Any]:
+  """Returns what is reported of classification, in addition to the loss."""
+  return [
+    "accuracy",
+    tfmeta.metrics.BrierScore(),
+    tfmeta.metrics.ExpectedCalibrationError(),
+  ]
+
+
+def _learner(config, inputs, targets) -> tfmeta.MetaLearner:
+  return getattr(tfmeta, config.algorithm)(
+    _network(config, inputs, targets),
+    inner_steps=config.inner_steps,
+    inner_learning_rate=config.inner_learning_rate,
+    eval_inner_steps=config.eval_inner_steps,
+    inner_loss="mse" if config.is_regression else None,
+    inner_loss_reduction=config.inner_loss_reduction,
+    normalization=config.normalization,
+    task_map=config.task_map,
+    seed=config.seed,
+    clipvalue=config.clipvalue,
+    clipnorm=config.clipnorm,
+    **_own_arguments(config),
+  )
+
+
+def _network(config, inputs, targets) -> keras.Model:
+  # Axes of `support_x`: tasks, examples, and those of one example.
+  shape = inputs["support_x"].shape[2:]
+  if config.is_regression:
+    return tfmeta.models.mlp(
+      shape, outputs=targets.shape[-1], hidden=config.hidden
+    )
+  if config.is_embeddings:
+    # LEO generates weights without biases.
+    return tfmeta.models.embedding_head(
+      shape[0], ways=config.ways, use_bias=config.algorithm != "LEO"
+    )
+  return tfmeta.models.conv4(
+    shape,
+    ways=config.ways,
+    filters=config.filters,
+    pooling=config.pooling,
+    normalization=config.network_normalization,
+    scale=config.scale,
+    momentum=config.momentum,
+    head_input=config.head_input,
+  )
+
+
+def _own_arguments(config) -> dict[str, Any]:
+  """Returns the arguments of this learner alone, with files loaded."""
+  own = dict(config.own)
+  if path := own.get("initial_from"):
+    file = pathlib.Path(path).expanduser()
+    if not file.is_file():
+      raise ValueError(
+        "`initial_from` must be a learner that was saved, such as "
+        f"runs/maml/best.keras. Received: initial_from={path!r}, which is not "
+        "a file"
+      )
+    own["initial_from"] = keras.models.load_model(file)
+  return own
+
+
+def _optimizer(config) -> keras.optimizers.Optimizer:
+  kinds = {"adam": keras.optimizers.Adam, "sgd": keras.optimizers.SGD}
+  return kinds[config.optimizer](learning_rate(config))

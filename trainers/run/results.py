@@ -1,0 +1,107 @@
+"""The results of a run, as they are written and printed."""
+
+import importlib.metadata
+import math
+import os
+import platform
+import sys
+from typing import Any
+
+import tfmeta
+from trainers.run import tasks
+
+_PACKAGES = ("tensorflow", "keras", "numpy")
+
+
+def final_results(config, learner, checkpoint) -> tuple[Any, dict[str, Any]]:
+  """Evaluates a trained learner.
+
+  Args:
+    config: A `Configuration`.
+    learner: The learner, with the weights of the best epoch.
+    checkpoint: The `tfmeta.callbacks.Checkpoint` of the run.
+
+  Returns:
+    The result of `measure`, whose dict also tells of the training. `seconds` is
+    the time that all finished epochs took, with their validation, over all
+    starts of the run; an epoch that was interrupted and repeated counts once.
+  """
+  measured, written = measure(
+    config, [learner], config.eval_split, config.eval_tasks
+  )
+  return measured, {
+    **written,
+    "epochs": checkpoint.epoch,
+    "best_epochs": checkpoint.best_epochs,
+    "seconds": round(sum(checkpoint.history["seconds"]), 1),
+    "history": checkpoint.history,
+  }
+
+
+def measure(
+  config, learners, split: str, count: int
+) -> tuple[Any, dict[str, Any]]:
+  """Evaluates learners together on the first `count` tasks of a split.
+
+  Args:
+    config: The `Configuration` of their run.
+    learners: Learners whose outputs are averaged.
+    split: "train", "validation" or "test".
+    count: Number of tasks.
+
+  Returns:
+    An `EvaluationResult`, and a dict with the same numbers and with what is
+    needed to reproduce them.
+  """
+  noise = _noise_stddev(config, learners)
+  measured = tfmeta.evaluate(
+    learners,
+    tasks.evaluation_tasks(config, split, count),
+    noise_stddev=noise,
+    nearest_neighbour=config.is_images,
+  )
+  return measured, {
+    "trainer": config.algorithm,
+    "dataset": config.dataset,
+    "split": split,
+    **measured.to_dict(),
+    "noise_stddev": noise,
+    "seed": config.seed,
+    "inner_steps": config.inner_steps,
+    **config.own,
+    "train_shots": config.train_shots or config.shots,
+    "train_query_shots": config.train_query_shots or config.query_shots,
+    "parameters": learners[0].model.count_params(),
+    "versions": _versions(),
+    "machine": _machine(),
+    "command": " ".join(["python", *sys.orig_argv[1:]]),
+  }
+
+
+def _noise_stddev(config, learners) -> float | None:
+  """Returns the standard deviation of the noise that likelihoods assume.
+
+  For regression it is the root mean squared error on validation tasks, also
+  where a learner has learned its own noise: likelihoods of learners can be
+  compared only under the same estimate.
+  """
+  if not config.is_regression:
+    return None
+  validation = tasks.evaluation_tasks(
+    config, "validation", config.validation_tasks
+  )
+  return max(math.sqrt(tfmeta.evaluate(learners, validation).mean), 1e-6)
+
+
+def _machine() -> str:
+  cores = f"{os.cpu_count()} cores"
+  return ", ".join([platform.system(), platform.machine(), cores])
+
+
+def _versions() -> dict[str, str]:
+  versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+  return {
+    "tfmeta": tfmeta.__version__,
+    "python": platform.python_version(),
+    **versions,
+  }

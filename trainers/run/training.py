@@ -1,0 +1,214 @@
+"""A run, from its first task to the exported learner."""
+
+import pathlib
+import shutil
+import sys
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+import tfmeta
+from trainers.run import checkpoints
+from trainers.run import data_sets
+from trainers.run import learner as learners
+from trainers.run import packages
+from trainers.run import plots
+from trainers.run import progress
+from trainers.run import results
+from trainers.run import strategies
+from trainers.run import tasks
+from trainers.run import tensorboard_logs
+from trainers.run import workdir
+from trainers.run import workers
+
+# Files that a run may leave in its workdir, as they are listed at its end.
+_WRITTEN = (
+  workdir.RESULT,
+  plots.LEARNING_CURVE,
+  plots.TASKS,
+  plots.CALIBRATION,
+  plots.LEARNED_RATES,
+  workdir.LEARNER,
+  workdir.SAVED_MODEL,
+)
+
+# Errors that TensorFlow raises in a worker when another one is gone.
+_WORKER_LOST = (
+  tf.errors.AbortedError,
+  tf.errors.CancelledError,
+  tf.errors.DeadlineExceededError,
+  tf.errors.InternalError,
+  tf.errors.UnavailableError,
+)
+
+
+def run(config) -> dict[str, Any]:
+  """Trains, evaluates, plots and exports; resumes a run that was stopped.
+
+  Args:
+    config: A `Configuration`.
+
+  Returns:
+    What is written to `result.json`; empty in workers other than the first.
+
+  Raises:
+    ValueError: If a value is wrong, or the workdir belongs to another run.
+    ImportError: If matplotlib or tensorboard is missing.
+    OSError: If data are missing, if a worker is lost, or if disk or memory are
+      full.
+    ArithmeticError: If the loss became NaN or infinite.
+  """
+  packages.check_installed("matplotlib", "tensorboard")
+  strategy = strategies.make(config)
+  try:
+    if not workers.is_chief(config):
+      return _assist(config, strategy)
+    _check_beforehand(config)
+    with workdir.claim(config) as folder:
+      learner, checkpoint = train(config, folder, strategy)
+      if config.strategy != "none":
+        learner = _without_strategy(config, learner, checkpoint)
+      checkpoint.load_best(learner)
+      return report(config, folder, learner, checkpoint)
+  except tf.errors.ResourceExhaustedError as error:  # Disk or memory is full.
+    raise OSError(error.message.splitlines()[0]) from error
+  except _WORKER_LOST as error:
+    if config.strategy != "multi_worker":
+      raise
+    raise ConnectionError(
+      "Another worker has ended or cannot be reached. Start all of them again: "
+      "the run resumes after the last finished epoch. "
+      f"Received: {type(error).__name__}"
+    ) from error
+
+
+def _check_beforehand(config) -> None:
+  """Refuses before training what could not be evaluated after it.
+
+  Directories are left out, because making tasks reads all their images.
+  """
+  if config.algorithm == "LEO" and not config.is_embeddings:
+    raise ValueError(
+      "LEO takes embeddings: `dataset` must be a folder with "
+      "train_embeddings.pkl, such as runs/pretrain/embeddings, which `python "
+      f"-m trainers.pretrain` writes. Received: dataset={config.dataset!r}"
+    )
+  if config.dataset in data_sets.DATA_SETS:
+    tasks.evaluation_tasks(config, config.eval_split, 1)
+
+
+def _assist(config, strategy) -> dict[str, Any]:
+  """Trains as one of several workers; the first one writes all results."""
+  train(config, pathlib.Path(config.workdir), strategy, writes=False)
+  return {}
+
+
+def _without_strategy(config, learner, checkpoint) -> tfmeta.MetaLearner:
+  """Returns the learner as it was last saved, outside of any strategy."""
+  elements = _validation_tasks(config).element_spec
+  alone = learners.build(config, elements)
+  if not checkpoint.restore(alone):
+    alone.set_weights(learner.get_weights())
+  return alone
+
+
+def _validation_tasks(config) -> tf.data.Dataset:
+  return tasks.evaluation_tasks(config, "validation", config.validation_tasks)
+
+
+def train(
+  config,
+  folder: pathlib.Path,
+  strategy: tf.distribute.Strategy | None = None,
+  *,
+  writes: bool = True,
+) -> tuple[Any, tfmeta.callbacks.Checkpoint]:
+  """Trains to the last epoch, from the last checkpoint in `folder`.
+
+  Args:
+    config: A `Configuration`.
+    folder: The workdir.
+    strategy: Strategy of the run. Default: none.
+    writes: Whether this process writes checkpoints and logs.
+
+  Returns:
+    The learner with the weights of the last epoch, and its `Checkpoint`.
+  """
+  validation = _validation_tasks(config)
+  learner = learners.build(config, validation.element_spec, strategy)
+  checkpoint = checkpoints.of_run(config, folder)
+  done = checkpoint.restore(learner)
+  if config.strategy == "multi_worker":
+    strategies.check_agreement(strategy, done)
+  if done and writes:
+    _say(f"Resuming after {done} of {config.epochs} epochs.")
+  if done < config.epochs:
+    try:
+      _fit(config, folder, learner, checkpoint, validation, writes)
+    except tfmeta.callbacks.DivergenceError as error:
+      if not writes:
+        raise
+      # The callback has put the weights back to those before the update.
+      with workdir.replacing(folder / workdir.LAST_GOOD) as path:
+        learner.save(path)
+      raise tfmeta.callbacks.DivergenceError(
+        f"{error} They are in {folder / workdir.LAST_GOOD}."
+      ) from error
+  return learner, checkpoint
+
+
+def _fit(config, folder, learner, checkpoint, validation, writes) -> None:
+  done = checkpoint.epoch
+  logs = folder / "logs"
+  callbacks = [tfmeta.callbacks.TerminateOnDivergence()]
+  if writes:
+    callbacks += [
+      keras.callbacks.TensorBoard(logs, write_graph=False),
+      tensorboard_logs.LearnedRatesLog(logs / "learned_rates"),
+      checkpoint,
+      progress.Progress(),
+    ]
+  learner.fit(
+    tasks.training_tasks(config, start=done * config.steps_per_epoch),
+    steps_per_epoch=config.steps_per_epoch,
+    epochs=config.epochs,
+    initial_epoch=done,
+    validation_data=validation,
+    callbacks=callbacks,
+    shuffle=False,
+    verbose=0,
+  )
+
+
+def report(config, folder, learner, checkpoint) -> dict[str, Any]:
+  """Saves, evaluates, plots and exports a trained learner."""
+  with workdir.replacing(folder / workdir.LEARNER) as path:
+    learner.save(path)
+  _say(f"Evaluating on {config.eval_tasks} {config.eval_split} tasks ...")
+  measured, written = results.final_results(config, learner, checkpoint)
+  workdir.write_json(folder / workdir.RESULT, written)
+  plots.plot_learning_curve(folder, checkpoint.history)
+  plots.plot_tasks(folder, config, learner)
+  plots.plot_calibration(folder, measured)
+  plots.plot_learned_rates(folder, learner)
+  _export(folder, learner)
+  print(measured)
+  files = [name for name in _WRITTEN if (folder / name).exists()]
+  print(f"Written to {folder}: {', '.join(files)}.")
+  return written
+
+
+def _export(folder, learner) -> None:
+  """Writes the SavedModel whole, or leaves an earlier one."""
+  temporary = folder / f"unfinished_{workdir.SAVED_MODEL}"
+  try:
+    learner.export(temporary)
+    shutil.rmtree(folder / workdir.SAVED_MODEL, ignore_errors=True)
+    temporary.rename(folder / workdir.SAVED_MODEL)
+  finally:
+    shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _say(line: str) -> None:
+  print(line, file=sys.stderr, flush=True)

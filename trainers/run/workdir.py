@@ -1,0 +1,188 @@
+"""The folder of a run: one run, one configuration, one process at a time."""
+
+from collections.abc import Iterator
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+from typing import Any
+
+try:
+  import fcntl
+except ImportError:  # On Windows, nothing guards the folder.
+  fcntl = None
+
+FLAGS = "flags.json"
+CHECKPOINTS = "checkpoints"
+RESULT = "result.json"
+LEARNER = "best.keras"
+LAST_GOOD = "last_good.keras"
+SAVED_MODEL = "saved_model"
+
+_LOCK = "lock"
+
+# Values that may change between two starts of a run, because the weights do not
+# depend on them.
+_FREE = (
+  "workdir",
+  "data_dir",
+  "manual_dir",
+  "eval_tasks",
+  "eval_split",
+  "tpu",
+  "startup_seconds",
+)
+
+
+@contextlib.contextmanager
+def claim(config) -> Iterator[pathlib.Path]:
+  """Makes the folder of a run, or enters it again, and yields its path.
+
+  If the run fails before it has written anything, the folder is left empty.
+
+  Raises:
+    ValueError: If another process is using the folder, or if it holds a run
+      with another configuration; the message names the differences. Until a run
+      has finished an epoch, its configuration may change.
+  """
+  folder = pathlib.Path(config.workdir)
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+  except FileExistsError:
+    raise ValueError(
+      "`workdir` must be a folder. "
+      f"Received: workdir={config.workdir!r}, which is a file"
+    ) from None
+  with open(folder / _LOCK, "w") as lock:
+    _lock(lock, folder)
+    _check_same(folder, config)
+    fresh = not (folder / FLAGS).exists()
+    write_json(folder / FLAGS, dataclasses.asdict(config))
+    try:
+      yield folder
+    except (ValueError, OSError, ImportError):
+      if fresh:
+        _clear(folder)
+      raise
+
+
+def read_configuration(folder) -> dict[str, Any]:
+  """Returns the fields of the `Configuration` of the run in `folder`.
+
+  Raises:
+    ValueError: If there is no run, or its file is damaged.
+  """
+  path = pathlib.Path(folder) / FLAGS
+  try:
+    return _brought_up_to_date(json.loads(path.read_text()))
+  except FileNotFoundError:
+    raise ValueError(
+      f"This folder holds no run, because it has no {FLAGS}. "
+      f"Received: workdir={os.fspath(folder)!r}"
+    ) from None
+  except json.JSONDecodeError as error:
+    raise ValueError(f"The file {path} is damaged: {error}.") from error
+
+
+def write_json(path, value) -> None:
+  """Writes all of `value`, or leaves the file as it was."""
+  with replacing(path) as temporary:
+    text = json.dumps(value, indent=2, allow_nan=False)
+    temporary.write_text(text + "\n")
+
+
+@contextlib.contextmanager
+def replacing(path) -> Iterator[pathlib.Path]:
+  """Yields a path to write to; the file then replaces the one at `path`."""
+  path = pathlib.Path(path)
+  temporary = path.with_name(f"unfinished_{path.name}")
+  try:
+    yield temporary
+    os.replace(temporary, path)
+  except BaseException:
+    with contextlib.suppress(OSError):
+      temporary.unlink()
+    raise
+
+
+def _brought_up_to_date(values: dict[str, Any]) -> dict[str, Any]:
+  """Returns the values of a run that an earlier version may have written.
+
+  There, `--normalization=none` built a network without normalization, which is
+  now `--network_normalization=none`.
+  """
+  if "network_normalization" in values or values.get("normalization") != "none":
+    return values
+  return {**values, "normalization": None, "network_normalization": "none"}
+
+
+def _lock(file, folder) -> None:
+  if fcntl is None:
+    return
+  try:
+    # The system releases the lock when the process ends, even if it is killed.
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except OSError:
+    raise ValueError(
+      "Another process is using this workdir. "
+      f"Received: workdir={os.fspath(folder)!r}"
+    ) from None
+
+
+def _clear(folder) -> None:
+  """Clears a folder in which a failed run has written nothing of its own."""
+  if {path.name for path in folder.iterdir()} == {FLAGS, _LOCK}:
+    (folder / FLAGS).unlink()
+    (folder / _LOCK).unlink()
+
+
+def _check_same(folder, config) -> None:
+  if not (folder / FLAGS).exists():
+    _check_empty(folder)
+    return
+  there = _flat({**_defaults(config), **read_configuration(folder)})
+  # Through JSON, in which tuples are lists.
+  here = _flat(json.loads(json.dumps(dataclasses.asdict(config))))
+  differences = [
+    f"{name} is {there.get(name)!r} there and {here.get(name)!r} here"
+    for name in sorted({*there, *here})
+    if name not in _FREE and there.get(name) != here.get(name)
+  ]
+  if differences and _has_work(folder):
+    raise ValueError(
+      f"This workdir belongs to another run: {'; '.join(differences)}. Choose "
+      "another --workdir, or remove this one. "
+      f"Received: workdir={os.fspath(folder)!r}"
+    )
+
+
+def _check_empty(folder) -> None:
+  names = sorted(path.name for path in folder.iterdir())
+  others = [n for n in names if n != _LOCK and not n.startswith("unfinished")]
+  if others:
+    raise ValueError(
+      f"This folder holds other files, such as {others[0]!r}; choose another "
+      f"--workdir. Received: workdir={os.fspath(folder)!r}"
+    )
+
+
+def _defaults(config) -> dict[str, Any]:
+  """Returns the defaults of fields that an older run does not have."""
+  return {
+    field.name: field.default
+    for field in dataclasses.fields(config)
+    if field.default is not dataclasses.MISSING
+  }
+
+
+def _has_work(folder) -> bool:
+  """Returns whether an epoch has been finished, which would be lost."""
+  return any(folder.glob(f"{CHECKPOINTS}/epoch-*")) or any(
+    (folder / name).exists() for name in (LEARNER, RESULT)
+  )
+
+
+def _flat(values: dict[str, Any]) -> dict[str, Any]:
+  own = values.pop("own", {})
+  return {**values, **own}
