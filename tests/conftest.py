@@ -1,4 +1,4 @@
-"""Prepares pytest as absltest does; with two CPUs, for two replicas."""
+"""Prepares pytest as absltest does, with two CPUs for two replicas."""
 
 import ctypes
 import gc
@@ -25,9 +25,10 @@ flags.FLAGS.mark_as_parsed()
 
 
 def pytest_runtest_teardown(item) -> None:
-  """Gives memory back after a test that traced a lot.
+  """Returns memory to the system after a test that traced a lot.
 
-  The C library would keep it: gigabytes, in a process of many such tests.
+  Graphs lie in cycles of references, and the C library keeps what is freed:
+  gigabytes, in a process of many such tests.
   """
   if "common_test" in item.nodeid:
     gc.collect()

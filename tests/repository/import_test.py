@@ -18,7 +18,7 @@ LOADED_WHERE_USED = (
   "torch",
 )
 # Pending: the ones of these that `import tfmeta` still loads.
-PENDING = ("absl.testing", "tensorflow_probability", "tf_keras")
+PENDING = ("absl.testing",)
 
 # TensorFlow loads absl.testing, and Keras 3.15 loads matplotlib where it is
 # installed. They are forgotten before tfmeta is imported, so that the list

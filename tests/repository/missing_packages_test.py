@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import unittest
 
 from absl.testing import absltest
 import source_tree
@@ -43,8 +42,6 @@ def run_program(folder, *missing):
 
 
 class MissingPackagesTest(absltest.TestCase):
-  # Pending: the learners still load TensorFlow Probability with tfmeta.
-  @unittest.expectedFailure
   def test_maml_trains_and_bmaml_names_the_package_that_it_lacks(self):
     folder = self.enterContext(tempfile.TemporaryDirectory())
     maml, bmaml = run_program(folder, *OPTIONAL)

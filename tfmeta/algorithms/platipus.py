@@ -262,7 +262,7 @@ class PLATIPUS(probabilistic.ProbabilisticLearner):
         shape=variable.shape,
         initializer=constant,
         dtype=variable.dtype,
-        constraint=_clipped,
+        constraint=_ClippedScale(),
         name=f"{name}_log_scale_{variable.path.replace('/', '_')}",
       )
       for variable, normalizes in pairs
@@ -281,9 +281,11 @@ def _tensors(log_scales: list[Any]) -> list[tf.Tensor | None]:
   return [None if s is None else tf.convert_to_tensor(s) for s in log_scales]
 
 
-def _clipped(log_scale: tf.Tensor) -> tf.Tensor:
-  """Clips a log-scale to its bounds; Keras calls this after each update."""
-  return tf.clip_by_value(log_scale, *_BOUNDS)
+class _ClippedScale(keras.constraints.Constraint):
+  """A constraint that clips a log-scale to its bounds after each update."""
+
+  def __call__(self, log_scale: tf.Tensor) -> tf.Tensor:
+    return tf.clip_by_value(log_scale, *_BOUNDS)
 
 
 def noise_for(log_scales: LogScales, seed: tf.Tensor, *count: int) -> tf.Tensor:

@@ -35,7 +35,8 @@ def pack(model, note) -> bytes:
     for i, v in enumerate(variables_of(model))
   }
   buffer = io.BytesIO()
-  np.savez(buffer, allow_pickle=False, note=np.array(note), **arrays)
+  # Older versions of NumPy would save an argument `allow_pickle` as an array.
+  np.savez(buffer, note=np.array(note), **arrays)
   return buffer.getvalue()
 
 

@@ -95,7 +95,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
   def __init__(self, *args, **kwargs):
     super().__init__(*args, **kwargs)
     for option in ("renorm", "synchronized"):
-      # Keras 3.14 and earlier have no batch renormalization.
+      # Keras 3.13 and earlier have no batch renormalization.
       if getattr(self, option, False):
         raise ValueError(
           f"`{option}` must be False: the statistics of a batch are those of "
