@@ -13,6 +13,8 @@ from absl.testing import parameterized
 import numpy as np
 import source_tree
 
+import tfmeta
+
 DOCUMENTS = (
   "README.md",
   "CONTRIBUTING.md",
@@ -22,7 +24,7 @@ DOCUMENTS = (
 
 # The programs of the README run with smaller sizes, and otherwise unchanged.
 SMALLER = {
-  "(28, 28, 1), ways=5": "(28, 28, 1), ways=5, filters=4",
+  "ways=5, filters=32": "ways=5, filters=4",
   "inner_steps=5": "inner_steps=1",
   "steps_per_epoch=1000": "steps_per_epoch=2",
   "steps_per_epoch=100,": "steps_per_epoch=2,",
@@ -73,6 +75,23 @@ class ReadmeTest(absltest.TestCase):
     first = read("README.md").split("\n\n")[1]
     for word in ("Meta-learning", "TensorFlow", "Keras 3"):
       self.assertIn(word, first)
+
+
+class ContributingTest(absltest.TestCase):
+  def test_its_algorithm_trains(self):
+    (program,) = blocks("CONTRIBUTING.md", "python")
+    names = {}
+    exec(compile(program, "CONTRIBUTING.md", "exec"), names)
+    model = tfmeta.models.mlp((1,), outputs=1, hidden=(4,))
+    learner = names["DecayedMAML"](
+      model, inner_steps=2, inner_loss="mse", inner_learning_rate=0.1
+    )
+    learner.compile(optimizer="sgd")
+    spec = tfmeta.TaskSpec(shots=2, query_shots=2)
+    tasks = tfmeta.data.sinusoid("train", spec).batch(2).take(1)
+    history = learner.fit(tasks, verbose=0).history
+    self.assertTrue(np.isfinite(history["loss"][0]))
+    self.assertEqual(tfmeta.evaluate(learner, tasks).after_steps, (0, 1, 2))
 
 
 class DocumentsTest(parameterized.TestCase):

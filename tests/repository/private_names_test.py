@@ -18,26 +18,7 @@ FOLDERS = ("tfmeta", "trainers", "benchmarks")
 HOME = "tfmeta/core/keras_internals.py"
 
 # Packages that may be missing are loaded by name here, and nowhere else.
-LOADERS = {"tfmeta/packages.py"}
-
-# What remains to be moved, as "path name". Entries may go at any time; an entry
-# that is no longer needed does no harm.
-FOR_NOW = frozenset(
-  {
-    "tfmeta/algorithms/building.py _compile_metrics",
-    "tfmeta/algorithms/passes.py _iterations",
-    "tfmeta/algorithms/settings.py _flatten_layers",
-    "tfmeta/algorithms/task_batch.py TaskBatchModel._maybe_symbolic_build "
-    "(override)",
-    "tfmeta/algorithms/task_batch.py _compile_loss",
-    "tfmeta/core/replicas.py _in_multi_worker_mode",
-    "tfmeta/core/task_map.py _flatten_layers",
-    "tfmeta/core/xla.py tensorflow.python.ops.control_flow_util",
-    "tfmeta/layers/copying.py _flatten_layers",
-    "tfmeta/layers/exact.py _trainable_variables",
-    "tfmeta/layers/statistics.py _flatten_layers",
-  }
-)
+LOADERS = {"tfmeta/packages.py", "trainers/run/packages.py"}
 
 _PRIVATE_MODULES = ("tensorflow.python", "keras.src")
 _BY_NAME = (
@@ -234,8 +215,7 @@ def violations():
     for path, tree in trees.items()
     if path != HOME
     for line, name in sorted(uses(tree, own[path.partition("/")[0]], derived))
-    if f"{path} {name}" not in FOR_NOW
-    and not (path in LOADERS and name.startswith("importlib"))
+    if not (path in LOADERS and name.startswith("importlib"))
   ]
 
 
