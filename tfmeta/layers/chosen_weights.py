@@ -40,8 +40,8 @@ def chosen_mask(
     mask = [id(v) in chosen for v in model.trainable_variables]
   if not any(mask):
     raise ValueError(
-      f"`{name}` must choose at least one of the trainable weights of the "
-      f"model: {', '.join(v.path for v in model.trainable_variables)}. "
+      f"`{name}` must choose at least one trainable weight of the model "
+      f"({', '.join(v.path for v in model.trainable_variables)}). "
       f"Received: {name}={choice!r}"
     )
   return mask
