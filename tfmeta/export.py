@@ -33,11 +33,7 @@ def export_saved_model(learner: Any, filepath: Any) -> None:
     learner: A `MetaLearner`.
     filepath: Folder to write; it is created if necessary.
   """
-  one_support = _support_specs(learner, leading=0)
-  traced = tf.function(
-    lambda support_x, support_y: learner.adapt(support_x, support_y)
-  ).get_concrete_function(*one_support)
-  like = traced.structured_outputs
+  adapt, like = _traced_adapt(learner)
   flat = tf.nest.flatten(like)
   specs = {
     name: tf.TensorSpec(t.shape, t.dtype, name)
@@ -50,7 +46,7 @@ def export_saved_model(learner: Any, filepath: Any) -> None:
     _serve_function(learner),
     [*_support_specs(learner, leading=1), _query_spec(learner, leading=1)],
   )
-  archive.add_endpoint("adapt", _adapt_function(learner), one_support)
+  archive.add_endpoint("adapt", adapt)
   predictions = {"predict": learner.predict_with}
   if learner.probabilistic:
     predictions["predict_samples"] = learner.predict_samples
@@ -75,13 +71,23 @@ def _serve_function(learner: Any) -> Any:
   return serve
 
 
-def _adapt_function(learner: Any) -> Any:
+def _traced_adapt(learner: Any) -> tuple[Any, Any]:
+  """Returns the endpoint `adapt`, already traced, and what `adapt` returns.
+
+  The second result is a structure of symbolic tensors, whose shapes and types
+  the endpoint `predict` takes.
+  """
+  structures = []
+
+  @tf.function(input_signature=_support_specs(learner, leading=0))
   def adapt(support_x: tf.Tensor, support_y: tf.Tensor) -> dict[str, tf.Tensor]:
     weights = learner.adapt(support_x, _checked(learner, support_y))
+    structures.append(weights)
     flat = tf.nest.flatten(weights)
     return dict(zip(_names(learner, flat), flat, strict=True))
 
-  return adapt
+  adapt.get_concrete_function()
+  return adapt, structures[-1]
 
 
 def _predict_function(learner: Any, like: Any, predict_with: Any) -> Any:

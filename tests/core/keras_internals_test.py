@@ -185,27 +185,6 @@ class InXlaContextTest(absltest.TestCase):
     self.assertEqual(names, {"xla", "get_jit", "set_jit", "jit_scope"})
 
 
-class HasManyWorkersTest(absltest.TestCase):
-  def test_one_process_has_not(self):
-    self.assertFalse(
-      keras_internals.has_many_workers(tf.distribute.get_strategy())
-    )
-    # Without TF_CONFIG it has the processors of this process only.
-    strategy = tf.distribute.MultiWorkerMirroredStrategy()
-    self.assertFalse(keras_internals.has_many_workers(strategy))
-
-  def test_no_public_name_tells_of_workers(self):
-    strategy = tf.distribute.MultiWorkerMirroredStrategy()
-    names = {
-      name
-      for owner in (strategy, strategy.extended)
-      for name in public_names(owner)
-      if "worker" in name or "process" in name
-    }
-    # These list the devices of this process only.
-    self.assertEqual(names, {"worker_devices", "worker_devices_by_replica"})
-
-
 class BuildsForFitTest(parameterized.TestCase):
   def test_a_model_with_a_step_of_its_own_is_traced_twice_without(self):
     """The reason for the decorator: Keras makes variables in the first step."""

@@ -7,6 +7,15 @@ import tensorflow as tf
 from tfmeta.core import replicas
 
 
+def strategy_of(cluster):
+  """Returns a strategy of workers with these addresses by job."""
+  strategy = mock.Mock(spec=tf.distribute.MultiWorkerMirroredStrategy)
+  strategy.cluster_resolver.cluster_spec.return_value = tf.train.ClusterSpec(
+    cluster
+  )
+  return strategy
+
+
 class ReplicasTest(absltest.TestCase):
   def test_one_replica_counts_from_the_first_task(self):
     np.testing.assert_array_equal(replicas.task_indices(3), [0, 1, 2])
@@ -46,11 +55,24 @@ class ReplicasTest(absltest.TestCase):
     replicas.check_fit(tf.distribute.get_strategy(), 100)
 
   def test_workers_take_one_step_at_a_time(self):
-    workers = mock.Mock(spec=tf.distribute.MultiWorkerMirroredStrategy)
-    workers.extended._in_multi_worker_mode.return_value = True
+    workers = strategy_of({"worker": ["a:1", "b:1"]})
     replicas.check_fit(workers, 1)
     with self.assertRaisesRegex(ValueError, "steps_per_execution=2"):
       replicas.check_fit(workers, 2)
+
+  def test_counts_the_chief_and_not_the_evaluator_as_a_worker(self):
+    for cluster, expected in (
+      ({}, False),
+      ({"worker": ["a:1"]}, False),
+      ({"worker": ["a:1"], "evaluator": ["b:1"]}, False),
+      ({"chief": ["a:1"], "worker": ["b:1"]}, True),
+    ):
+      found = replicas.has_many_workers(strategy_of(cluster))
+      self.assertEqual(found, expected, cluster)
+    # Without TF_CONFIG it has the processors of this process only.
+    alone = tf.distribute.MultiWorkerMirroredStrategy()
+    self.assertFalse(replicas.has_many_workers(alone))
+    self.assertFalse(replicas.has_many_workers(tf.distribute.get_strategy()))
 
 
 if __name__ == "__main__":

@@ -46,10 +46,10 @@ def compiled_metrics(model: keras.Model) -> Any:
 
 
 def compiled_loss(model: keras.Model) -> Any:
-  """Returns the loss that `compile` was given, or `None`.
+  """Returns the object made of the loss that `compile` was given, or `None`.
 
-  `Model.loss` is overwritten by `compile`, but not by a subclass that computes
-  its own loss, and stays `None` for a loss of zero outputs.
+  `Model.loss` holds the argument of `compile`, or what a subclass assigned to
+  it last. It does not tell whether `compile` was given a loss.
   """
   return model._compile_loss
 
@@ -70,16 +70,6 @@ def in_xla_context() -> bool:
   """
   graph = tf.compat.v1.get_default_graph()
   return control_flow_util.GraphOrParentsInXlaContext(graph)
-
-
-def has_many_workers(strategy: tf.distribute.Strategy) -> bool:
-  """Returns whether `strategy` spans several processes.
-
-  A `MultiWorkerMirroredStrategy` without `TF_CONFIG` runs in one process, and
-  nothing public tells the two apart.
-  """
-  multi = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
-  return multi and strategy.extended._in_multi_worker_mode()
 
 
 def builds_for_fit(learner_class: Any) -> Any:

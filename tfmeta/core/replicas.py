@@ -4,8 +4,6 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfmeta.core import keras_internals
-
 
 def sum_over_replicas(value: Any) -> Any:
   """Returns the sum over all replicas of each tensor in `value`."""
@@ -77,13 +75,25 @@ def clipped(
   return parts
 
 
+def has_many_workers(strategy: tf.distribute.Strategy) -> bool:
+  """Returns whether `strategy` spans several processes.
+
+  A `MultiWorkerMirroredStrategy` without `TF_CONFIG` runs in one process.
+  """
+  if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+    return False
+  cluster = strategy.cluster_resolver.cluster_spec()
+  workers = [job for job in cluster.jobs if job in ("chief", "worker")]
+  return sum(cluster.num_tasks(job) for job in workers) > 1
+
+
 def as_logs(results: dict[str, Any]) -> dict[str, Any]:
   """Returns metrics in the form in which Keras takes them from a step.
 
   With several workers, Keras 3.15 reduces them along their first axis, which a
   scalar does not have.
   """
-  if not keras_internals.has_many_workers(tf.distribute.get_strategy()):
+  if not has_many_workers(tf.distribute.get_strategy()):
     return results
   return tf.nest.map_structure(lambda value: tf.reshape(value, [1]), results)
 
@@ -99,7 +109,7 @@ def check_fit(strategy: tf.distribute.Strategy, steps: int) -> None:
     ValueError: If the strategy is a `ParameterServerStrategy`, or if there are
       several workers and several steps per execution.
   """
-  if steps > 1 and keras_internals.has_many_workers(strategy):
+  if steps > 1 and has_many_workers(strategy):
     raise ValueError(
       "`steps_per_execution` must be 1 under a MultiWorkerMirroredStrategy, "
       "because Keras 3 cannot loop over steps that synchronize workers. "
