@@ -301,6 +301,15 @@ class KerasTest(parameterized.TestCase):
     self.assertLen(path, 2)
     np.testing.assert_allclose(path[1][-1] - path[0][-1], 1.0)
 
+  def test_an_algorithm_without_context_is_refused(self):
+    with self.assertRaisesRegex(TypeError, r"context.*Received: adapt\(self"):
+
+      class Old(tfmeta.MetaLearner):
+        def adapt(self, support_x, support_y):
+          return []
+
+      del Old
+
   def test_dropout_differs_between_tasks_and_inner_steps(self):
     inputs = keras.Input((4,))
     x = keras.layers.Dropout(0.5)(keras.layers.Dense(64)(inputs))

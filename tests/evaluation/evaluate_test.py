@@ -233,6 +233,50 @@ class ClassificationTest(parameterized.TestCase):
     self.assertEqual(found.transductive, transductive)
 
 
+class KindsOfLabelsTest(absltest.TestCase):
+  """Each kind of labels gives the metrics that integer labels give."""
+
+  def assert_same(self, found, expected):
+    np.testing.assert_allclose(found.per_task, expected.per_task, atol=1e-6)
+    np.testing.assert_allclose(found.nll, expected.nll, rtol=1e-4)
+    np.testing.assert_allclose(found.brier, expected.brier, rtol=1e-4)
+    self.assertEqual(found.ways, expected.ways)
+
+  def test_one_hot(self):
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+    inputs, targets = classification_tasks()
+    one_hot = np.eye(3, dtype="float32")
+    inputs = {**inputs, "support_y": one_hot[inputs["support_y"]]}
+    tasks = dataset((inputs, one_hot[targets]))
+    found = tfmeta.evaluate(make_classifier(inner_loss=loss), tasks)
+    self.assert_same(found, result_of_classifier())
+
+  def test_binary(self):
+    # A logit z means the same as the two logits 0 and z.
+    keras.utils.set_random_seed(0)
+    hidden = keras.layers.Dense(8, activation="tanh")
+    x = keras.Input((2,))
+    one = keras.Model(x, keras.layers.Dense(1)(hidden(x)))
+    both = keras.Model(x, keras.ops.concatenate([0 * one(x), one(x)], axis=-1))
+    inputs, targets = classification_tasks(ways=2)
+    columns = {**inputs, "support_y": inputs["support_y"][..., None]}
+    binary = tfmeta.MAML(
+      one, inner_loss=keras.losses.BinaryCrossentropy(from_logits=True)
+    )
+    found = tfmeta.evaluate(binary, dataset((columns, targets[..., None])))
+    expected = tfmeta.evaluate(tfmeta.MAML(both), dataset((inputs, targets)))
+    self.assert_same(found, expected)
+
+  def test_several_binary_outputs_are_refused(self):
+    inputs, targets = classification_tasks()
+    loss = keras.losses.BinaryCrossentropy(from_logits=True)
+    one_hot = np.eye(3, dtype="float32")[targets]
+    with self.assertRaisesRegex(ValueError, "one output. Received"):
+      tfmeta.evaluate(
+        make_classifier(inner_loss=loss), dataset((inputs, one_hot))
+      )
+
+
 class EnsembleTest(parameterized.TestCase):
   def members(self):
     learners = [make_classifier() for _ in range(2)]
