@@ -43,7 +43,7 @@ class NumberTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, "`x` must be .*Received: x="):
       arguments.check_number("x", wrong, **bounds)
 
-  @parameterized.parameters(True, "1", None, [1.0])
+  @parameterized.parameters(True, "1", None, ([1.0],))
   def test_other_types_are_refused(self, value):
     with self.assertRaisesRegex(ValueError, "Received: x="):
       arguments.check_number("x", value)
