@@ -99,7 +99,7 @@ class EvaluationResultTest(absltest.TestCase):
   def test_text_has_a_line_per_step(self):
     lines = str(make_result()).splitlines()
     self.assertEqual(
-      lines[0], "MAML on 2 tasks: 5 ways, 1 shots, 15 query shots"
+      lines[0], "MAML on 2 tasks: 5 ways, 1 shot, 15 queries per class"
     )
     self.assertIn("'transductive': a prediction depends on", lines[1])
     self.assertEqual(
@@ -112,7 +112,7 @@ class EvaluationResultTest(absltest.TestCase):
     self.assertEqual(
       lines[5], "on the most confident half of the queries: 95.56%"
     )
-    self.assertEqual(lines[6], "nearest neighbour in pixels: 50.00% +- 19.60%")
+    self.assertEqual(lines[6], "nearest neighbor in pixels: 50.00% +- 19.60%")
 
   def test_text_of_a_regression(self):
     lines = str(make_regression()).splitlines()

@@ -1,4 +1,4 @@
-"""The figures of an evaluation, as a table and as plain numbers."""
+"""The result of an evaluation, as a table and as plain numbers."""
 
 import dataclasses
 import math
@@ -11,34 +11,35 @@ from tfmeta import metrics
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class EvaluationResult:
-  """Figures of a learner on a set of tasks; `print` shows them as a table.
+  """Measurements of a learner on a set of tasks; `print` shows a table.
 
-  Axes: T tasks, P points of adaptation, the first before it, the last after.
+  Arrays have the axes T (tasks) and P (points of adaptation). The first point
+  is before adapting, the last one after it.
 
   Attributes:
     learner: Name of the learner's class.
-    members: Number of learners whose outputs were averaged.
     metric: `"accuracy"` (in `[0, 1]`) or `"mse"` (mean squared error).
     per_task: `[T, P]` float64, `metric` over the queries of each task.
-    after_steps: `[P]` integers, the inner steps taken: 0, 1, 2, ..., or only 0
-      and the last where the learner does not tell the steps between.
+    after_steps: `[P]` integers, the number of inner steps taken: 0, 1, 2, ...
+      If the learner does not tell the steps apart, only 0 and the last one.
     nll_per_task: `[T, P]` negative log-likelihood per query, in nats. `None` in
-      regression where the noise of targets is not known.
-    brier_per_task: `[T, P]` Brier score. `None` in regression, as are the next
-      three and `ways`.
+      regression if the noise of the targets is not known.
+    brier_per_task: `[T, P]` Brier score. `None` in regression.
     ece: `[P]` expected calibration error in 15 bins of confidence, pooled over
-      the queries of all tasks.
-    reliability: `[15, 3]` after adapting: how many queries are in each bin, the
-      sum of their confidences, and how many of them are right.
-    selective_accuracy: `[10]` accuracy, after adapting, on the most confident
-      tenth of all queries, the most confident two tenths, and so on.
+      the queries of all tasks. `None` in regression.
+    reliability: `[15, 3]` after adapting, for each bin: the number of queries,
+      the sum of their confidences, and the number of correct ones. `None` in
+      regression.
+    selective_accuracy: `[10]` accuracy after adapting on the most confident
+      10%, 20%, ..., 100% of all queries. `None` in regression.
     nearest_neighbour: `[T]` accuracy of `metrics.nearest_neighbour`, or `None`.
-    ways: Classes in a task, which may be fewer than the model has outputs. Of
-      this and the next two, the most where tasks differ.
-    support_size: Support examples in a task.
-    query_size: Query examples in a task.
+    ways: Number of classes in a task, which may be fewer than the model has
+      outputs. The largest number if tasks differ. `None` in regression.
+    support_size: Number of support examples in a task, or the largest number.
+    query_size: Number of query examples in a task, or the largest number.
     normalization: The learner's `normalization`.
     transductive: Whether predictions depend on the other queries of a task.
+    members: Number of learners whose outputs were averaged.
   """
 
   learner: str
@@ -65,38 +66,38 @@ class EvaluationResult:
 
   @property
   def nll(self) -> np.ndarray | None:
-    """`[P]`, the mean of `nll_per_task` over tasks."""
+    """Mean of `nll_per_task` over tasks, `[P]`."""
     return None if self.nll_per_task is None else self.nll_per_task.mean(axis=0)
 
   @property
   def brier(self) -> np.ndarray | None:
-    """`[P]`, the mean of `brier_per_task` over tasks."""
+    """Mean of `brier_per_task` over tasks, `[P]`."""
     if self.brier_per_task is None:
       return None
     return self.brier_per_task.mean(axis=0)
 
   @property
   def query_shots(self) -> int:
-    """Query examples per class (of the function, in regression)."""
+    """Number of query examples per class; in regression, per function."""
     return self.query_size // (self.ways or 1)
 
   @property
   def shots(self) -> int:
-    """Support examples per class (of the function, in regression)."""
+    """Number of support examples per class; in regression, per function."""
     return self.support_size // (self.ways or 1)
 
   @property
   def mean(self) -> float:
-    """`metric` after adaptation, mean over tasks."""
+    """Mean of `metric` over tasks, after adapting."""
     return self.by_step()[-1][self.metric]
 
   @property
   def interval(self) -> float | None:
-    """Half-width of the 95 % interval of `mean`; `None` for a single task."""
+    """Half-width of the 95% interval of `mean`; `None` for a single task."""
     return self.by_step()[-1]["interval"]
 
   def by_step(self) -> list[dict[str, Any]]:
-    """One row per point of adaptation: `steps`, metric, `interval`, ..."""
+    """Returns one row per point of adaptation, with `steps` and metrics."""
     means, intervals = metrics.mean_and_interval(self.per_task)
     rows = []
     for point, steps in enumerate(self.after_steps):
@@ -113,10 +114,10 @@ class EvaluationResult:
     return rows
 
   def to_dict(self) -> dict[str, Any]:
-    """Everything as numbers, strings, lists and dicts, ready for JSON.
+    """Returns numbers, strings, lists and dicts that JSON can hold.
 
-    At the top level stand the figures after adaptation, under the names of
-    `by_step`, and `before_adaptation`, the metric at step 0.
+    The top level has the values after adapting, under the names of `by_step`,
+    and `before_adaptation`, the metric before the first step.
     """
     rows = self.by_step()
     result = {
@@ -145,11 +146,13 @@ class EvaluationResult:
     return result
 
   def __str__(self) -> str:
-    ways = f"{self.ways} ways, " if self.ways else ""
+    ways = f"{_counted(self.ways, 'way', 'ways')}, " if self.ways else ""
+    per = "class" if self.ways else "task"
     how = "depends" if self.transductive else "does not depend"
     lines = [
-      f"{self._name()} on {self.tasks} tasks: {ways}{self.shots} shots, "
-      f"{self.query_shots} query shots",
+      f"{self._name()} on {self.tasks} tasks: {ways}"
+      f"{_counted(self.shots, 'shot', 'shots')}, "
+      f"{_counted(self.query_shots, 'query', 'queries')} per {per}",
       f"normalization {self.normalization!r}: a prediction {how} on the other "
       "queries",
       self._header(),
@@ -159,8 +162,10 @@ class EvaluationResult:
       half = self.selective_accuracy[len(self.selective_accuracy) // 2 - 1]
       lines.append(f"on the most confident half of the queries: {half:.2%}")
     if self.nearest_neighbour is not None:
-      figure = self._figure(*metrics.mean_and_interval(self.nearest_neighbour))
-      lines.append(f"nearest neighbour in pixels: {figure}")
+      shown = self._with_interval(
+        *metrics.mean_and_interval(self.nearest_neighbour)
+      )
+      lines.append(f"nearest neighbor in pixels: {shown}")
     return "\n".join(lines)
 
   def _name(self) -> str:
@@ -168,24 +173,29 @@ class EvaluationResult:
     return ensemble + self.learner
 
   def _header(self) -> str:
-    header = f"inner steps  {self.metric + ' (95 % interval)':<24}"
+    header = f"inner steps  {self.metric + ' (95% interval)':<24}"
     names = (("nll", "    NLL"), ("brier", "   Brier"), ("ece", "     ECE"))
     shown = [text for key, text in names if getattr(self, key) is not None]
     return (header + "".join(shown)).rstrip()
 
   def _line(self, row: dict[str, Any]) -> str:
-    figure = self._figure(row[self.metric], row["interval"])
-    line = f"{row['steps']:>11}  {figure:<24}"
-    shown = [row[name] for name in ("nll", "brier", "ece") if name in row]
-    line += "".join(f" {value:6.3f} " for value in shown)
+    shown = self._with_interval(row[self.metric], row["interval"])
+    line = f"{row['steps']:>11}  {shown:<24}"
+    further = [row[name] for name in ("nll", "brier", "ece") if name in row]
+    line += "".join(f" {value:6.3f} " for value in further)
     return line.rstrip()
 
-  def _figure(self, mean: Any, interval: Any) -> str:
+  def _with_interval(self, mean: Any, interval: Any) -> str:
     form = ".4f" if self.metric == "mse" else ".2%"
     known = interval is not None and not math.isnan(interval)
     return f"{mean:{form}} +- " + (f"{interval:{form}}" if known else "?")
 
 
+def _counted(count: int, singular: str, plural: str) -> str:
+  """Returns a count with its noun."""
+  return f"{count} {singular if count == 1 else plural}"
+
+
 def _number(value: Any) -> float | None:
-  """A float that JSON can hold: `None` for NaN."""
+  """Returns a float that JSON can hold: `None` for NaN."""
   return None if math.isnan(value) else float(value)
