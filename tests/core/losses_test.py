@@ -119,6 +119,21 @@ class MeanPredictionTest(parameterized.TestCase):
     found = losses.mean_prediction(tf.nn.softmax(outputs), loss())
     np.testing.assert_allclose(found, mean, rtol=1e-6)
 
+  def test_a_learner_does_not_try_its_loss_for_each_prediction(self):
+    calls = []
+
+    def counted(y, y_pred):
+      calls.append(1)
+      return of_labels(y, y_pred)
+
+    learner = tfmeta.EMAML(
+      _model(keras.layers.Dense(3)), inner_loss=counted, num_particles=2
+    )
+    self.assertNotEmpty(calls)
+    calls.clear()
+    learner.mean_prediction(tf.zeros([2, 4, 3]))
+    self.assertEmpty(calls)
+
 
 class InnerLossTest(parameterized.TestCase):
   @parameterized.named_parameters(*SOFTMAX.items())

@@ -1,6 +1,8 @@
 """Which task, training step and mode the inner loop is running in."""
 
+from collections.abc import Callable
 import dataclasses
+import inspect
 from typing import Any
 
 import tensorflow as tf
@@ -37,6 +39,12 @@ class Context:
   def replace(self, **changes: Any) -> "Context":
     """Returns a copy with some attributes changed."""
     return dataclasses.replace(self, **changes)
+
+  def call(self, fn: Callable[..., Any], *arguments: Any) -> Any:
+    """Calls `fn`, with this context if it has an argument `context`."""
+    if "context" in inspect.signature(fn).parameters:
+      return fn(*arguments, context=self)
+    return fn(*arguments)
 
   def seed_from(self, seed: int) -> tf.Tensor:
     """Returns a seed that no other task, step or sample shares.

@@ -148,10 +148,10 @@ class MetaLearner(keras.Model):
     self.inner_learning_rate = inner_learning_rate
     self.eval_inner_steps = eval_inner_steps
     self.inner_loss = losses.resolve_loss(inner_loss)
-    losses.warn_of_probabilities(self.inner_loss, model)
     self.target_kind = losses.kind_of_targets(
       self.inner_loss, model.output_shape
     )
+    losses.warn_of_probabilities(self.inner_loss, self.target_kind, model)
     self.inner_loss_reduction: Reduction = inner_loss_reduction
     self.normalization = _resolve_normalization(
       normalization, model, self.normalizations
@@ -466,11 +466,9 @@ class MetaLearner(keras.Model):
     Returns:
       The structure that `fn` returns, each tensor stacked to `[T, ...]`.
     """
-    takes_context = "context" in inspect.signature(fn).parameters
 
     def one_task(index: tf.Tensor, *task: tf.Tensor) -> Any:
-      context = EVALUATION.replace(index=index)
-      return fn(*task, context=context) if takes_context else fn(*task)
+      return EVALUATION.replace(index=index).call(fn, *task)
 
     return task_map.map_tasks(
       one_task, outer_step.indexed(tasks, first), self.task_map_method()

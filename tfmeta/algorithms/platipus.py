@@ -54,10 +54,11 @@ class PLATIPUS(probabilistic.ProbabilisticLearner):
   In training, `loss` and the metrics belong to the posterior, which has seen
   the labels of the queries. They say less about new tasks than validation does.
 
-  The query loss stands for the negative log-likelihood. For labels it is this
-  likelihood per query; a mean squared error is the likelihood of a standard
-  deviation of 0.71 (the square root of 1/2). `kl_weight` weighs the divergence,
-  a sum over all weights, against this mean.
+  The query loss plays the role of the negative log-likelihood. For class
+  labels, it equals the mean negative log-likelihood per query. A mean squared
+  error equals, up to a constant, the negative log-likelihood of a Gaussian with
+  a standard deviation of 0.71 (the square root of 1/2). `kl_weight` scales the
+  divergence, which is a sum over all weights, relative to this mean.
 
   Differences from the paper (the authors published no code):
     - `prior_rate` and `posterior_rate` are one number each for all weights.

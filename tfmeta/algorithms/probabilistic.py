@@ -1,7 +1,6 @@
 """Learners that predict with several samples of the adapted weights."""
 
 from collections.abc import Callable
-import inspect
 from typing import Any
 
 import keras
@@ -123,7 +122,7 @@ class ProbabilisticLearner(meta_learner.MetaLearner):
 
   def mean_prediction(self, outputs: tf.Tensor) -> tf.Tensor:
     """Returns the joint prediction of samples with outputs `[M, n, ...]`."""
-    return losses.mean_prediction(outputs, self.inner_loss)
+    return losses.mean_prediction_of(outputs, self.target_kind, self.inner_loss)
 
   def predict_distribution(self, weights: Any, x: tf.Tensor) -> Any:
     """Returns the distribution of the targets of examples `x`.
@@ -188,13 +187,10 @@ class ProbabilisticLearner(meta_learner.MetaLearner):
       The structure that `fn` returns, each tensor stacked to `[M, ...]`.
     """
     flat = tf.nest.flatten(structures)
-    takes_context = "context" in inspect.signature(fn).parameters
 
     def one_sample(index: tf.Tensor, *tensors: tf.Tensor) -> Any:
       slices = tf.nest.pack_sequence_as(structures, list(tensors))
-      if not takes_context:
-        return fn(*slices)
-      return fn(*slices, context=context.replace(sample=index))
+      return context.replace(sample=index).call(fn, *slices)
 
     indices = tf.range(self.num_samples if count is None else count)
     # Vectorizing an eager call would build a graph for each call.

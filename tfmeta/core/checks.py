@@ -178,7 +178,7 @@ def checked_ways(labels: tf.Tensor, ways: int) -> tf.Tensor:
   present = tf.reduce_any(tf.one_hot(labels, ways) > 0, axis=-2)
   message = (
     f"Each support set must hold examples of exactly {ways} classes, the ways "
-    f"this learner was trained with, labelled 0 to {ways - 1}. Received labels:"
+    f"this learner was trained with, labeled 0 to {ways - 1}. Received labels:"
   )
   right = in_range & tf.reduce_all(present)
   return _after(labels, right, [message, labels])

@@ -83,8 +83,8 @@ def _is_of_keras(loss: keras.losses.Loss) -> bool:
 
 
 def _kind_by_trial(loss: Loss, shape: tuple[int | None, ...]) -> Targets:
-  # No axis may have the size of another one, or targets of a wrong shape could
-  # be broadcast against the outputs without an error.
+  # With more examples than any other axis is long, labels cannot be broadcast
+  # against outputs of several entries without an error.
   known = [size or 2 for size in shape]
   examples = max(known, default=1) + 1
   # The tensors must not join a graph that is being traced.
@@ -151,13 +151,14 @@ def resolve_loss(loss: Any) -> Any:
   return getattr(keras.losses, name, lambda: resolved)()
 
 
-def warn_of_probabilities(loss: Loss, model: keras.Model) -> None:
+def warn_of_probabilities(
+  loss: Loss, kind: Targets, model: keras.Model
+) -> None:
   """Warns if `loss` takes logits and `model` ends in a softmax."""
   last = model.layers[-1] if model.layers else None
   softmax = isinstance(last, keras.layers.Softmax) or (
     getattr(last, "activation", None) is keras.activations.softmax
   )
-  kind = kind_of_targets(loss, model.output_shape)
   classes = kind in (Targets.LABELS, Targets.ONE_HOT)
   if softmax and classes and takes_logits(loss):
     warnings.warn(
@@ -238,6 +239,21 @@ def mean_prediction(outputs: tf.Tensor, loss: Loss) -> tf.Tensor:
     `[n, ...]` with the dtype of `outputs`.
   """
   kind = kind_of_targets(loss, outputs.shape[1:])
+  return mean_prediction_of(outputs, kind, loss)
+
+
+def mean_prediction_of(
+  outputs: tf.Tensor, kind: Targets, loss: Loss
+) -> tf.Tensor:
+  """Returns `mean_prediction`, if the kind of targets is known already.
+
+  Finding out the kind may call the loss, so a learner does it only once.
+
+  Args:
+    outputs: `[M, n, ...]`, the outputs of each sample.
+    kind: The kind of targets that `loss` takes.
+    loss: The loss that the samples were trained with.
+  """
   if kind is Targets.NUMBERS or not takes_logits(loss):
     return tf.reduce_mean(outputs, axis=0)
   if kind is Targets.BINARY:

@@ -176,7 +176,7 @@ def _plot_regression(axes, learner, inputs, targets) -> None:
     color="0.6",
     label="queries",
   )
-  if hasattr(learner, "predict_samples"):
+  if learner.probabilistic:
     samples = learner.predict_samples(path[-1], tf.constant(x))
     for y in np.asarray(samples)[:_SAMPLES]:
       axes.plot(x, y, color="C0", alpha=0.25, linewidth=0.8)

@@ -80,7 +80,7 @@ def check_saved_model(case: Any, subject: subjects.Subject) -> None:
   np.testing.assert_allclose(
     outputs["outputs"], expected[0], rtol=1e-4, atol=1e-5
   )
-  if hasattr(learner, "predict_samples"):
+  if learner.probabilistic:
     sampled = served["predict_samples"](
       query_x=tensors["query_x"][0], **adapted
     )
