@@ -1,6 +1,7 @@
 """Lists the public names of tfmeta with their arguments: `make public_api`."""
 
 import ast
+import enum
 import inspect
 import sys
 
@@ -64,6 +65,9 @@ def _argument(parameter):
 def _arguments(value):
   if not callable(value):
     return ""
+  if isinstance(value, enum.EnumMeta):
+    # The signature of an enumeration differs between versions of Python.
+    return f": {', '.join(member.name for member in value)}"
   texts, keyword_only = [], False
   for parameter in inspect.signature(value).parameters.values():
     if parameter.kind is inspect.Parameter.VAR_POSITIONAL:

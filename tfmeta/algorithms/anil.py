@@ -199,5 +199,8 @@ def _split(model: keras.Model, mask: list[bool]) -> _Split | None:
     body = keras.Model(model.input, first.input)
   except (ValueError, AttributeError):
     return None
+  # Keras 3.12 makes a model that lacks an input, and fails where it is called.
+  if sum(isinstance(x, keras.layers.InputLayer) for x in head.layers) > 1:
+    return None
   of_body = {id(v) for v in body.trainable_variables}
   return _Split(body, head) if body.weights and not adapted & of_body else None
