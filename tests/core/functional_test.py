@@ -47,6 +47,25 @@ class FunctionalTest(parameterized.TestCase):
     ):
       np.testing.assert_allclose(gradient, 2 * variable)
 
+  def test_substituted_variables_read_as_tensors_that_take_the_gradient(self):
+    model = _model()
+    first, second = model.trainable_variables[:2]
+    before = np.array(first)
+    one, two = tf.ones_like(first), 2 * tf.ones_like(second)
+    with tf.GradientTape() as tape:
+      tape.watch([one, two])
+      with functional.substituted(model, [first], [one]):
+        # The inner context must not hide the outer one.
+        with functional.substituted(model, [second], [two]):
+          found = functional.weights_of(model)
+          first.assign(3 * one)
+      loss = tf.reduce_sum(found[0] ** 2) + tf.reduce_sum(found[1] ** 3)
+    np.testing.assert_array_equal(found[2], model.trainable_variables[2])
+    np.testing.assert_array_equal(first, before)
+    gradients = tape.gradient(loss, [one, two])
+    np.testing.assert_allclose(gradients[0], 2 * one)
+    np.testing.assert_allclose(gradients[1], 3 * two**2)
+
   def test_random_layers_use_the_seed_they_are_given(self):
     model = _model()
     weights = functional.weights_of(model)

@@ -44,6 +44,23 @@ class TaskMapTest(parameterized.TestCase):
     np.testing.assert_allclose(summed["y"], Y.sum(), rtol=1e-6)
 
   @parameterized.product(
+    method=("map", "vectorize", "unroll"), graph=(True, False)
+  )
+  def test_tasks_may_be_structures(self, method, graph):
+    def fn(task, rest):
+      return _fn(task["x"], rest[0]), tf.reduce_sum(rest[1])
+
+    def run():
+      # The keys of a dictionary are not in the order in which they are given.
+      tasks = {"y": tf.constant(Y), "x": tf.constant(X)}
+      rest = (tf.constant(Y), tf.constant(X))
+      return task_map.map_and_sum(fn, (tasks, rest), method)
+
+    mapped, summed = (tf.function(run) if graph else run)()
+    np.testing.assert_allclose(mapped["sum"], X.sum(axis=1) + Y, rtol=1e-5)
+    np.testing.assert_allclose(summed, X.sum(), rtol=1e-5)
+
+  @parameterized.product(
     method=("map", "vectorize"), jit=(True, False), count=(1, 2, 7)
   )
   def test_gradients_go_through_samples(self, method, jit, count):

@@ -1,5 +1,6 @@
 """One training step of the outer loop, as functions of a learner.
 
+improve         one step of the optimizer on a batch of tasks
 differentiate   gradients of `task_loss`, summed over the tasks of a batch
 add_penalty     gradients of the regularizers, at the initial weights
 update          one step of the optimizer, and the assigned state
@@ -32,10 +33,26 @@ def train(learner: Any, data: Any) -> dict[str, Any]:
     The metrics by name.
   """
   x, y = unpacked(learner, data)
-  tasks = indexed((*checked_tasks(learner, x), y))
-  (values, y_pred), (gradients, state) = differentiate(learner, tasks)
+  meta_loss, y_pred = improve(learner, (*checked_tasks(learner, x), y))
+  return report(learner, y, y_pred, meta_loss)
+
+
+def improve(learner: Any, tasks: tuple[Any, ...]) -> tuple[tf.Tensor, Any]:
+  """Makes one step of the optimizer on the mean `task_loss` of a batch.
+
+  Args:
+    learner: A compiled `MetaLearner`.
+    tasks: Structures of tensors `[T, ...]`, the arguments of `task_loss`.
+
+  Returns:
+    The mean loss of the tasks of this replica, with the penalty of the
+    regularizers, and the outputs of all tasks.
+  """
+  count = tf.shape(tf.nest.flatten(tasks)[0])[0]
+  results = differentiate(learner, indexed(tasks))
+  (values, outputs), (gradients, state) = results
   # An optimizer sums over replicas, which may have different numbers of tasks.
-  total = replicas.sum_over_replicas(tf.cast(tf.shape(y)[0], tf.float32))
+  total = replicas.sum_over_replicas(tf.cast(count, tf.float32))
   gradients = [g / tf.cast(total, g.dtype) for g in gradients]
   penalty = add_penalty(learner, gradients) if learner.losses else 0.0
   gradients = replicas.clipped(
@@ -45,8 +62,7 @@ def train(learner: Any, data: Any) -> dict[str, Any]:
     scale=learner.optimizer.scale_loss(1.0),
   )
   update(learner, gradients, state, total)
-  meta_loss = _mean_or_zero(values) + tf.cast(penalty, values.dtype)
-  return report(learner, y, y_pred, meta_loss)
+  return _mean_or_zero(values) + tf.cast(penalty, values.dtype), outputs
 
 
 def test(learner: Any, data: Any) -> dict[str, Any]:
@@ -76,30 +92,30 @@ def checked_tasks(learner: Any, inputs: Any) -> tuple[tf.Tensor, ...]:
   return support_x, learner.checked_targets("Support labels", labels), query_x
 
 
-def indexed(
-  tasks: tuple[tf.Tensor, ...], first: Any = 0
-) -> tuple[tf.Tensor, ...]:
+def indexed(tasks: tuple[Any, ...], first: Any = 0) -> tuple[Any, ...]:
   """Returns tasks preceded by their indices over all replicas.
 
   Args:
-    tasks: Tensors `[T, ...]`.
+    tasks: Structures of tensors `[T, ...]`.
     first: Integer, the index of the first task.
   """
-  return (replicas.task_indices(tf.shape(tasks[0])[0], first), *tasks)
+  count = tf.shape(tf.nest.flatten(tasks)[0])[0]
+  return (replicas.task_indices(count, first), *tasks)
 
 
-def differentiate(learner: Any, tasks: tuple[tf.Tensor, ...]) -> Any:
+def differentiate(learner: Any, tasks: tuple[Any, ...]) -> Any:
   """Differentiates `task_loss` for each task of a batch.
 
   The graph holds each phase of the learner once and runs the current one.
 
   Args:
     learner: A compiled `MetaLearner`.
-    tasks: Tensors `[T, ...]`: indices, support set, queries, query targets.
+    tasks: Structures of tensors `[T, ...]`: the indices of the tasks, and the
+      arguments of `task_loss`.
 
   Returns:
-    `((losses [T], outputs [T, Q, ...]), (gradients, assigned state))`, the
-    second pair summed over tasks.
+    `((losses [T], outputs [T, ...]), (gradients, assigned state))`, the second
+    pair summed over tasks.
   """
   step = keras_internals.batches_seen(learner.optimizer)
 
@@ -119,7 +135,7 @@ def differentiate(learner: Any, tasks: tuple[tf.Tensor, ...]) -> Any:
 
 
 def _differentiate_task(
-  learner: Any, context: Context, index: tf.Tensor, *task: tf.Tensor
+  learner: Any, context: Context, index: tf.Tensor, *task: Any
 ) -> Any:
   """Returns `((loss, outputs), (gradients, assigned state))` of one task."""
   # Inside a StatelessScope `assign` only records the value, so that the values

@@ -186,17 +186,15 @@ class ProbabilisticLearner(meta_learner.MetaLearner):
     Returns:
       The structure that `fn` returns, each tensor stacked to `[M, ...]`.
     """
-    flat = tf.nest.flatten(structures)
 
-    def one_sample(index: tf.Tensor, *tensors: tf.Tensor) -> Any:
-      slices = tf.nest.pack_sequence_as(structures, list(tensors))
+    def one_sample(index: tf.Tensor, *slices: Any) -> Any:
       return context.replace(sample=index).call(fn, *slices)
 
     indices = tf.range(self.num_samples if count is None else count)
     # Vectorizing an eager call would build a graph for each call.
     eager = tf.executing_eagerly()
     method = "unroll" if eager else self.task_map_method()
-    return task_map.map_samples(one_sample, (indices, *flat), method)
+    return task_map.map_samples(one_sample, (indices, *structures), method)
 
   def to_model(self, weights: Weights) -> keras.Model:
     """Returns a plain Keras model of all samples, like `predict_with`."""

@@ -6,6 +6,11 @@ lists of tensors in the order of `model.trainable_variables`; they are passed to
 `model.stateless_call`.
 """
 
+from collections.abc import Iterator
+from collections.abc import Sequence
+import contextlib
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -21,6 +26,29 @@ def weights_of(model: keras.Model) -> Weights:
   A surrounding gradient tape records them as reads of the variables.
   """
   return [tf.convert_to_tensor(v) for v in model.trainable_variables]
+
+
+@contextlib.contextmanager
+def substituted(
+  model: keras.Model, variables: Sequence[Any], values: Sequence[tf.Tensor]
+) -> Iterator[None]:
+  """Makes variables of `model` read as given tensors inside the `with`.
+
+  Gradients then flow to the tensors. Contexts nest: variables that an outer
+  context substitutes keep their substitutes, unless they are given again. An
+  assignment of a variable inside the context has no effect.
+
+  Args:
+    model: A built model.
+    variables: Some of the variables of `model`.
+    values: One tensor for each of `variables`.
+  """
+  # A StatelessScope hides the one around it, so it must repeat its values.
+  current = {id(v): (v, tf.convert_to_tensor(v)) for v in model.variables}
+  given = zip(variables, values, strict=True)
+  current.update({id(v): (v, value) for v, value in given})
+  with keras.StatelessScope(state_mapping=list(current.values())):
+    yield
 
 
 def is_random(model: keras.Model) -> bool:

@@ -47,13 +47,13 @@ def choose_method(model: keras.Model) -> TaskMap:
 
 
 def map_tasks(
-  fn: Callable[..., Any], tasks: tuple[tf.Tensor, ...], method: TaskMap
+  fn: Callable[..., Any], tasks: tuple[Any, ...], method: TaskMap
 ) -> Any:
   """Applies `fn` to each slice of the leading (task) axis.
 
   Args:
     fn: Maps the slices of `tasks` for one task to a structure of tensors.
-    tasks: Tensors, each `[T, ...]`.
+    tasks: Structures of tensors, each `[T, ...]`.
     method: `"map"` runs one graph of one task for each task, as many at a time
       as there are cores; its memory does not grow with T. `"vectorize"` runs
       all tasks in one batched graph. `"unroll"` copies the graph for each task,
@@ -62,6 +62,7 @@ def map_tasks(
   Returns:
     The structure that `fn` returns, each tensor stacked to `[T, ...]`.
   """
+  fn, tasks = _flattened(fn, tasks)
   if method == "vectorize":
     return _map_vectorized(fn, tasks)
   if method == "unroll" or tf.executing_eagerly():
@@ -76,7 +77,7 @@ def map_tasks(
 
 
 def map_samples(
-  fn: Callable[..., Any], samples: tuple[tf.Tensor, ...], method: TaskMap
+  fn: Callable[..., Any], samples: tuple[Any, ...], method: TaskMap
 ) -> Any:
   """Applies `fn` to each of several samples of the weights for one task.
 
@@ -93,12 +94,13 @@ def map_samples(
 
   Args:
     fn: Maps the slices of `samples` for one sample to a structure of tensors.
-    samples: Tensors, each `[M, ...]`.
+    samples: Structures of tensors, each `[M, ...]`.
     method: As for `map_tasks`: `"map"`, `"vectorize"` or `"unroll"`.
 
   Returns:
     The structure that `fn` returns, each tensor stacked to `[M, ...]`.
   """
+  fn, samples = _flattened(fn, samples)
   few = samples[0].shape[0] <= _SAMPLES_WITHOUT_LOOP
   if keras_internals.in_xla_context() and (few or method == "vectorize"):
     return map_tasks(fn, samples, "unroll")
@@ -151,7 +153,7 @@ def _vectorized(fn: Callable[..., Any], tasks: tuple[tf.Tensor, ...]) -> Any:
 
 def map_and_sum(
   fn: Callable[..., tuple[Any, Any]],
-  tasks: tuple[tf.Tensor, ...],
+  tasks: tuple[Any, ...],
   method: TaskMap,
 ) -> tuple[Any, Any]:
   """Applies `fn` to each task, and sums one part of the results over tasks.
@@ -163,7 +165,7 @@ def map_and_sum(
   Args:
     fn: Maps the slices of `tasks` for one task to a pair `(mapped, summed)` of
       structures of tensors.
-    tasks: Tensors, each `[T, ...]`.
+    tasks: Structures of tensors, each `[T, ...]`.
     method: As for `map_tasks`: `"map"`, `"vectorize"` or `"unroll"`.
 
   Returns:
@@ -171,7 +173,7 @@ def map_and_sum(
     `summed`, each tensor summed over tasks.
   """
   if method == "map" and not tf.executing_eagerly():
-    return _map_and_sum_in_loop(fn, tasks)
+    return _map_and_sum_in_loop(*_flattened(fn, tasks))
   mapped, summed = map_tasks(fn, tasks, method)
   return mapped, tf.nest.map_structure(
     lambda t: tf.reduce_sum(t, axis=0), summed
@@ -205,6 +207,17 @@ def _map_and_sum_in_loop(
     maximum_iterations=count,
   )
   return tf.nest.map_structure(lambda a: a.stack(), arrays), sums
+
+
+def _flattened(
+  fn: Callable[..., Any], tasks: tuple[Any, ...]
+) -> tuple[Callable[..., Any], tuple[tf.Tensor, ...]]:
+  """Returns `fn` as a function of the tensors in `tasks`, and the tensors."""
+
+  def of_tensors(*tensors: tf.Tensor) -> Any:
+    return fn(*tf.nest.pack_sequence_as(tasks, list(tensors)))
+
+  return of_tensors, tuple(tf.nest.flatten(tasks))
 
 
 def _trace(fn: Callable[..., Any], tasks: tuple[tf.Tensor, ...]) -> Any:
