@@ -13,9 +13,11 @@ from tfmeta import callbacks as callbacks
 from tfmeta import core as core
 from tfmeta import data as data
 from tfmeta import deprecated_names as _deprecated_names
+from tfmeta import environments as environments
 from tfmeta import layers as layers
 from tfmeta import metrics as metrics
 from tfmeta import models as models
+from tfmeta import rl as rl
 from tfmeta import testing as testing
 from tfmeta.algorithms.anil import ANIL as ANIL
 from tfmeta.algorithms.bmaml import BMAML as BMAML

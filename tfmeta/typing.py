@@ -20,3 +20,6 @@ LearningRates = StepRates | Callable[[Any], StepRates]
 
 Reduction = Literal["mean", "sum", "sum_over_ways"]
 TaskMap = Literal["auto", "map", "vectorize", "unroll"]
+
+# How the inner loss of a policy credits an action, see `tfmeta.core.credit`.
+Surrogate = Literal["lvc", "dice", "log_likelihood"]

@@ -57,6 +57,26 @@ class KernelTest(parameterized.TestCase):
     np.testing.assert_allclose(bandwidth, h)
     np.testing.assert_allclose(kernel, np.exp(-apart / h))
 
+  def test_bandwidth_from_the_mean_distance(self):
+    x = normal(4, 3).numpy()
+    apart = ((x[:, None] - x[None]) ** 2).sum(axis=-1)
+    # A mean over the whole matrix would count the distances of particles to
+    # themselves.
+    h = np.sqrt(apart)[np.triu_indices(4, 1)].mean() ** 2 / np.log(5)
+    kernel, bandwidth = svgd.rbf_kernel(
+      tf.constant(x), bandwidth="mean_distance"
+    )
+    np.testing.assert_allclose(bandwidth, h)
+    np.testing.assert_allclose(kernel, np.exp(-apart / h))
+
+  def test_bandwidth_from_the_mean_distance_is_differentiated(self):
+    def of(x):
+      _, h = svgd.rbf_kernel(x, bandwidth="mean_distance", stop_bandwidth=False)
+      return h
+
+    theory, numeric = tf.test.compute_gradient(of, [normal(3, 2)])
+    np.testing.assert_allclose(theory[0], numeric[0], rtol=1e-5)
+
   def test_kernel_equals_that_of_tfp(self):
     x = normal(5, 3)
     kernel, h = svgd.rbf_kernel(x)

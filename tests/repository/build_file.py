@@ -42,7 +42,7 @@ _NOT_SEARCHED = (".", "bazel-", "build", "dist", "runs", "__pycache__")
 _SHARDS = {"tests/algorithms/common_test.py": 5}
 
 # Folders whose files import each other by their names alone.
-_WITH_OWN_MODULES = ("tests/algorithms", "tests/repository")
+_WITH_OWN_MODULES = ("tests/algorithms", "tests/repository", "tests/rl")
 
 
 def folder_of(path):

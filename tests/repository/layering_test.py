@@ -24,6 +24,8 @@ BELOW = {
   "metrics": _BASE,
   "callbacks": _BASE,
   "evaluation": {"metrics", "algorithms/meta_learner", "core", *_BASE},
+  "environments": {"data/sampler", "data/splits", "core", *_BASE},
+  "rl": {"algorithms", "environments/base", "core", *_BASE},
 }
 BELOW["deprecated_names"] = {"algorithms"}
 BELOW["testing"] = {*BELOW}

@@ -49,9 +49,11 @@ class PublicApiTest(absltest.TestCase):
           "callbacks",
           "core",
           "data",
+          "environments",
           "layers",
           "metrics",
           "models",
+          "rl",
           "testing",
         )
       ],

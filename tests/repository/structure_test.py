@@ -24,6 +24,7 @@ CLOSED = {
   "tfmeta/layers/exact.py": "exchanges the layers of a model",
   "tfmeta/layers/fused_normalization.py": _LAYER,
   "tfmeta/layers/learned_rates.py": "used by Meta-SGD and MAML++",
+  "tfmeta/layers/log_deviation.py": "a layer of policies",
   "tfmeta/layers/mean_prediction.py": "used by probabilistic learners",
   "tfmeta/layers/normalization.py": _LAYER,
   "tfmeta/layers/per_step.py": _LAYER,
@@ -35,7 +36,6 @@ CLOSED = {
 # Files with a single importer and no test file of their own, with the reason.
 SINGLE_IMPORTER = {
   "benchmarks/contenders/processes.py": "isolates each contender in a process",
-  "tfmeta/algorithms/outer_step.py": "the tests of every learner take steps",
   "tfmeta/export.py": "the exam exports every learner",
   "tfmeta/testing/second_order/layer_derivatives.py": (
     "second_order_test.py checks models layer by layer"

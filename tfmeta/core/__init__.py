@@ -2,6 +2,7 @@
 
 from tfmeta.core.functional import apply as apply
 from tfmeta.core.functional import state_of as state_of
+from tfmeta.core.functional import substituted as substituted
 from tfmeta.core.functional import weights_of as weights_of
 from tfmeta.core.inner_loop import AdamState as AdamState
 from tfmeta.core.inner_loop import adam_step as adam_step

@@ -43,14 +43,42 @@ def median_bandwidth(distances: tf.Tensor) -> tf.Tensor:
   return tf.maximum(median / math.log(count), _LEAST_BANDWIDTH)
 
 
+def mean_distance_bandwidth(distances: tf.Tensor) -> tf.Tensor:
+  """Returns `mean^2 / log(M + 1)`, with the mean distance of two particles.
+
+  Args:
+    distances: Squared distances `[M, M]`, with M >= 2 known when traced.
+
+  Returns:
+    Scalar h > 0.
+  """
+  count = distances.shape[0]
+  # The root has no derivative at 0, the distance of a particle to itself.
+  apart = tf.maximum(distances, _LEAST_BANDWIDTH)
+  roots = tf.sqrt(apart) * (1 - tf.eye(count, dtype=apart.dtype))
+  mean = tf.reduce_sum(roots) / (count * (count - 1))
+  return tf.maximum(mean**2 / math.log(count + 1), _LEAST_BANDWIDTH)
+
+
+_BANDWIDTHS = {
+  "median": median_bandwidth,
+  "mean_distance": mean_distance_bandwidth,
+}
+
+
 def rbf_kernel(
-  particles: Particles, *, stop_bandwidth: bool = True
+  particles: Particles,
+  *,
+  bandwidth: str = "median",
+  stop_bandwidth: bool = True,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-  """Returns the kernel `exp(-|a - b|^2 / h)`, with h from the median distance.
+  """Returns the kernel `exp(-|a - b|^2 / h)`.
 
   Args:
     particles: `[M, ...]`, or a list of such tensors, with M >= 2 known when
       traced.
+    bandwidth: How h is chosen: `"median"` (default), see `median_bandwidth`, or
+      `"mean_distance"`, see `mean_distance_bandwidth`.
     stop_bandwidth: Whether an outer tape treats h as a constant. Defaults to
       `True`.
 
@@ -58,10 +86,10 @@ def rbf_kernel(
     The kernel `[M, M]` and the bandwidth h, a scalar.
   """
   distances = squared_distances(particles)
-  bandwidth = median_bandwidth(distances)
+  h = _BANDWIDTHS[bandwidth](distances)
   if stop_bandwidth:
-    bandwidth = tf.stop_gradient(bandwidth)
-  return tf.exp(-distances / bandwidth), bandwidth
+    h = tf.stop_gradient(h)
+  return tf.exp(-distances / h), h
 
 
 def svgd_direction(
@@ -69,6 +97,7 @@ def svgd_direction(
   gradients: Particles,
   *,
   repulsion_scale: float = 1.0,
+  bandwidth: str = "median",
   stop_bandwidth: bool = True,
   scale: float | tf.Tensor = 1.0,
 ) -> Particles:
@@ -83,6 +112,7 @@ def svgd_direction(
     repulsion_scale: Float >= 0, factor of the second term. 1.0 (default) is
       exact. The released code of BMAML [2] for sinusoids uses 0.5, which halves
       the covariance that the particles settle to.
+    bandwidth: `"median"` (default) or `"mean_distance"`, see `rbf_kernel`.
     stop_bandwidth: Whether an outer tape treats the bandwidth of the kernel as
       a constant. Defaults to `True`.
     scale: Factor of the direction, such as a learning rate. It is applied to
@@ -101,12 +131,14 @@ def svgd_direction(
   count = tf.nest.flatten(particles)[0].shape[0]
   if count == 1:
     return tf.nest.map_structure(lambda g: scale * g, gradients)
-  kernel, bandwidth = rbf_kernel(particles, stop_bandwidth=stop_bandwidth)
+  kernel, h = rbf_kernel(
+    particles, bandwidth=bandwidth, stop_bandwidth=stop_bandwidth
+  )
   # The gradient of the kernel is (a - b) k(b, a) 2 / h. All factors multiply
   # the small matrices rather than the particles.
   factor = scale / tf.cast(count, kernel.dtype)
   attracted = factor * kernel
-  repelled = _laplacian(kernel) * (factor * repulsion_scale * 2 / bandwidth)
+  repelled = _laplacian(kernel) * (factor * repulsion_scale * 2 / h)
 
   def direction(part: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
     offsets = _offsets(_rows(part))
@@ -132,7 +164,8 @@ def svgd_step(
       other tensors are equal in all particles. They follow the mean of their
       gradients, as they would under a kernel of 1.
     learning_rate: Factor of the directions.
-    **options: `repulsion_scale` and `stop_bandwidth` of `svgd_direction`.
+    **options: `repulsion_scale`, `bandwidth` and `stop_bandwidth` of
+      `svgd_direction`.
 
   Returns:
     The new particles, tensors `[M, ...]`.

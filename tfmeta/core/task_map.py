@@ -32,6 +32,9 @@ _SAMPLES_WITHOUT_LOOP = 5
 def choose_method(model: keras.Model) -> TaskMap:
   """Returns `"vectorize"` if all weights of `model` are dense, else `"map"`.
 
+  A layer of one's own counts as dense if it has an attribute `vectorizes` that
+  is true.
+
   `tf.vectorized_map` turns the dense layers of all tasks into one batched
   product, which is several times faster than one task after the other. It has
   no rule for convolutions whose filters differ per task: it falls back to loops
@@ -42,7 +45,10 @@ def choose_method(model: keras.Model) -> TaskMap:
     for layer in keras_internals.flatten_layers(model, include_self=False)
     if layer.weights and not isinstance(layer, keras.Model)
   ]
-  dense = all(isinstance(layer, _DENSE_LAYERS) for layer in weighted)
+  dense = all(
+    isinstance(layer, _DENSE_LAYERS) or getattr(layer, "vectorizes", False)
+    for layer in weighted
+  )
   return "vectorize" if dense else "map"
 
 

@@ -9,6 +9,7 @@ same seed see the same tasks.
 from collections.abc import Callable
 from collections.abc import Sequence
 import dataclasses
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -24,7 +25,7 @@ _ALGORITHM = "philox"
 
 
 def task_dataset(
-  sample_task: Callable[[tf.Tensor], task.TaskElement],
+  sample_task: Callable[[tf.Tensor], Any],
   *,
   seed: int,
   start: int,

@@ -3,6 +3,7 @@
 from tfmeta.layers.exact import exact as exact
 from tfmeta.layers.exact import inexact_layers as inexact_layers
 from tfmeta.layers.learned_rates import LearnedRates as LearnedRates
+from tfmeta.layers.log_deviation import LogDeviation as LogDeviation
 from tfmeta.layers.mean_prediction import MeanPrediction as MeanPrediction
 from tfmeta.layers.normalization import BatchNormalization as BatchNormalization
 from tfmeta.layers.normalization import GroupNormalization as GroupNormalization

@@ -1,0 +1,141 @@
+"""Surrogates of the return: losses whose gradient is the policy gradient.
+
+Three surrogates credit the actions of an episode. Their first derivatives are
+equal, those of the second order are not, and a meta-gradient depends on them.
+With g the gradient of the log-probability of an action and A its advantage, the
+Hessian of the expected return is
+
+    H1 + H2 + H12 + H12'
+    H1  = E sum_t g_t g_t' A_t
+    H2  = E sum_t (Hessian of log pi_t) A_t
+    H12 = E sum_t sum_{s < t} g_s g_t' A_t
+
+`"log_likelihood"` has H2 alone, `"lvc"` H1 + H2, and `"dice"` all of it.
+"""
+
+from typing import get_args
+
+import numpy as np
+import tensorflow as tf
+
+from tfmeta.typing import Surrogate
+
+SURROGATES = get_args(Surrogate)
+
+
+def credit(
+  kind: Surrogate,
+  new: tf.Tensor,
+  acted: tf.Tensor,
+  mask: tf.Tensor,
+  credit_decay: float,
+) -> tf.Tensor:
+  """Returns the factors of the advantages in a surrogate.
+
+  Args:
+    kind: `"log_likelihood"`: the log-probability, as in MAML [1]. `"lvc"`: the
+      ratio of the probabilities now and when the action was taken [2].
+      `"dice"`: the credit of the action, of which earlier actions have a share
+      [3, 4]; its value is 0.
+    new: Log-probabilities `[B, H]` of the actions now.
+    acted: Log-probabilities `[B, H]` when they were taken; constants.
+    mask: `[B, H]`, 1 up to and including the last step of an episode.
+    credit_decay: Float in [0, 1], for `"dice"`: the factor by which the share
+      of an earlier action falls with each step. With 1, second derivatives are
+      exact in expectation; with 0, they are those of `"lvc"`.
+
+  Returns:
+    `[B, H]`.
+
+  References:
+    [1] C. Finn, P. Abbeel, S. Levine. Model-Agnostic Meta-Learning for Fast
+        Adaptation of Deep Networks. ICML 2017.
+        https://arxiv.org/abs/1703.03400
+    [2] J. Rothfuss, D. Lee, I. Clavera, T. Asfour, P. Abbeel. ProMP: Proximal
+        Meta-Policy Search. ICLR 2019. https://arxiv.org/abs/1810.06784
+    [3] J. Foerster, G. Farquhar, M. Al-Shedivat, T. Rocktaeschel, E. Xing, S.
+        Whiteson. DiCE: The Infinitely Differentiable Monte Carlo Estimator.
+        ICML 2018. https://arxiv.org/abs/1802.05098
+    [4] G. Farquhar, S. Whiteson, J. Foerster. Loaded DiCE: Trading off Bias and
+        Variance in Any-Order Score Function Gradient Estimators. NeurIPS 2019.
+        https://arxiv.org/abs/1909.10549
+  """
+  if kind == "log_likelihood":
+    return new
+  if kind == "lvc":
+    return tf.exp(new - tf.stop_gradient(acted))
+  alive = tf.where(mask > 0, new, tf.zeros_like(new))
+  shares = tf.linalg.matmul(alive, _earlier(new, credit_decay))
+  before = credit_decay * tf.pad(shares[:, :-1], [[0, 0], [1, 0]])
+  return _magic_box(shares) - _magic_box(before)
+
+
+def _earlier(like: tf.Tensor, decay: float) -> tf.Tensor:
+  """Returns the matrix that sums over the steps up to each one, decayed."""
+  steps = np.arange(like.shape[-1])
+  since = np.subtract.outer(steps, steps).T
+  factors = np.where(since >= 0, float(decay) ** np.maximum(since, 0), 0.0)
+  return tf.constant(factors, like.dtype)
+
+
+def _magic_box(x: tf.Tensor) -> tf.Tensor:
+  """Returns 1, with the derivatives of `exp(x)` relative to its value."""
+  return tf.exp(x - tf.stop_gradient(x))
+
+
+def surrogate_loss(
+  kind: Surrogate,
+  new: tf.Tensor,
+  acted: tf.Tensor,
+  advantages: tf.Tensor,
+  mask: tf.Tensor,
+  *,
+  credit_decay: float = 1.0,
+) -> tf.Tensor:
+  """Returns the negative mean over steps of `credit * advantages`, a scalar.
+
+  Args:
+    kind: Name of the surrogate, see `credit`.
+    new: Log-probabilities `[B, H]` of the actions now.
+    acted: Log-probabilities `[B, H]` when they were taken.
+    advantages: `[B, H]`, constants.
+    mask: `[B, H]`; steps count by their mask.
+    credit_decay: Float in [0, 1], for `"dice"`. Defaults to 1.0.
+  """
+  factors = credit(kind, new, acted, mask, credit_decay)
+  return -_mean(factors * tf.stop_gradient(advantages), mask)
+
+
+def clipped_ratio_loss(
+  new: tf.Tensor,
+  acted: tf.Tensor,
+  advantages: tf.Tensor,
+  mask: tf.Tensor,
+  clip_ratio: float | None = None,
+) -> tf.Tensor:
+  """Returns the loss of proximal policy optimization [1], a scalar.
+
+  Args:
+    new: Log-probabilities `[B, H]` of the actions now.
+    acted: Log-probabilities `[B, H]` when they were taken.
+    advantages: `[B, H]`, constants.
+    mask: `[B, H]`; steps count by their mask.
+    clip_ratio: Float > 0. A ratio of probabilities that is further from 1 than
+      this earns nothing more. Defaults to no limit.
+
+  References:
+    [1] J. Schulman, F. Wolski, P. Dhariwal, A. Radford, O. Klimov. Proximal
+        Policy Optimization Algorithms. 2017. https://arxiv.org/abs/1707.06347
+  """
+  ratio = tf.exp(new - tf.stop_gradient(acted))
+  advantages = tf.stop_gradient(advantages)
+  gains = ratio * advantages
+  if clip_ratio is not None:
+    clipped = tf.clip_by_value(ratio, 1 - clip_ratio, 1 + clip_ratio)
+    gains = tf.minimum(gains, clipped * advantages)
+  return -_mean(gains, mask)
+
+
+def _mean(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+  there = tf.where(mask > 0, values, tf.zeros_like(values))
+  return tf.reduce_sum(there * mask) / tf.reduce_sum(mask)

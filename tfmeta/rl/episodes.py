@@ -1,0 +1,82 @@
+"""Episodes, and the parts of them that losses take."""
+
+from typing import Any
+from typing import NamedTuple
+
+import tensorflow as tf
+
+
+class Episodes(NamedTuple):
+  """Episodes that one policy acted, padded to the horizon H.
+
+  The axes in front are those of tasks and particles, where there are any:
+  `[B, H, ...]` are B episodes of one task.
+
+  Attributes:
+    observations: `[..., B, H, *observation_shape]`, the observations on which
+      the actions were chosen.
+    actions: `[..., B, H, a]` floats, or `[..., B, H]` integers.
+    rewards: `[..., B, H]`, the rewards that followed the actions.
+    mask: `[..., B, H]`, 1.0 up to and including the last step of an episode,
+      and 0.0 after it.
+    parameters: `[..., B, H, k]`, the parameters of the distributions from which
+      the actions were sampled.
+  """
+
+  observations: Any
+  actions: Any
+  rewards: Any
+  mask: Any
+  parameters: Any
+
+
+class Decisions(NamedTuple):
+  """The constants of a surrogate loss: nothing here has a gradient.
+
+  Attributes:
+    actions: As in `Episodes`.
+    parameters: As in `Episodes`.
+    mask: As in `Episodes`.
+    advantages: `[B, H]`, normalized to mean 0 and deviation 1 over the steps.
+    value: Scalar. The mean discounted return of the episodes in the units of
+      the outer loss, with which `sampling_credit` weights log-likelihoods.
+  """
+
+  actions: Any
+  parameters: Any
+  mask: Any
+  advantages: Any
+  value: Any
+
+
+class Example(NamedTuple):
+  """The example of one inner step: the episodes of one policy.
+
+  Attributes:
+    observations: `[B, H, *observation_shape]`.
+    decisions: `Decisions` of the same episodes.
+  """
+
+  observations: Any
+  decisions: Decisions
+
+
+def mean_return(episodes: Episodes) -> tf.Tensor:
+  """Returns the mean undiscounted return `[T]` of the episodes of each task."""
+  rewards = tf.where(
+    episodes.mask > 0, episodes.rewards, tf.zeros_like(episodes.rewards)
+  )
+  of_episodes = tf.reduce_sum(rewards, axis=-1)
+  return tf.reduce_mean(of_episodes, axis=range(1, of_episodes.shape.rank))
+
+
+def step_weights(mask: tf.Tensor) -> tf.Tensor:
+  """Returns weights of the steps that sum to 1, for means over steps.
+
+  Args:
+    mask: `[B, H]`, or `[M, B, H]` for M particles. Each particle has the same
+      share, however long its episodes are.
+  """
+  particles = tf.size(mask) // tf.reduce_prod(tf.shape(mask)[-2:])
+  steps = tf.reduce_sum(mask, axis=[-2, -1], keepdims=True)
+  return mask / (steps * tf.cast(particles, mask.dtype))
