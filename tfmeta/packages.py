@@ -28,6 +28,26 @@ def datasets() -> Any:
   return _load("tensorflow_datasets", "tensorflow-datasets")
 
 
+def gymnasium() -> Any:
+  """Returns the module `gymnasium`.
+
+  Raises:
+    ImportError: If it is not installed.
+  """
+  return _load("gymnasium", "gymnasium")
+
+
+def mujoco() -> Any:
+  """Returns the module `mujoco`, with its submodule `rollout`.
+
+  Raises:
+    ImportError: If it or `gymnasium`, which has the bodies, is not installed.
+  """
+  _load("gymnasium", "'tfmeta[rl]'")
+  _load("mujoco.rollout", "'tfmeta[rl]'")
+  return _load("mujoco", "'tfmeta[rl]'")
+
+
 def _load(module: str, requirement: str) -> Any:
   try:
     return importlib.import_module(module)

@@ -40,7 +40,7 @@ SINGLE_IMPORTER = {
   "tfmeta/testing/second_order/layer_derivatives.py": (
     "second_order_test.py checks models layer by layer"
   ),
-  "trainers/run/training.py": "the tests of commands train with it",
+  "trainers/run/policies/training.py": "rl_test.py trains with it",
 }
 
 

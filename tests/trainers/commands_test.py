@@ -38,11 +38,17 @@ COMMANDS = (
   "trainers.platipus",
   "trainers.pretrain",
   "trainers.reptile",
+  "trainers.rl",
 )
 
 
 # A command, what it is given, and a part of what it then says.
 MISTAKES = (
+  (
+    "trainers.rl",
+    "--num_particles=3",
+    "error: `num_particles` would have no effect here: --learner=maml",
+  ),
   ("trainers.maml", "--ways=many", "--ways=many"),
   ("trainers.maml", "ways=5", "Flags must begin with --. Received: ways=5"),
   (

@@ -19,6 +19,7 @@ from trainers import reptile
 from trainers.run import configuration
 from trainers.run import data_sets
 from trainers.run import flags
+from trainers.run import option
 
 MODULES = (
   maml,
@@ -112,7 +113,8 @@ class FlagsTest(parameterized.TestCase):
     )
     for name in ("tensorflow", "keras", "matplotlib"):
       self.assertNotRegex(shown.stderr, rf"\| +{name}\n")
-    names = [option.name for option in configuration.options()]
+    fields = option.of_fields(configuration.Configuration)
+    names = [one.name for one in fields]
     for name in [*names, *parse("reptile").own, "inner_optimizer", "preset"]:
       switch = name in ("scale", "jit_compile")
       self.assertIn(f"--[no]{name}" if switch else f"--{name}", shown.stdout)

@@ -2,6 +2,7 @@
 
 from tfmeta.rl.episodes import Episodes as Episodes
 from tfmeta.rl.evaluation import ReturnsResult as ReturnsResult
+from tfmeta.rl.evaluation import collect_episodes as collect_episodes
 from tfmeta.rl.evaluation import evaluate as evaluate
 from tfmeta.rl.learner import PolicyLearner as PolicyLearner
 from tfmeta.rl.learners import ANIL as ANIL

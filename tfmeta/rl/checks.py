@@ -177,11 +177,6 @@ def check_compiled(learner: Any) -> None:
       "`compile` takes no loss for a learner that acts: `credit` chooses the "
       f"surrogate. Received: loss={learner.loss!r}"
     )
-  if learner.jit_compile and not learner.environment.in_graph:
-    raise ValueError(
-      "A simulator runs outside of the graph, which XLA cannot compile: use "
-      f"jit_compile=False. Received: jit_compile={learner.jit_compile!r}"
-    )
   if isinstance(learner.optimizer, trust_region.TrustRegion):
     _check_trust_region(learner)
 

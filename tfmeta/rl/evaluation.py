@@ -13,6 +13,7 @@ from tfmeta import arguments
 from tfmeta.algorithms.context import EVALUATION
 from tfmeta.rl import checks
 from tfmeta.rl import outer
+from tfmeta.rl.episodes import Episodes
 from tfmeta.rl.learner import PolicyLearner
 
 
@@ -144,6 +145,29 @@ def evaluate(
   if not returns:
     raise ValueError("`tasks` must hold at least one batch. Received: none")
   return ReturnsResult(np.concatenate(returns), learner.episodes, int(lengths))
+
+
+def collect_episodes(
+  learner: PolicyLearner, tasks: Any, *, steps: int | None = None
+) -> list[Episodes]:
+  """Acts a batch of tasks, before adapting and after each inner step.
+
+  Args:
+    learner: A `PolicyLearner`.
+    tasks: A batch of tasks of the learner's environment, as
+      `environment.tasks(...).batch(T)` yields them.
+    steps: Integer >= 0, the number of inner steps. Defaults to that of the
+      learner.
+
+  Returns:
+    `Episodes` `[T, B, H, ...]` for each of 0 to `steps` inner steps.
+  """
+  checked = checks.checked_tasks(tasks, learner.environment)
+
+  def collect() -> list[Episodes]:
+    return outer.collect(learner, checked, EVALUATION, steps).episodes
+
+  return tf.function(collect, autograph=False)()
 
 
 def _measure_function(

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfmeta import arguments
 from tfmeta.algorithms import meta_learner
 from tfmeta.algorithms import outer_step
 from tfmeta.algorithms.context import EVALUATION
@@ -70,6 +71,9 @@ class PolicyLearner(meta_learner.MetaLearner):
       0.1.
     eval_inner_steps: Integer >= 0. Number of inner steps outside of training.
       Defaults to `inner_steps`.
+    later_step_factor: Float > 0. Factor of the step size of all inner steps but
+      the first. Published evaluations of MAML halve it, because the first step
+      was the only one in training. Defaults to 1.0.
     credit: Surrogate of the inner loss. All have the same gradient, the policy
       gradient; they differ in the second derivatives, and so in the
       meta-gradient [1, 2]. `"lvc"` (default): probability ratios, whose second
@@ -121,6 +125,7 @@ class PolicyLearner(meta_learner.MetaLearner):
     inner_steps: int = 1,
     inner_learning_rate: float = 0.1,
     eval_inner_steps: int | None = None,
+    later_step_factor: float = 1.0,
     credit: Surrogate = "lvc",
     credit_decay: float = 1.0,
     discount: float = 0.99,
@@ -131,6 +136,7 @@ class PolicyLearner(meta_learner.MetaLearner):
   ):
     checks.check_keywords(kwargs)
     checks.check_settings(episodes, credit, credit_decay, discount, gae_decay)
+    arguments.check_number("later_step_factor", later_step_factor, above=0)
     checks.check_environment(environment)
     super().__init__(
       policy,
@@ -149,6 +155,7 @@ class PolicyLearner(meta_learner.MetaLearner):
     )
     checks.check_policy(policy, environment, self.actions)
     self.episodes = episodes
+    self.later_step_factor = later_step_factor
     self.credit: Surrogate = credit
     self.credit_decay = credit_decay
     self.discount = discount
@@ -238,13 +245,31 @@ class PolicyLearner(meta_learner.MetaLearner):
       context: Which task and step this is; evaluation by default.
     """
     path = [self.initial_weights()]
-    for example in examples:
-      path.append(self.inner_step(path[-1], example, context))
+    for step, example in enumerate(examples):
+      path.append(
+        self.inner_step(path[-1], self.scaled(example, step), context)
+      )
     return path
 
   def initial_weights(self) -> Any:
     """Returns the weights of the policy before adapting."""
     return functional.weights_of(self.model)
+
+  def scaled(self, example: Example, step: int) -> Example:
+    """Returns the example of an inner step, as `later_step_factor` weights it.
+
+    The surrogates are linear in the advantages, so a factor of the advantages
+    is a factor of the step size, for every learner.
+
+    Args:
+      example: The episodes of the step.
+      step: Integer, the inner step, from 0 on.
+    """
+    if step == 0 or self.later_step_factor == 1:
+      return example
+    decisions = example.decisions
+    merits = self.later_step_factor * decisions.advantages
+    return Example(example.observations, decisions._replace(advantages=merits))
 
   def inner_step(
     self, weights: Any, example: Example, context: Context = EVALUATION
@@ -464,6 +489,7 @@ class PolicyLearner(meta_learner.MetaLearner):
       "policy": policy,
       "environment": serialize(self.environment),
       "episodes": self.episodes,
+      "later_step_factor": self.later_step_factor,
       "credit": self.credit,
       "credit_decay": self.credit_decay,
       "discount": self.discount,

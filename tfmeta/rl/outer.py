@@ -51,14 +51,18 @@ def collect(
     lambda w: tf.broadcast_to(w, [count, *w.shape]), learner.initial_weights()
   )
 
-  def adapt(index: tf.Tensor, weights: Any, example: Example) -> Any:
-    of_task = context.replace(index=index)
-    return learner.inner_step(weights, example, of_task)
-
   if steps is None:
     steps = int(learner.adaptations_for(context))
   episodes, examples = [], []
   for phase in range(steps + 1):
+
+    def adapt(
+      index: tf.Tensor, weights: Any, example: Example, phase: int = phase
+    ) -> Any:
+      of_task = context.replace(index=index)
+      scaled = learner.scaled(example, phase)
+      return learner.inner_step(weights, scaled, of_task)
+
     seeds = _seeds(learner.seed, context, indices, phase)
     episodes.append(learner.roll_out(tasks, weights, seeds))
     examples.append(

@@ -1,9 +1,6 @@
 """The configuration of a run, as plain values; flags are made from it."""
 
-from collections.abc import Callable
-from collections.abc import Mapping
 import dataclasses
-import typing
 from typing import Any
 
 from trainers.run import data_sets
@@ -20,23 +17,6 @@ _PARAMETER_SERVER = (
   "hands out the data itself, where that strategy needs a ClusterCoordinator; "
   "use --strategy=multi_worker"
 )
-
-
-def _option(
-  default: Any,
-  help: str,
-  *,
-  choices: tuple[str, ...] = (),
-  refused: Mapping[str, str] | None = None,
-  least: int = 0,
-  why_unused: Callable[[Any], str | None] | None = None,
-) -> Any:
-  metadata = {"help": help, "choices": choices, "least": least}
-  if refused:
-    metadata["refused"] = refused
-  if why_unused:
-    metadata["why_unused"] = why_unused
-  return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +38,7 @@ class Configuration:
   algorithm: str
   own: dict[str, Any] = dataclasses.field(default_factory=dict)
 
-  dataset: str = _option(
+  dataset: str = option.field(
     "glyphs",
     "Data set: glyphs (comes with tfmeta), omniglot, mini_imagenet, "
     "tiered_imagenet, cifar_fs, fc100, glyph_pairs, omniglot_pairs, sinusoid, "
@@ -67,18 +47,18 @@ class Configuration:
     "each class or the embeddings that trainers.pretrain writes. Regressions "
     "and pairs change the defaults of other flags; see trainers/README.md.",
   )
-  data_dir: str | None = _option(
+  data_dir: str | None = option.field(
     None,
     "Folder in which TFDS keeps data sets. Default: the one of TFDS.",
     why_unused=unused_flags.not_read_by_data_set("data_dir"),
   )
-  manual_dir: str | None = _option(
+  manual_dir: str | None = option.field(
     None,
     "Folder with the files from which mini_imagenet or tiered_imagenet is "
     "prepared, once. Default: downloads/manual in --data_dir.",
     why_unused=unused_flags.not_read_by_data_set("manual_dir"),
   )
-  rotations: str | None = _option(
+  rotations: str | None = option.field(
     None,
     "How omniglot uses characters turned by 90, 180 and 270 degrees: as "
     "further classes, as one random turn of each class in a task, or not at "
@@ -86,103 +66,103 @@ class Configuration:
     choices=("as_classes", "per_task", "none"),
     why_unused=unused_flags.not_read_by_data_set("rotations"),
   )
-  size: int | None = _option(
+  size: int | None = option.field(
     None,
     "Height and width in pixels to which the images of omniglot or of a "
     "directory are scaled. Default: 28 for omniglot, 84 for a directory.",
     why_unused=unused_flags.not_read_by_data_set("size"),
   )
-  channels: int = _option(
+  channels: int = option.field(
     3,
     "Channels of the images of a directory: 1 (gray) or 3 (color).",
     why_unused=unused_flags.not_read_by_data_set("channels"),
   )
-  ways: int | None = _option(
+  ways: int | None = option.field(
     5,
     "Classes in each task, for classification.",
     least=2,
     why_unused=unused_flags.without_classes,
   )
-  shots: int = _option(
+  shots: int = option.field(
     1,
     "Support examples for each class; for regression, for each task.",
     least=1,
   )
-  query_shots: int = _option(
+  query_shots: int = option.field(
     15,
     "Query examples for each class; for regression, for each task.",
     least=1,
   )
-  train_shots: int | None = _option(
+  train_shots: int | None = option.field(
     None, "The same as --shots, in training tasks. Default: --shots."
   )
-  train_query_shots: int | None = _option(
+  train_query_shots: int | None = option.field(
     5, "The same as --query_shots, in training tasks; 0 takes --query_shots."
   )
 
-  num_tasks: int | None = _option(
+  num_tasks: int | None = option.field(
     None,
     "Number of different sinusoids in training. Default: each one is new.",
     least=1,
     why_unused=unused_flags.not_read_by_data_set("num_tasks"),
   )
 
-  filters: int = _option(
+  filters: int = option.field(
     32,
     "Filters of each convolution, for images.",
     least=1,
     why_unused=unused_flags.without_images,
   )
-  pooling: str = _option(
+  pooling: str = option.field(
     "stride",
     "How each block of the convolutional network halves the image.",
     choices=("max", "average", "stride"),
     why_unused=unused_flags.without_images,
   )
-  network_normalization: str = _option(
+  network_normalization: str = option.field(
     "batch",
     "Normalization layers of the convolutional network.",
     choices=("batch", "layer", "group", "none"),
     why_unused=unused_flags.without_images,
   )
-  scale: bool = _option(
+  scale: bool = option.field(
     True,
     "Whether normalization layers learn a scale in addition to a shift.",
     why_unused=unused_flags.without_normalization,
   )
-  momentum: float = _option(
+  momentum: float = option.field(
     0.9,
     "Momentum of the moving statistics of batch normalization, for "
     "--normalization=per_step_running of MAML++.",
     why_unused=unused_flags.without_moving_statistics,
   )
-  head_input: str = _option(
+  head_input: str = option.field(
     "flatten",
     "Input of the last layer: all features of the image, or their mean over "
     "the positions.",
     choices=("flatten", "mean"),
     why_unused=unused_flags.without_images,
   )
-  hidden: list[int] = _option(
+  hidden: list[int] = option.field(
     (40, 40),
     "Units of each hidden layer, for regression.",
     why_unused=unused_flags.without_regression,
   )
 
-  inner_steps: int = _option(1, "Number of inner steps in training.")
-  inner_learning_rate: float = _option(
+  inner_steps: int = option.field(1, "Number of inner steps in training.")
+  inner_learning_rate: float = option.field(
     0.4, "Step size of the inner loop; where rates are learned, their start."
   )
-  eval_inner_steps: int | None = _option(
+  eval_inner_steps: int | None = option.field(
     None, "Number of inner steps in evaluation. Default: --inner_steps."
   )
-  inner_loss_reduction: str = _option(
+  inner_loss_reduction: str = option.field(
     "mean",
     "How the inner loss is reduced over the support set; sum_over_ways is the "
     "sum divided by the shots.",
     choices=("mean", "sum", "sum_over_ways"),
   )
-  normalization: str | None = _option(
+  normalization: str | None = option.field(
     None,
     "Statistics with which batch normalization treats query examples: their "
     "own, those of the support set, or the moving ones of the model (none), "
@@ -191,91 +171,95 @@ class Configuration:
     choices=NORMALIZATIONS,
     why_unused=unused_flags.without_batch_normalization,
   )
-  task_map: str = _option(
+  task_map: str = option.field(
     "auto",
     "How the tasks of a batch are computed; auto chooses map or vectorize.",
     choices=("auto", "map", "vectorize", "unroll"),
   )
 
-  meta_batch_size: int = _option(8, "Number of tasks in each update.", least=1)
-  steps_per_epoch: int = _option(
+  meta_batch_size: int = option.field(
+    8, "Number of tasks in each update.", least=1
+  )
+  steps_per_epoch: int = option.field(
     100, "Number of updates in each epoch.", least=1
   )
-  epochs: int = _option(
+  epochs: int = option.field(
     10, "Number of epochs. A checkpoint is written after each.", least=1
   )
-  steps_per_execution: int = _option(
+  steps_per_execution: int = option.field(
     1,
     "Number of updates in each call of the TensorFlow graph.",
     least=1,
     why_unused=unused_flags.with_several_workers,
   )
-  jit_compile: bool | None = _option(
+  jit_compile: bool | None = option.field(
     None, "Whether XLA compiles the updates. Default: Keras decides."
   )
-  optimizer: str = _option(
+  optimizer: str = option.field(
     "adam", "Optimizer of the outer loop.", choices=("adam", "sgd")
   )
-  learning_rate: float = _option(
+  learning_rate: float = option.field(
     0.003, "Learning rate of the outer loop, above 0."
   )
-  learning_rate_decay: str = _option(
+  learning_rate_decay: str = option.field(
     "cosine",
     "How the outer learning rate falls over the whole run.",
     choices=("none", "linear", "cosine", "exponential"),
   )
-  final_learning_rate: float = _option(
+  final_learning_rate: float = option.field(
     0.0,
     "Outer learning rate at the end of the run.",
     why_unused=unused_flags.without_decay,
   )
-  clipvalue: float | None = _option(
+  clipvalue: float | None = option.field(
     None,
     "Clips each element of the outer gradient to [-clipvalue, clipvalue]. "
     "Default: no clipping.",
   )
-  clipnorm: float | None = _option(
+  clipnorm: float | None = option.field(
     None,
     "Scales the outer gradient of each tensor down to this norm, after "
     "--clipvalue. Default: no clipping.",
   )
-  validation_tasks: int = _option(
+  validation_tasks: int = option.field(
     100,
     "Number of validation tasks after each epoch. They choose the best epoch.",
     least=1,
   )
-  keep_best: int = _option(
+  keep_best: int = option.field(
     5,
     "Number of best epochs whose weights are kept, for trainers.evaluate "
     "--ensemble.",
     least=1,
   )
-  eval_tasks: int = _option(
+  eval_tasks: int = option.field(
     600, "Number of tasks on which the final learner is evaluated.", least=1
   )
-  eval_split: str = _option(
+  eval_split: str = option.field(
     "test",
     "Split of these tasks. Use validation only for data without test classes: "
     "its results are too good, because it has chosen the best epoch.",
     choices=("test", "validation"),
   )
 
-  workdir: str = _option(
+  workdir: str = option.field(
     "", "Folder in which the run writes, and from which it resumes."
   )
-  seed: int = _option(0, "Seed of the initial weights and the training tasks.")
-  strategy: str = _option(
+  seed: int = option.field(
+    0, "Seed of the initial weights and the training tasks."
+  )
+  strategy: str = option.field(
     "none",
     "How devices or machines share the work; see trainers/README.md.",
     choices=("none", "mirrored", "multi_worker", "tpu"),
     refused={"parameter_server": _PARAMETER_SERVER},
   )
-  tpu: str = _option(
+  tpu: str = option.field(
     "local",
     "Name or address of the TPU, for --strategy=tpu.",
     why_unused=unused_flags.without_strategy("tpu"),
   )
-  startup_seconds: int = _option(
+  startup_seconds: int = option.field(
     300,
     "Seconds to wait until all workers have started, for "
     "--strategy=multi_worker.",
@@ -327,36 +311,8 @@ class Configuration:
     return self.kind == data_sets.REGRESSION
 
 
-def options() -> list[option.Option]:
-  """Returns the flags that all trainers have."""
-  return [
-    option.Option(
-      field.name,
-      _kind_of(field),
-      field.default,
-      **{k: v for k, v in field.metadata.items() if k != "least"},
-    )
-    for field in dataclasses.fields(Configuration)
-    if "help" in field.metadata
-  ]
-
-
-def _kind_of(field: dataclasses.Field) -> Any:
-  """Returns the type of the values of a field: `int` for `int | None`."""
-  if field.type == list[int]:
-    return list
-  kinds = typing.get_args(field.type) or (field.type,)
-  return kinds[0]
-
-
 def _check_ranges(config: Configuration) -> None:
-  for field in dataclasses.fields(config):
-    value, least = getattr(config, field.name), field.metadata.get("least", 0)
-    if isinstance(value, int) and value < least:
-      raise ValueError(
-        f"`{field.name}` must be at least {least}. "
-        f"Received: {field.name}={value}"
-      )
+  option.check_least(config)
   if not config.learning_rate > 0:
     raise ValueError(
       "`learning_rate` must be above 0. "

@@ -76,15 +76,27 @@ class _ChoiceParser(flags.EnumParser):
 
 def define(trainer: Trainer, flag_values: flags.FlagValues) -> None:
   """Defines all flags of a trainer, `--preset` included if it has any."""
-  for one in _all_options(trainer):
+  define_options(
+    _all_options(trainer), trainer.presets, trainer.source, flag_values
+  )
+
+
+def define_options(
+  options: Iterable[option.Option],
+  presets: Mapping[str, Any],
+  source: str,
+  flag_values: flags.FlagValues,
+) -> None:
+  """Defines flags, and `--preset` if there are presets."""
+  for one in options:
     _define_option(one, flag_values)
-  if trainer.presets:
+  if presets:
     flags.DEFINE_enum(
       "preset",
       None,
-      sorted(trainer.presets),
+      sorted(presets),
       "Published values for the other flags; those that are given too override "
-      f"it. Source: {trainer.source}.",
+      f"it. Source: {source}.",
       flag_values=flag_values,
     )
 
@@ -102,24 +114,37 @@ def read(
       no effect in this run.
   """
   all_options = _all_options(trainer)
-  given = {
-    one.name: flag_values[one.name].value
-    for one in all_options
-    if flag_values[one.name].present
-  }
-  preset = {}
-  if trainer.presets and flag_values["preset"].value:
-    preset = trainer.presets[flag_values["preset"].value]
-  defaults = {one.name: flag_values[one.name].default for one in all_options}
+  defaults, preset, given = values_of(all_options, trainer.presets, flag_values)
   dataset = {**defaults, **preset, **given}["dataset"]
   brought = data_sets.defaults_of(dataset, trainer.name)
   config = _configuration(trainer, {**defaults, **brought, **preset, **given})
-  _check_used(all_options, config, given)
+  check_used(all_options, config, given)
   return config
 
 
+def values_of(
+  options: Iterable[option.Option],
+  presets: Mapping[str, Mapping[str, Any]],
+  flag_values: flags.FlagValues,
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+  """Returns the defaults, the values of the preset, and those that are given.
+
+  Lists of whole numbers are still texts.
+  """
+  given = {
+    one.name: flag_values[one.name].value
+    for one in options
+    if flag_values[one.name].present
+  }
+  preset = {}
+  if presets and flag_values["preset"].value:
+    preset = dict(presets[flag_values["preset"].value])
+  defaults = {one.name: flag_values[one.name].default for one in options}
+  return defaults, preset, given
+
+
 def _configuration(trainer, values) -> configuration.Configuration:
-  values["hidden"] = _whole_numbers("hidden", values["hidden"])
+  values["hidden"] = whole_numbers("hidden", values["hidden"])
   own = {name: values[name] for name in trainer.shared}
   own.update({one.name: values.pop(one.name) for one in trainer.options})
   # An argument that is left out has the default of the learner.
@@ -127,7 +152,9 @@ def _configuration(trainer, values) -> configuration.Configuration:
   return configuration.Configuration(trainer.algorithm, own=own, **values)
 
 
-def _check_used(all_options, config, given) -> None:
+def check_used(
+  all_options: Iterable[option.Option], config: Any, given: Mapping[str, Any]
+) -> None:
   """Refuses flags that the user has given and that would change nothing."""
   for one in all_options:
     reason = one.why_unused(config) if one.name in given else None
@@ -141,7 +168,7 @@ def _check_used(all_options, config, given) -> None:
 def _all_options(trainer: Trainer) -> list[option.Option]:
   """Returns the shared flags, as the trainer changes them, and its own."""
   defaults = {"workdir": f"runs/{trainer.name}", **trainer.defaults}
-  shared = configuration.options()
+  shared = option.of_fields(configuration.Configuration)
   unknown = {*defaults, *trainer.choices, *trainer.why_unused}
   unknown -= {one.name for one in shared}
   if unknown:
@@ -183,7 +210,12 @@ def _define_option(one: option.Option, flag_values: flags.FlagValues) -> None:
   define_flag(one.name, default, one.help, flag_values=flag_values)
 
 
-def _whole_numbers(name, texts) -> list[int]:
+def whole_numbers(name: str, texts: Iterable[Any]) -> list[int]:
+  """Returns the values of a flag as integers.
+
+  Raises:
+    ValueError: If one is not a whole number.
+  """
   try:
     return [int(text) for text in texts]
   except ValueError:

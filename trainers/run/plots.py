@@ -26,7 +26,7 @@ _QUERIES = 6
 _SAMPLES = 10
 
 
-def _new_figure(width: float, height: float) -> Any:
+def new_figure(width: float, height: float) -> Any:
   """Returns an empty figure, with sizes in inches."""
   # matplotlib is an extra, and whoever evaluates a run needs no plots.
   from matplotlib import figure
@@ -37,7 +37,7 @@ def _new_figure(width: float, height: float) -> Any:
 def plot_learning_curve(folder: pathlib.Path, history) -> None:
   """Plots loss and accuracy of training and validation by epoch."""
   names = [name for name in ("loss", "accuracy") if name in history]
-  figure = _new_figure(5 * len(names), 3.6)
+  figure = new_figure(5 * len(names), 3.6)
   row = figure.subplots(1, len(names), squeeze=False)[0]
   for axes, name in zip(row, names, strict=True):
     epochs = np.arange(1, len(history[name]) + 1)
@@ -78,7 +78,7 @@ def _plot_classification(learner, found) -> Any:
   queries = _by_class(labels, _QUERIES)
   support = _by_class(inputs["support_y"], _SUPPORT_IMAGES)
   columns = support.shape[1] + 2 * queries.shape[1]
-  figure = _new_figure(0.8 * columns + 1.2, 0.95 * queries.shape[0] + 1.0)
+  figure = new_figure(0.8 * columns + 1.2, 0.95 * queries.shape[0] + 1.0)
   widths = [support.shape[1] + 0.6, *[queries.shape[1]] * 2]
   parts = figure.subfigures(1, 3, width_ratios=widths, squeeze=False)[0]
   support_y = inputs["support_y"].numpy()
@@ -155,7 +155,7 @@ def _by_class(labels, count: int) -> np.ndarray:
 
 
 def _plot_regressions(learner, found) -> Any:
-  figure = _new_figure(9, 6)
+  figure = new_figure(9, 6)
   grid = figure.subplots(2, 2, sharex=True).flat
   for axes, (inputs, targets) in zip(grid, found, strict=True):
     _plot_regression(axes, learner, inputs, targets)
@@ -206,7 +206,7 @@ def plot_calibration(folder: pathlib.Path, measured) -> None:
   """
   if measured.reliability is None:
     return
-  figure = _new_figure(10, 4)
+  figure = new_figure(10, 4)
   left, right = figure.subplots(1, 2)
   _plot_reliability(left, measured)
   _plot_selective_accuracy(right, measured)
@@ -277,7 +277,7 @@ def plot_learned_rates(folder: pathlib.Path, learner) -> None:
     return
   table = np.stack(list(rates.values()))
   rows, columns = table.shape
-  figure = _new_figure(3.2 + 0.8 * columns, 1.7 + 0.3 * rows)
+  figure = new_figure(3.2 + 0.8 * columns, 1.7 + 0.3 * rows)
   axes = figure.subplots()
   middle = learner.inner_learning_rate
   # Colors are centered on the initial rate; all rates may still be equal to it.

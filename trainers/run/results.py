@@ -72,8 +72,8 @@ def measure(
     "train_shots": config.train_shots or config.shots,
     "train_query_shots": config.train_query_shots or config.query_shots,
     "parameters": learners[0].model.count_params(),
-    "versions": _versions(),
-    "machine": _machine(),
+    "versions": versions(),
+    "machine": machine(),
     "command": " ".join(["python", *sys.orig_argv[1:]]),
   }
 
@@ -93,12 +93,14 @@ def _noise_stddev(config, learners) -> float | None:
   return max(math.sqrt(tfmeta.evaluate(learners, validation).mean), 1e-6)
 
 
-def _machine() -> str:
+def machine() -> str:
+  """Returns what kind of machine this is."""
   cores = f"{os.cpu_count()} cores"
   return ", ".join([platform.system(), platform.machine(), cores])
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+  """Returns the versions of Python and of the packages that compute."""
   versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
   return {
     "tfmeta": tfmeta.__version__,

@@ -142,9 +142,9 @@ def train(
   if config.strategy == "multi_worker":
     strategies.check_agreement(strategy, done)
   if done == config.epochs and writes:
-    _say(f"All {done} epochs are finished; the run is only evaluated again.")
+    say(f"All {done} epochs are finished; the run is only evaluated again.")
   elif done and writes:
-    _say(f"Resuming after {done} of {config.epochs} epochs.")
+    say(f"Resuming after {done} of {config.epochs} epochs.")
   if done < config.epochs:
     try:
       _fit(config, folder, learner, checkpoint, validation, writes)
@@ -187,21 +187,21 @@ def report(config, folder, learner, checkpoint) -> dict[str, Any]:
   """Saves, evaluates, plots and exports a trained learner."""
   with workdir.replacing(folder / workdir.LEARNER) as path:
     learner.save(path)
-  _say(f"Evaluating on {config.eval_tasks} {config.eval_split} tasks ...")
+  say(f"Evaluating on {config.eval_tasks} {config.eval_split} tasks ...")
   measured, written = results.final_results(config, learner, checkpoint)
   workdir.write_json(folder / workdir.RESULT, written)
   plots.plot_learning_curve(folder, checkpoint.history)
   plots.plot_tasks(folder, config, learner)
   plots.plot_calibration(folder, measured)
   plots.plot_learned_rates(folder, learner)
-  _export(folder, learner)
+  export(folder, learner)
   print(measured)
   files = [name for name in _WRITTEN if (folder / name).exists()]
   print(f"Written to {folder}: {', '.join(files)}.")
   return written
 
 
-def _export(folder, learner) -> None:
+def export(folder: pathlib.Path, learner: Any) -> None:
   """Writes the SavedModel whole, or leaves an earlier one."""
   temporary = folder / f"unfinished_{workdir.SAVED_MODEL}"
   try:
@@ -212,5 +212,6 @@ def _export(folder, learner) -> None:
     shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+  """Prints a line of progress."""
   print(line, file=sys.stderr, flush=True)

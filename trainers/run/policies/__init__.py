@@ -1,0 +1,1 @@
+"""Runs of policies that learn to adapt."""
