@@ -115,7 +115,7 @@ class WheelTest(absltest.TestCase):
 class RequirementsTest(absltest.TestCase):
   def test_extras_are_the_ones_the_documents_speak_of(self):
     extras = project()["optional-dependencies"]
-    self.assertCountEqual(extras, ["trainers", "benchmarks", "dev"])
+    self.assertCountEqual(extras, ["trainers", "rl", "benchmarks", "dev"])
 
   def test_no_requirement_comes_with_tfmeta_that_only_trainers_need(self):
     names = [

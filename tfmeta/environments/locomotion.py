@@ -25,8 +25,8 @@ _NOISE = 0.1
 class _Locomotion(simulators.Simulator):
   """A body of Gymnasium that is stepped by `mujoco.rollout`.
 
-  A subclass sets `body` and `hidden_positions`, and writes `sample` and
-  `rewards`.
+  A subclass derives from a body and from this class, in this order, and writes
+  `sample` and `rewards`.
   """
 
   # Name of the file in Gymnasium.
@@ -119,15 +119,15 @@ def _read_model(body: str) -> Any:
   return mujoco.MjModel.from_xml_path(str(path))
 
 
-class _HalfCheetah(_Locomotion):
-  """The half-cheetah: 6 joints, 17 observations, no early end."""
+class _HalfCheetah:
+  """The body of a half-cheetah: 6 joints, 17 observations, no early end."""
 
   body = "half_cheetah.xml"
   hidden_positions = 1
 
 
 @keras.saving.register_keras_serializable("tfmeta")
-class HalfCheetahDirection(_HalfCheetah):
+class HalfCheetahDirection(_HalfCheetah, _Locomotion):
   """A half-cheetah that must run forward or backward.
 
   The reward of a step is `direction * velocity - 0.05 * |action|^2`, with the
@@ -151,7 +151,7 @@ class HalfCheetahDirection(_HalfCheetah):
 
 
 @keras.saving.register_keras_serializable("tfmeta")
-class HalfCheetahVelocity(_HalfCheetah):
+class HalfCheetahVelocity(_HalfCheetah, _Locomotion):
   """A half-cheetah that must run at the velocity of the task.
 
   The reward of a step is `-|velocity - target| - 0.05 * |action|^2`.
@@ -184,8 +184,8 @@ class HalfCheetahVelocity(_HalfCheetah):
     return {**super().get_config(), "fastest": self.fastest}
 
 
-class _Ant(_Locomotion):
-  """The ant: 8 joints, 27 observations.
+class _Ant:
+  """The body of an ant: 8 joints, 27 observations.
 
   An episode ends where the height of the torso leaves [0.2, 1] meters. The
   rewards of the papers also have a small cost of contact forces, which is left
@@ -194,18 +194,19 @@ class _Ant(_Locomotion):
 
   body = "ant.xml"
   hidden_positions = 2
-  _SURVIVAL, _ACTION_COST = 0.05, 0.005
 
   def ended(self, position: np.ndarray) -> np.ndarray:
     height = position[..., 2]
     return (height < 0.2) | (height > 1.0)
 
-  def _with_costs(self, gain: np.ndarray, cost: np.ndarray) -> np.ndarray:
-    return gain - self._ACTION_COST * cost + self._SURVIVAL
+
+def _with_costs(gain: np.ndarray, cost: np.ndarray) -> np.ndarray:
+  """Returns the reward of an ant, with its costs and for its survival."""
+  return gain - 0.005 * cost + 0.05
 
 
 @keras.saving.register_keras_serializable("tfmeta")
-class AntDirection(_Ant):
+class AntDirection(_Ant, _Locomotion):
   """An ant that must walk forward or backward.
 
   The reward of a step is `direction * velocity - 0.005 * |action|^2 + 0.05`,
@@ -226,11 +227,11 @@ class AntDirection(_Ant):
   def rewards(
     self, velocity: np.ndarray, position: np.ndarray, cost: np.ndarray
   ) -> np.ndarray:
-    return self._with_costs(self._per_task("direction") * velocity, cost)
+    return _with_costs(self._per_task("direction") * velocity, cost)
 
 
 @keras.saving.register_keras_serializable("tfmeta")
-class AntVelocity(_Ant):
+class AntVelocity(_Ant, _Locomotion):
   """An ant that must walk at the velocity of the task, uniform in [0, 3] m/s.
 
   The reward of a step is `1 - |velocity - target| - 0.005 * |action|^2 + 0.05`.
@@ -251,11 +252,11 @@ class AntVelocity(_Ant):
     self, velocity: np.ndarray, position: np.ndarray, cost: np.ndarray
   ) -> np.ndarray:
     distance = np.abs(velocity - self._per_task("target"))
-    return self._with_costs(1 - distance, cost)
+    return _with_costs(1 - distance, cost)
 
 
 @keras.saving.register_keras_serializable("tfmeta")
-class AntGoal(_Ant):
+class AntGoal(_Ant, _Locomotion):
   """An ant that must walk to a goal, uniform in the square [-3, 3]^2 meters.
 
   The reward of a step is `4 - |x - goal|_1 - 0.005 * |action|^2 + 0.05`, with
@@ -278,4 +279,4 @@ class AntGoal(_Ant):
   ) -> np.ndarray:
     goal = self._tasks["goal"][:, np.newaxis]
     distance = np.abs(position[..., :2] - goal).sum(axis=-1)
-    return self._with_costs(4 - distance, cost)
+    return _with_costs(4 - distance, cost)
