@@ -115,21 +115,27 @@ class SurrogateTest(parameterized.TestCase):
       np.testing.assert_allclose(first, other, atol=1e-12)
     self.assertGreater(np.abs(first).max(), 0.01)
 
-  @parameterized.parameters(*credit.SURROGATES)
-  def test_what_follows_an_episode_changes_nothing(self, kind):
-    mask = tf.constant([[1.0, 1.0, 0.0]], tf.float64)
+  @parameterized.product(
+    kind=credit.SURROGATES, tail=(-40.0, 1e3, np.inf, np.nan)
+  )
+  def test_what_follows_an_episode_changes_nothing(self, kind, tail):
+    # Masking the ratio after the exponential gives a slope of 0 * inf = NaN.
+    def loss(new, acted, merits, mask):
+      return credit.surrogate_loss(kind, new, acted, merits, mask)
 
-    def loss(tail):
-      new = tf.constant([[-1.0, -2.0, tail]], tf.float64)
-      with tf.GradientTape() as tape:
-        tape.watch(new)
-        value = credit.surrogate_loss(
-          kind, new, tf.constant([[-1.1, -1.0, 0.0]], tf.float64), new, mask
-        )
-      return value, tape.gradient(value, new)
-
-    for a, b in zip(loss(0.0), loss(-40.0), strict=True):
+    for a, b in zip(with_tail(loss, 0.0), with_tail(loss, tail), strict=True):
       np.testing.assert_array_equal(a, b)
+
+
+def with_tail(loss, tail):
+  """Returns a loss and its gradient, with `tail` behind the end."""
+  new = tf.constant([[-1.0, -2.0, tail]], tf.float64)
+  acted = tf.constant([[-1.1, -1.0, 0.0]], tf.float64)
+  merits = tf.constant([[1.0, -2.0, 0.0]], tf.float64)
+  with tf.GradientTape() as tape:
+    tape.watch(new)
+    value = loss(new, acted, merits, tf.constant([[1.0, 1.0, 0.0]], tf.float64))
+  return value, tape.gradient(value, new)
 
 
 class ClippedRatioTest(parameterized.TestCase):
@@ -145,6 +151,14 @@ class ClippedRatioTest(parameterized.TestCase):
     self.assertEqual(slope[0], 0)
     np.testing.assert_allclose(slope[1], np.exp(0.5) / 2, rtol=1e-6)
     np.testing.assert_allclose(loss, (np.exp(0.5) - 1.2) / 2, rtol=1e-6)
+
+  @parameterized.product(clip_ratio=(None, 0.2), tail=(1e3, np.inf, np.nan))
+  def test_what_follows_an_episode_changes_nothing(self, clip_ratio, tail):
+    def loss(*args):
+      return credit.clipped_ratio_loss(*args, clip_ratio)
+
+    for a, b in zip(with_tail(loss, 0.0), with_tail(loss, tail), strict=True):
+      np.testing.assert_array_equal(a, b)
 
   def test_without_a_limit_it_is_lvc(self):
     rng = np.random.default_rng(0)

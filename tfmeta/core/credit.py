@@ -63,7 +63,7 @@ def credit(
   if kind == "log_likelihood":
     return new
   if kind == "lvc":
-    return tf.exp(new - tf.stop_gradient(acted))
+    return _ratio(new, acted, mask)
   alive = tf.where(mask > 0, new, tf.zeros_like(new))
   shares = tf.linalg.matmul(alive, _earlier(new, credit_decay))
   before = credit_decay * tf.pad(shares[:, :-1], [[0, 0], [1, 0]])
@@ -76,6 +76,13 @@ def _earlier(like: tf.Tensor, decay: float) -> tf.Tensor:
   since = np.subtract.outer(steps, steps).T
   factors = np.where(since >= 0, float(decay) ** np.maximum(since, 0), 0.0)
   return tf.constant(factors, like.dtype)
+
+
+def _ratio(new: tf.Tensor, acted: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+  """Returns the ratio of the probabilities, which is 1 after the end."""
+  # An exponential that overflows has a slope of NaN even where it is masked.
+  difference = new - tf.stop_gradient(acted)
+  return tf.exp(tf.where(mask > 0, difference, tf.zeros_like(difference)))
 
 
 def _magic_box(x: tf.Tensor) -> tf.Tensor:
@@ -127,7 +134,7 @@ def clipped_ratio_loss(
     [1] J. Schulman, F. Wolski, P. Dhariwal, A. Radford, O. Klimov. Proximal
         Policy Optimization Algorithms. 2017. https://arxiv.org/abs/1707.06347
   """
-  ratio = tf.exp(new - tf.stop_gradient(acted))
+  ratio = _ratio(new, acted, mask)
   advantages = tf.stop_gradient(advantages)
   gains = ratio * advantages
   if clip_ratio is not None:
