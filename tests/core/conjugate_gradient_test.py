@@ -68,6 +68,31 @@ class ConjugateGradientTest(parameterized.TestCase):
     np.testing.assert_allclose(x[0], [0.5, 1.0])
     self.assertLen(calls, 9 if unroll else 1)
 
+  def test_unrolled_iterations_change_nothing_after_the_tolerance(self):
+    matrix, right = system()
+    b = [tf.constant(right[:30].reshape(5, 6)), tf.constant(right[30:])]
+    solutions = [
+      cg.conjugate_gradient(
+        as_lists(matrix), b, iterations=40, tolerance=1e-2, unroll=unroll
+      )[0]
+      for unroll in (True, False)
+    ]
+    for unrolled, looped in zip(*solutions, strict=True):
+      np.testing.assert_allclose(unrolled, looped, rtol=1e-12)
+    # Without a tolerance, the iterations go on.
+    further, _ = cg.conjugate_gradient(
+      as_lists(matrix), b, iterations=40, tolerance=0.0, unroll=True
+    )
+    self.assertGreater(np.abs(further[1] - solutions[0][1]).max(), 1e-4)
+
+  @parameterized.parameters(True, False)
+  def test_a_product_of_zero_gives_finite_numbers(self, unroll):
+    # A policy that no episode distinguishes has no curvature.
+    x, _ = cg.conjugate_gradient(
+      lambda x: [0 * v for v in x], [tf.ones([3])], unroll=unroll
+    )
+    np.testing.assert_array_equal(x[0], np.zeros(3))
+
   @parameterized.parameters(True, False)
   def test_zero_has_the_solution_zero(self, unroll):
     x, residual = cg.conjugate_gradient(

@@ -86,6 +86,15 @@ class ReturnsTest(parameterized.TestCase):
       atol=1e-9,
     )
 
+  def test_large_observations_are_clipped(self):
+    observations, rewards, mask = episodes()
+    np.testing.assert_allclose(
+      found(20 * observations, rewards, mask).advantages,
+      looped_advantages(20 * observations, rewards, mask, DECAY),
+      rtol=1e-6,
+      atol=1e-8,
+    )
+
   def test_what_follows_an_episode_changes_nothing(self):
     # A product with the mask would turn infinite rewards into NaN.
     observations, rewards, mask = episodes()

@@ -93,6 +93,16 @@ class DecisionProcessTest(absltest.TestCase):
     np.testing.assert_array_equal(observations[0], [[0, 0, 1]])
     np.testing.assert_array_equal(rewards, [[1.0], [1.0]])
 
+  def test_survives_its_configuration(self):
+    env = make(dtype="float64")
+    config = keras.saving.serialize_keras_object(env)
+    again = keras.saving.deserialize_keras_object(config)
+    self.assertEqual(again.get_config(), env.get_config())
+    tasks, expected = batch(again), batch(env)
+    for name, spec in again.task_spec().items():
+      self.assertEqual(spec.dtype, tf.float64)
+      np.testing.assert_array_equal(tasks[name], expected[name])
+
   def test_sampled_tables_are_probabilities(self):
     tasks = batch(make(), 20)
     sums = tf.reduce_sum(tasks["transitions"], axis=-1)
@@ -131,6 +141,12 @@ class BanditTest(absltest.TestCase):
     np.testing.assert_allclose(rewards.std(axis=1), 0.5, atol=0.05)
     np.testing.assert_allclose(rewards.mean(axis=1), 0.0, atol=0.05)
     self.assertLess(abs(np.corrcoef(rewards)[0, 1]), 0.1)
+
+  def test_survives_its_configuration(self):
+    env = tfmeta.environments.Bandit(3, noise_stddev=0.5)
+    config = keras.saving.serialize_keras_object(env)
+    again = keras.saving.deserialize_keras_object(config)
+    self.assertEqual((again.actions, again.noise_stddev), (3, 0.5))
 
   def test_all_arms_are_good_in_some_task(self):
     arms = batch(tfmeta.environments.Bandit(3), 60)["good_arm"]

@@ -35,6 +35,12 @@ class GaussianPolicyTest(absltest.TestCase):
     x = np.ones([2, 3], "float32")
     np.testing.assert_array_equal(keras.saving.load_model(path)(x), policy(x))
 
+  def test_its_configuration_holds_the_initial_deviation(self):
+    policy = tfmeta.models.gaussian_policy((3,), actions=2, initial_stddev=0.2)
+    again = keras.Model.from_config(policy.get_config())
+    deviations = again(np.ones([1, 3], "float32"))[:, 2:]
+    np.testing.assert_allclose(deviations, [[np.log(0.2)] * 2], rtol=1e-6)
+
   def test_refuses_wrong_arguments(self):
     with self.assertRaisesRegex(ValueError, "initial_stddev.*Received: "):
       tfmeta.models.gaussian_policy((3,), actions=2, initial_stddev=0.0)
