@@ -113,6 +113,27 @@ class CollectTest(parameterized.TestCase):
         atol=1e-9,
       )
 
+  @parameterized.parameters("lvc", "dice", "log_likelihood")
+  def test_what_follows_an_episode_does_not_reach_the_weights(self, credit):
+    learner = small.learner(credit=credit)
+    found = small.collected(learner, small.tasks(learner.environment, 1))
+    episodes = small.slices(found.episodes[0], 0)
+    mask = np.array(episodes.mask)
+    mask[:, 3:] = 0.0
+    clean = episodes._replace(mask=mask)
+    dirty = {
+      name: np.where(
+        mask.reshape(mask.shape + (1,) * (value.shape.rank - 2)) > 0,
+        value,
+        0 if name == "actions" else np.nan,
+      )
+      for name, value in episodes._asdict().items()
+    }
+    dirty = tfmeta.rl.Episodes(**{**dirty, "mask": mask})
+    for a, b in zip(learner.adapt(clean), learner.adapt(dirty), strict=True):
+      np.testing.assert_array_equal(a, b)
+      self.assertTrue(np.isfinite(a).all())
+
   def test_episodes_end_by_their_mask(self):
     # Goals at the start are reached at once, so that moves end episodes.
     env = tfmeta.environments.Navigation(horizon=5)

@@ -70,6 +70,23 @@ def mean_return(episodes: Episodes) -> tf.Tensor:
   return tf.reduce_mean(of_episodes, axis=range(1, of_episodes.shape.rank))
 
 
+def cleaned(episodes: Episodes) -> Episodes:
+  """Returns episodes as tensors, with zeros after the end of each episode.
+
+  Args:
+    episodes: `[B, H, ...]`.
+  """
+  tensors = Episodes(*map(tf.convert_to_tensor, episodes))
+
+  def clean(tensor: tf.Tensor) -> tf.Tensor:
+    further = [1] * (tensor.shape.rank - tensors.mask.shape.rank)
+    shape = tf.concat([tf.shape(tensors.mask), further], axis=0)
+    alive = tf.reshape(tensors.mask > 0, tf.cast(shape, tf.int32))
+    return tf.where(alive, tensor, tf.zeros_like(tensor))
+
+  return Episodes(*map(clean, tensors))
+
+
 def step_weights(mask: tf.Tensor) -> tf.Tensor:
   """Returns weights of the steps that sum to 1, for means over steps.
 

@@ -27,6 +27,7 @@ from tfmeta.rl import trust_region
 from tfmeta.rl.episodes import Decisions
 from tfmeta.rl.episodes import Episodes
 from tfmeta.rl.episodes import Example
+from tfmeta.rl.episodes import cleaned
 from tfmeta.rl.episodes import step_weights
 from tfmeta.typing import SupportLoss
 from tfmeta.typing import Surrogate
@@ -194,9 +195,12 @@ class PolicyLearner(meta_learner.MetaLearner):
     Args:
       episodes: `[B, H, ...]`.
     """
+    # What follows an episode must not become NaN in a gradient.
+    episodes = cleaned(episodes)
     observations, rewards, mask = (
-      tf.convert_to_tensor(t)
-      for t in (episodes.observations, episodes.rewards, episodes.mask)
+      episodes.observations,
+      episodes.rewards,
+      episodes.mask,
     )
     merits = returns.advantages(
       observations,
