@@ -108,7 +108,7 @@ def test(learner: Any, tasks: Any) -> dict[str, Any]:
   All epochs see the same random numbers, and each task of an epoch sees its
   own.
   """
-  measured = tf.convert_to_tensor(learner.trackers["return"].count)
+  measured = _value_of(learner.trackers["return"].count)
   first = tf.cast(replicas.sum_over_replicas(measured), tf.int32)
   context = EVALUATION.replace(index=first)
   return _report(learner, collect(learner, tasks, context).returns, {})
@@ -149,8 +149,17 @@ def _mean(metric: keras.metrics.Mean) -> tf.Tensor:
   Keras combines the replicas of metrics only where a step reports all metrics
   of the model.
   """
-  parts = [tf.convert_to_tensor(v) for v in (metric.total, metric.count)]
+  parts = [_value_of(v) for v in (metric.total, metric.count)]
   return tf.math.divide_no_nan(*replicas.sum_over_replicas(parts))
+
+
+def _value_of(variable: Any) -> tf.Tensor:
+  """Returns the value of a variable, as a tensor on the replica's device.
+
+  Several workers can add only tensors whose device is known, which that of a
+  value just read is not.
+  """
+  return tf.identity(tf.convert_to_tensor(variable))
 
 
 def _mean_or_zero(values: tf.Tensor) -> tf.Tensor:
