@@ -7,16 +7,17 @@ import keras
 import tensorflow as tf
 
 from tfmeta import arguments
+from tfmeta.algorithms import maml
 from tfmeta.algorithms import outer_step
 from tfmeta.algorithms.context import FIRST_STEP
 from tfmeta.algorithms.context import Context
 from tfmeta.core import credit as surrogates
 from tfmeta.rl.episodes import Example
-from tfmeta.rl.learners import MAML
+from tfmeta.rl.learner import PolicyLearner
 
 
 @keras.saving.register_keras_serializable("tfmeta>rl")
-class ProMP(MAML):
+class ProMP(PolicyLearner, maml.MAML):
   """MAML for policies that takes several clipped steps per batch of episodes.
 
   The inner surrogate is `"lvc"`, the low variance curvature estimator. The
