@@ -168,7 +168,7 @@ def encode(encoder: keras.Model, drawings: np.ndarray) -> np.ndarray:
 
 
 def load_codes() -> tuple[dict[str, np.ndarray], np.ndarray]:
-  """Returns codes to train on, codes to measure on, and drawings of the latter."""
+  """Returns codes to train on and to measure on, and drawings of the latter."""
   images = load_drawings("train")
   count = int(ENCODER_SHARE * len(images))
   encoder = train_encoder(images[:count], epochs=ENCODER_EPOCHS)

@@ -69,27 +69,27 @@ class Configuration:
   )
   data_dir: str | None = _option(
     None,
-    "Folder in which TFDS keeps data sets. Defaults to that of TFDS.",
+    "Folder in which TFDS keeps data sets. Default: the one of TFDS.",
     why_unused=unused_flags.not_read_by_data_set("data_dir"),
   )
   manual_dir: str | None = _option(
     None,
     "Folder with the files from which mini_imagenet or tiered_imagenet is "
-    "prepared, once. Defaults to downloads/manual in --data_dir.",
+    "prepared, once. Default: downloads/manual in --data_dir.",
     why_unused=unused_flags.not_read_by_data_set("manual_dir"),
   )
   rotations: str | None = _option(
     None,
     "How omniglot uses characters turned by 90, 180 and 270 degrees: as "
     "further classes, as one random turn of each class in a task, or not at "
-    "all. Defaults to as_classes.",
+    "all. Default: as_classes.",
     choices=("as_classes", "per_task", "none"),
     why_unused=unused_flags.not_read_by_data_set("rotations"),
   )
   size: int | None = _option(
     None,
     "Height and width in pixels to which the images of omniglot or of a "
-    "directory are scaled. Defaults to 28 for omniglot, 84 for a directory.",
+    "directory are scaled. Default: 28 for omniglot, 84 for a directory.",
     why_unused=unused_flags.not_read_by_data_set("size"),
   )
   channels: int = _option(
@@ -114,7 +114,7 @@ class Configuration:
     least=1,
   )
   train_shots: int | None = _option(
-    None, "The same as --shots, in training tasks. Defaults to --shots."
+    None, "The same as --shots, in training tasks. Default: --shots."
   )
   train_query_shots: int | None = _option(
     5, "The same as --query_shots, in training tasks; 0 takes --query_shots."
@@ -122,7 +122,7 @@ class Configuration:
 
   num_tasks: int | None = _option(
     None,
-    "Number of different sinusoids in training. By default, each one is new.",
+    "Number of different sinusoids in training. Default: each one is new.",
     least=1,
     why_unused=unused_flags.not_read_by_data_set("num_tasks"),
   )
@@ -174,7 +174,7 @@ class Configuration:
     0.4, "Step size of the inner loop; where rates are learned, their start."
   )
   eval_inner_steps: int | None = _option(
-    None, "Number of inner steps in evaluation. Defaults to --inner_steps."
+    None, "Number of inner steps in evaluation. Default: --inner_steps."
   )
   inner_loss_reduction: str = _option(
     "mean",
@@ -187,7 +187,7 @@ class Configuration:
     "Statistics with which batch normalization treats query examples: their "
     "own, those of the support set, or the moving ones of the model (none), "
     "which training does not update. MAML++ also has statistics for each inner "
-    "step. Defaults to transductive; for MAML++, per_step_transductive.",
+    "step. Default: transductive; for MAML++, per_step_transductive.",
     choices=NORMALIZATIONS,
     why_unused=unused_flags.without_batch_normalization,
   )
@@ -211,7 +211,7 @@ class Configuration:
     why_unused=unused_flags.with_several_workers,
   )
   jit_compile: bool | None = _option(
-    None, "Whether XLA compiles the updates. By default, Keras decides."
+    None, "Whether XLA compiles the updates. Default: Keras decides."
   )
   optimizer: str = _option(
     "adam", "Optimizer of the outer loop.", choices=("adam", "sgd")
@@ -232,12 +232,12 @@ class Configuration:
   clipvalue: float | None = _option(
     None,
     "Clips each element of the outer gradient to [-clipvalue, clipvalue]. "
-    "Defaults to no clipping.",
+    "Default: no clipping.",
   )
   clipnorm: float | None = _option(
     None,
     "Scales the outer gradient of each tensor down to this norm, after "
-    "--clipvalue. Defaults to no clipping.",
+    "--clipvalue. Default: no clipping.",
   )
   validation_tasks: int = _option(
     100,

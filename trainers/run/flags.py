@@ -26,7 +26,7 @@ FIRST_ORDER = option.Option(
 
 @dataclasses.dataclass(frozen=True)
 class Trainer:
-  """The part of a trainer that it does not share with the others.
+  """What one trainer adds to the machinery that all of them share.
 
   Attributes:
     name: Name of the module, as in `python -m trainers.NAME`.

@@ -17,7 +17,7 @@ class Progress(keras.callbacks.Callback):
   """A bar for the whole run on a terminal, or else one line for each epoch.
 
   Args:
-    stream: Stream to write to. Defaults to standard error.
+    stream: Stream to write to. Default: standard error.
   """
 
   def __init__(self, stream=None):
