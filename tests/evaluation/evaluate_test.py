@@ -234,7 +234,7 @@ class ClassificationTest(parameterized.TestCase):
 
 
 class KindsOfLabelsTest(absltest.TestCase):
-  """Each kind of labels gives the metrics that integer labels give."""
+  """Tests that each kind of labels gives the metrics of integer labels."""
 
   def assert_same(self, found, expected):
     np.testing.assert_allclose(found.per_task, expected.per_task, atol=1e-6)
