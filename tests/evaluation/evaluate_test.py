@@ -167,7 +167,7 @@ class ClassificationTest(parameterized.TestCase):
     self.assertEqual(learner.traces, 1)
 
   def test_batch_size_does_not_change_the_metrics(self):
-    one = result_of_classifier()  # Of batches of 3, 3 and 1 tasks.
+    one = result_of_classifier()  # Batches have 3, 3 and 1 tasks.
     other = tfmeta.evaluate(
       make_classifier(), dataset(classification_tasks(), batch=7)
     )
