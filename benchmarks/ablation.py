@@ -32,7 +32,9 @@ _MINUTES = flags.DEFINE_float(
   "minutes", 6.0, "Minutes that each learner trains on two cores."
 )
 _DATA_DIR = flags.DEFINE_string(
-  "data_dir", None, "Folder in which TFDS keeps Omniglot. Default: TFDS's own."
+  "data_dir",
+  None,
+  "Folder in which TFDS keeps Omniglot. Defaults to TFDS's own.",
 )
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the tasks and the weights.")
 _FILTERS = flags.DEFINE_integer("filters", 32, "Filters of each convolution.")
@@ -58,8 +60,8 @@ MULTI_STEP_EPOCHS = 2
 # 150, which is a third of 20.
 FIRST_ORDER_EPOCHS = 7
 
-# Arguments that turn MAML++ into MAML. As in the authors' settings for MAML,
-# scales and shifts of normalization are not adapted.
+# Arguments that turn MAML++ into MAML. Scales and shifts of normalization are
+# not adapted, which follows the authors' settings for MAML.
 MAML = {
   "multi_step_epochs": 0,
   "learn_rates": False,
@@ -174,7 +176,7 @@ def measure_phases(data: tf.data.Dataset, options: dict) -> dict[int, float]:
   for start in [0, *learner.phase_starts]:
     learner.optimizer.iterations.assign(start)
     learner.fit(data, steps_per_epoch=2, verbose=0)
-    # The difference leaves out what it takes to start `fit`.
+    # The difference leaves out the time that starting `fit` takes.
     few, more = (_cpu_seconds(learner, data, steps) for steps in (4, 34))
     found[start // 1000] = (more - few) / 30
   return found
@@ -191,7 +193,7 @@ def steps_within(cpu_seconds: float, phases: dict[int, float]) -> int:
 
   Args:
     cpu_seconds: CPU time of all epochs together.
-    phases: What `measure_phases` returned.
+    phases: The result of `measure_phases`.
   """
   starts = [*phases]
   lengths = np.diff([*starts, EPOCHS])
@@ -220,7 +222,7 @@ def run(options: dict) -> dict:
     "cpu_seconds_per_update": phases,
     "cpu_seconds": clock.cpu_seconds,
     "seconds": clock.seconds,
-    # JSON has no NaN, which the loss of a diverged learner is.
+    # The loss of a diverged learner is NaN, which JSON does not have.
     "history": {
       key: [value if math.isfinite(value) else None for value in values]
       for key, values in history.items()

@@ -92,7 +92,7 @@ def plot(runs: dict[str, dict], functions: int, path: pathlib.Path) -> None:
   """Plots the error curves of each learner.
 
   Args:
-    runs: What `run` returned, by learner.
+    runs: The results of `run`, by learner.
     functions: Number of test functions.
     path: PNG file to write.
   """

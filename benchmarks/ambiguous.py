@@ -40,21 +40,23 @@ _SOURCE = flags.DEFINE_enum(
   "source", "glyphs", ("glyphs", "omniglot"), "Characters to make pairs of."
 )
 _DATA_DIR = flags.DEFINE_string(
-  "data_dir", None, "Folder in which TFDS keeps Omniglot. Default: TFDS's own."
+  "data_dir",
+  None,
+  "Folder in which TFDS keeps Omniglot. Defaults to TFDS's own.",
 )
 _SPLIT = flags.DEFINE_enum(
   "split", "test", ("validation", "test"), "Characters to measure on."
 )
 _LEARNERS = flags.DEFINE_list(
-  "learners", None, "Learners to train. Default: all."
+  "learners", None, "Learners to train. Defaults to all."
 )
 _UPDATES = flags.DEFINE_integer("updates", 3000, "Updates of each learner.")
 _TASKS = flags.DEFINE_integer("tasks", 400, "Number of tasks to measure on.")
 _OUTPUT = flags.DEFINE_string(
   "output",
   None,
-  "File to write, without the endings .json and .png. Default: a file in "
-  "benchmarks/results, named after the other flags.",
+  "File to write, without the endings .json and .png. Defaults to a file "
+  "in benchmarks/results, named after the other flags.",
 )
 
 META_BATCH = 16
@@ -166,7 +168,7 @@ def encode(encoder: keras.Model, drawings: np.ndarray) -> np.ndarray:
 
 
 def load_codes() -> tuple[dict[str, np.ndarray], np.ndarray]:
-  """Returns codes to train and to measure on, and drawings of the latter."""
+  """Returns codes to train on and to measure on, and drawings of the latter."""
   images = load_drawings("train")
   count = int(ENCODER_SHARE * len(images))
   encoder = train_encoder(images[:count], epochs=ENCODER_EPOCHS)
@@ -184,7 +186,7 @@ def make_tasks(split: str, images: np.ndarray, **options) -> tf.data.Dataset:
 
 
 def train(name: str, training: tuple) -> tfmeta.MetaLearner:
-  """Returns a learner trained on `training`, in an order common to all."""
+  """Returns a learner trained on `training`, in the same order for all."""
   learner_class, outer_rate, options = LEARNERS[name]
   keras.utils.set_random_seed(0)
   model = tfmeta.models.mlp((1, 2 * CODE_SIZE, 1), outputs=2, hidden=(32,))

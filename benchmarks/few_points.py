@@ -14,7 +14,7 @@ The command answers four questions:
 - Do samples differ more far from the points than near to them?
 - Do they differ less with more points?
 - Are both families among 20 samples for two points that fit both?
-- Are test tasks more likely than under plain noise, at an error as small?
+- Are test tasks more likely than under MAML with noise, at the same error?
 
 The noise around a sample, which likelihoods need, is chosen on validation tasks
 for each learner and number of points. Differences between learners are paired

@@ -9,7 +9,7 @@ tasks,
 - the squared error and the likelihood, with a noise around each sample that is
   chosen on validation tasks, and
 - how far samples differ near the five points (within 0.5) and far from them (2
-  or more). Honest samples differ where nothing is known.
+  or more). Samples should differ where nothing is known.
 
 It writes `benchmarks/results/sampled_functions.json` and `.png`.
 """
@@ -108,7 +108,7 @@ def measure(learner: tfmeta.MetaLearner, validation, test) -> dict[str, float]:
   """Returns the errors and likelihoods of a learner on test tasks.
 
   The mean over samples is scored like a single sample, with a noise of its own.
-  The difference in likelihood is what the samples are good for.
+  The difference between both likelihoods shows what the samples add.
 
   Args:
     learner: A trained learner.

@@ -37,7 +37,7 @@ CONTENDERS = {
 OURS = "tfmeta_fit"
 CONTENDER_CASES = ("sinusoid", "conv4", "conv4_first_order", "conv4_84")
 
-# Contenders whose losses differ by more, relatively, compute something else.
+# If losses differ by more, relatively, contenders do not compute the same.
 LARGEST_DISAGREEMENT = 1e-4
 
 LEARNERS = (
@@ -86,7 +86,7 @@ def compare(
 
   Args:
     case: Name of the case.
-    runner: Starter of the contenders.
+    runner: Runner of the contenders.
     rounds: Runs of each contender.
     seconds: About how long a run trains.
     limit: Seconds after which a contender is stopped. It is then left out of
@@ -293,7 +293,7 @@ def _disagreements(losses: dict) -> list[str]:
     for name, values in contenders.items():
       pairs = zip(contenders[OURS], values, strict=True)
       worst = max(abs(a - b) / abs(a) for a, b in pairs)
-      # Written so that NaN disagrees too.
+      # The comparison is negated, so that NaN counts as a disagreement.
       if not worst <= LARGEST_DISAGREEMENT:
         found.append(
           f"{case}: losses of {name} and {OURS} differ by {worst:.1e}"

@@ -34,7 +34,7 @@ SYMBOLS = {
 
 def draw(corners, size, random):
   """Returns one drawing of a line: `[size, size, 1]` float32, 1 where inked."""
-  # Moves each corner, then turns, slants and moves the whole symbol.
+  # Each corner is moved. Then the whole symbol is turned, slanted and moved.
   corners = np.asarray(corners) + random.normal(0.0, 0.06, (len(corners), 2))
   turn_and_slant = 0.62 * np.eye(2) + random.normal(0.0, 0.06, (2, 2))
   corners = corners @ turn_and_slant + random.normal(0.0, 0.05, 2)
@@ -69,7 +69,7 @@ def drawings(count, size, random):
 
 
 def classify(path, shots, seed):
-  """Adapts the SavedModel; returns the true and the predicted symbols."""
+  """Adapts the SavedModel and returns the true and the predicted symbols."""
   model = tf.saved_model.load(path)
   adapt, predict = model.signatures["adapt"], model.signatures["predict"]
   size = adapt.structured_input_signature[1]["support_x"].shape[-2]
@@ -103,7 +103,7 @@ def main():
     right = np.sum(guess[truth == number] == number)
     print(f"{name:10} {right:2} of {np.sum(truth == number)} right")
   accuracy = np.mean(truth == guess)
-  print(f"accuracy on new symbols: {accuracy:.1%} (guessing: 20 %)")
+  print(f"accuracy on new symbols: {accuracy:.1%} (guessing: 20%)")
   return 0 if accuracy > 0.4 else "The learner is hardly better than chance."
 
 

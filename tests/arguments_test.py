@@ -1,4 +1,4 @@
-"""Checks of arguments accept what they promise and name what they refuse."""
+"""Tests that checks accept valid arguments and name the invalid ones."""
 
 import math
 

@@ -21,7 +21,7 @@ TRAINER = flags.Trainer(
       None,
       "Names of the layers that the inner loop adapts, separated by commas. "
       "For images: conv_0, norm_0, conv_1, norm_1, conv_2, norm_2, conv_3, "
-      "norm_3, head. Default: head.",
+      "norm_3, head. Defaults to head.",
     ),
     flags.FIRST_ORDER,
   ),

@@ -67,7 +67,7 @@ TRAINER = flags.Trainer(
       "prior",
       str,
       None,
-      "Prior of the weights. Default: hierarchical for regression, flat for "
+      "Prior of the weights. Defaults to hierarchical for regression, flat for "
       "classification. A hierarchical prior has large gradients: with it, "
       "classification needs a smaller --inner_learning_rate, such as 0.01.",
       choices=("hierarchical", "flat"),

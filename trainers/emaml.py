@@ -10,8 +10,8 @@ from trainers.run import option
 
 SOURCE = "github.com/jsikyoon/bmaml (bmaml_main.py, emaml_main.py), 10ef3e5"
 
-# The rate of the released code falls by 2 % in each of a hundred stages. Here
-# it falls smoothly to the same end.
+# The rate of the released code falls by 2% in each of a hundred stages. Here
+# it falls smoothly to the same final rate.
 _SINUSOID = {
   "dataset": "varied_sinusoid",
   "hidden": [40, 40, 40],

@@ -56,12 +56,12 @@ def run(
     ensemble: Number of best epochs whose outputs are averaged.
 
   Returns:
-    What it writes.
+    The content of the file that it writes.
 
   Raises:
     ValueError: If there is no finished run, or if it has kept fewer epochs.
   """
-  # Not above: these load TensorFlow, for which --help would wait.
+  # These modules load TensorFlow. Imported here, they do not delay --help.
   from trainers.run import checkpoints
   from trainers.run import configuration
   from trainers.run import results

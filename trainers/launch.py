@@ -89,7 +89,7 @@ def run(
 
 
 def _attempt(arguments, workers, grace_seconds) -> dict[int, int]:
-  """Runs all workers once; returns what `_wait` does."""
+  """Runs all workers once and returns the result of `_wait`."""
   processes: list[subprocess.Popen] = []
   try:
     for process in _start(arguments, workers):
@@ -97,14 +97,14 @@ def _attempt(arguments, workers, grace_seconds) -> dict[int, int]:
     return _wait(processes, grace_seconds)
   finally:
     for process in processes:
-      # The whole group, because a worker may be a script with children.
+      # The signal goes to the whole group, because a worker may have children.
       with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
       process.wait()
 
 
 def _start(arguments, workers) -> Iterator[subprocess.Popen]:
-  """Starts the workers one by one, and yields the process of each."""
+  """Starts the workers one by one and yields their processes."""
   addresses = [f"127.0.0.1:{port}" for port in free_ports(workers)]
   for index in range(workers):
     task = {"type": "worker", "index": index}

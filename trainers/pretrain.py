@@ -31,7 +31,7 @@ def define() -> None:
   flags.DEFINE_string(
     "data_dir",
     None,
-    "Folder in which TFDS keeps data sets, for omniglot. Default: the one of "
+    "Folder in which TFDS keeps data sets, for omniglot. Defaults to that of "
     "TFDS.",
   )
   flags.DEFINE_string(
@@ -63,7 +63,7 @@ def main(_: Sequence[str]) -> None:
       "does not use it. Leave it out. "
       f"Received: --data_dir={_FLAGS.data_dir}"
     )
-  # TensorFlow loads here: --help stays quick.
+  # This module loads TensorFlow. Imported here, it does not delay --help.
   from trainers.run import pretraining
 
   pretraining.run(

@@ -10,13 +10,12 @@ import sys
 # Libraries that only contenders need.
 PEERS = ("torch", "jax")
 
-# TensorFlow does not use oneDNN's kernels by default on some processors, where
-# they are faster for convolutions but slower for products of small matrices.
-# PyTorch uses them everywhere. They are therefore turned on for all cases but
-# these.
+# On some processors, TensorFlow does not use oneDNN's kernels by default, but
+# PyTorch does. The kernels make convolutions faster and products of small
+# matrices slower. They are therefore turned on for all cases but these.
 WITHOUT_ONEDNN = ("sinusoid",)
 
-# As in the trainers, each of tfmeta's tasks runs on one core. The eager loop
+# Each of tfmeta's tasks runs on one core, as in the trainers. The eager loop
 # has one task at a time, and the other contenders manage threads themselves.
 ONE_CORE_PER_TASK = {
   "TF_NUM_INTRAOP_THREADS": "1",
@@ -27,11 +26,11 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 class TooSlow(Exception):
-  """A contender did not finish in time."""
+  """Error raised when a contender does not finish in time."""
 
 
 class Runner:
-  """Starter of contenders, which reads the line of JSON that each ends with.
+  """A runner of contenders, which reads the line of JSON that each prints last.
 
   Args:
     contenders: Names of modules of `benchmarks.contenders`. A name that begins

@@ -148,8 +148,7 @@ def spread_by_distance(
 ) -> dict[str, float | None]:
   """Returns the mean standard deviation over samples, near data and far.
 
-  An honest learner has samples that agree near the support points and differ
-  far from them.
+  Samples should agree near the support points and differ far from them.
 
   Args:
     outputs: Outputs at the points of a grid, `[T, M, n]`.

@@ -1,4 +1,4 @@
-"""Seeds of tasks, steps and samples never coincide."""
+"""Tests that seeds of tasks, steps and samples never coincide."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""Several samples of the weights of one task, in networks with convolutions.
+"""Tests several samples of weights for one task, in convolutional networks.
 
 Such networks compute one sample after another. In a graph, few samples are
 calls of one function and many are a loop; eagerly, each sample is computed by

@@ -121,7 +121,7 @@ def of_learner(learner, inputs, labels):
 
 
 def of_nearest_mean(inputs, labels):
-  # With one shot, the example is the mean of its class, and has length 1.
+  # The single example of a class is the mean of its class and has length 1.
   cosines = inputs["query_x"] @ tf.linalg.matrix_transpose(inputs["support_x"])
   names = tf.one_hot(inputs["support_y"], SPEC.ways)
   return accuracies(cosines @ names, labels)

@@ -1,4 +1,4 @@
-"""LEO's three networks, against the formulas written out."""
+"""Compares LEO's three networks with formulas that are written out."""
 
 import math
 

@@ -66,7 +66,7 @@ class NormalizationTest(parameterized.TestCase):
     np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
   def test_support_stats_are_measured_on_the_support_set(self):
-    # So predictions for the support set equal those of training mode.
+    # Predictions for the support set therefore equal those of training mode.
     model = _conv()
     inputs, _ = _tasks()
     x, y = inputs["support_x"][0], inputs["support_y"][0]

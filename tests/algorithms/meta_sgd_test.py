@@ -46,7 +46,7 @@ class MetaSGDTest(parameterized.TestCase):
 
   @parameterized.parameters(True, False)
   def test_rates_have_the_gradient_of_central_differences(self, first_order):
-    # With one step, the gradient of a rate needs no second derivatives.
+    # If there is one step, the gradient of a rate needs no second derivatives.
     learner = tfmeta.MetaSGD(
       _net(), inner_learning_rate=0.3, first_order=first_order
     )

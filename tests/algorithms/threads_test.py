@@ -1,4 +1,4 @@
-"""Several threads share one learner, as in a server with a thread pool."""
+"""Tests threads that share one learner, as in a server with a thread pool."""
 
 from concurrent import futures
 
@@ -57,7 +57,7 @@ def task(seed):
 
 
 def answer(learner, support_x, support_y, query_x):
-  """Everything that a server would ask of one task, as arrays."""
+  """Returns all outputs that a server would need for one task, as arrays."""
   weights = learner.adapt(support_x, support_y)
   found = [*tf.nest.flatten(weights), learner.predict_with(weights, query_x)]
   if learner.probabilistic:
@@ -67,7 +67,7 @@ def answer(learner, support_x, support_y, query_x):
 
 class ThreadsTest(parameterized.TestCase):
   def check(self, learner):
-    """Compares what 16 threads get, call by call, with serial results."""
+    """Compares the results of 16 threads, call by call, with serial results."""
     tasks = [task(seed) for seed in range(THREADS)]
     expected = [answer(learner, *one) for one in tasks]
 

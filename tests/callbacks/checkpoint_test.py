@@ -15,7 +15,7 @@ Y = X.sum(axis=1, keepdims=True)
 
 
 def make_model(hidden=4, dtype=None, run_eagerly=True):
-  """A compiled model; eager, because tracing takes longer than to train it."""
+  """Returns an eager model, because tracing takes longer than training."""
   keras.utils.set_random_seed(0)
   model = keras.Sequential(
     [
@@ -43,7 +43,7 @@ def fit(model, checkpoint, epochs, more=()):
 
 
 class SetLog(keras.callbacks.Callback):
-  """Makes the monitored value what the test says, epoch by epoch."""
+  """Callback that sets the monitored value of each epoch."""
 
   def __init__(self, values):
     super().__init__()

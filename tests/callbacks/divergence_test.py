@@ -17,7 +17,7 @@ def make_model(learning_rate=0.1, **kwargs):
 
 
 def fit(model, x, more=(), epochs=1):
-  """Six updates an epoch."""
+  """Trains with one update for every two examples."""
   model.fit(
     x,
     Y[: len(x)],

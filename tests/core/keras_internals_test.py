@@ -19,7 +19,7 @@ def public_names(value):
 
 
 def public_values(value):
-  """Public attributes by name, without those that cannot be read."""
+  """Returns public attributes by name, without those that cannot be read."""
   values = {}
   for name in public_names(value):
     try:
@@ -187,7 +187,7 @@ class InXlaContextTest(absltest.TestCase):
 
 class BuildsForFitTest(parameterized.TestCase):
   def test_a_model_with_a_step_of_its_own_is_traced_twice_without(self):
-    """The reason for the decorator: Keras makes variables in the first step."""
+    """Without the decorator, Keras makes variables in the first step."""
     self.assertGreater(self._traces(_plain_class()), 1)
 
   def test_it_is_traced_once_with(self):
@@ -208,7 +208,7 @@ class BuildsForFitTest(parameterized.TestCase):
     self.assertIn("_maybe_symbolic_build", dir(keras.Model))
 
   def _traces(self, model_class):
-    """Traces the step of a model on inputs that Keras cannot call it with."""
+    """Returns how often a step is traced whose inputs the model cannot take."""
     model = model_class()
     model.compile("adam", metrics=["mae"], jit_compile=False)
     x = {"a": np.ones((8, 2), "float32"), "b": np.ones((8, 2), "float32")}
@@ -217,7 +217,7 @@ class BuildsForFitTest(parameterized.TestCase):
 
 
 def _plain_class():
-  """Class of a built model whose step takes other inputs than its call."""
+  """Returns a model class whose step takes other inputs than its call."""
 
   class Plain(keras.Model):
     def __init__(self):

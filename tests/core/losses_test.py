@@ -1,4 +1,4 @@
-"""What the targets of a loss are, and how several predictions are averaged."""
+"""Tests the kinds of targets of a loss, and the mean of several predictions."""
 
 import warnings
 
@@ -24,7 +24,7 @@ SOFTMAX = {
 
 
 class OwnLabels(keras.losses.SparseCategoricalCrossentropy):
-  """A user's loss of labels, whose name does not say so."""
+  """A user's loss for class labels, whose name does not show this."""
 
 
 class OwnSquares(keras.losses.Loss):

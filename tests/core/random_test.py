@@ -1,4 +1,4 @@
-"""Fingerprints of examples, and noise."""
+"""Tests fingerprints of examples, and noise."""
 
 from absl.testing import absltest
 from absl.testing import parameterized

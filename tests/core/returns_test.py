@@ -12,7 +12,7 @@ DISCOUNT, DECAY = 0.9, 0.8
 
 
 def episodes(seed=0):
-  """Ragged episodes: observations `[B, H, 2]`, rewards and mask `[B, H]`."""
+  """Returns observations `[B, H, 2]`, rewards and a ragged mask `[B, H]`."""
   rng = np.random.default_rng(seed)
   lengths = np.array([7, 1, 4, 6, 2])
   mask = (np.arange(H) < lengths[:, None]).astype(np.float64)
@@ -28,7 +28,7 @@ def looped_sums(x, discount):
 
 
 def looped_baseline(observations, rewards, mask):
-  """Returns the ridge regression, computed from a list of the steps."""
+  """Returns the baseline by ridge regression on a list of all steps."""
   discounted = looped_sums(rewards * mask, DISCOUNT)
   rows, targets, places = [], [], []
   for b, t in zip(*np.nonzero(mask), strict=True):

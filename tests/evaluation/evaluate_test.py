@@ -167,7 +167,7 @@ class ClassificationTest(parameterized.TestCase):
     self.assertEqual(learner.traces, 1)
 
   def test_batch_size_does_not_change_the_metrics(self):
-    one = result_of_classifier()  # Of batches of 3, 3 and 1 tasks.
+    one = result_of_classifier()  # Batches have 3, 3 and 1 tasks.
     other = tfmeta.evaluate(
       make_classifier(), dataset(classification_tasks(), batch=7)
     )
@@ -234,7 +234,7 @@ class ClassificationTest(parameterized.TestCase):
 
 
 class KindsOfLabelsTest(absltest.TestCase):
-  """Each kind of labels gives the metrics that integer labels give."""
+  """Tests that each kind of labels gives the metrics of integer labels."""
 
   def assert_same(self, found, expected):
     np.testing.assert_allclose(found.per_task, expected.per_task, atol=1e-6)

@@ -1,4 +1,4 @@
-"""Which weights "head", names of layers and functions choose."""
+"""Tests which weights "head", names of layers and functions choose."""
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -8,7 +8,7 @@ from tfmeta.layers import chosen_weights
 
 
 def _model():
-  """Two nested blocks, each with a layer named "dense"; then a head."""
+  """Builds two nested blocks, each with a layer named "dense", and a head."""
   inputs = keras.Input((3,))
   x = inputs
   for name in ("first", "second"):

@@ -1,4 +1,4 @@
-"""Replacing layers: the same model with exact second derivatives."""
+"""Tests replacing layers: the same model with exact second derivatives."""
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -34,7 +34,7 @@ class Wrapper(keras.layers.Layer):
 
 
 class Hidden(keras.Model):
-  """A model whose code makes its normalization."""
+  """A model that makes its normalization in code."""
 
   def __init__(self, **kwargs):
     super().__init__(**kwargs)
@@ -45,7 +45,7 @@ class Hidden(keras.Model):
 
 
 class NoConfig(keras.Model):
-  """A model that its configuration cannot make again."""
+  """A model that cannot be rebuilt from its configuration."""
 
   def __init__(self, units, inner):
     super().__init__()

@@ -1,4 +1,4 @@
-"""Fused kernels for images, against composed operations in float64."""
+"""Compares fused kernels for images with composed operations in float64."""
 
 import os
 import subprocess

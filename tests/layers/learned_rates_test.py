@@ -1,4 +1,4 @@
-"""Learned rates: shapes, steps, names and configuration."""
+"""Tests learned rates: shapes, steps, names and configuration."""
 
 from absl.testing import absltest
 import keras

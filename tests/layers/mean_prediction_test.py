@@ -1,4 +1,4 @@
-"""The mean prediction of several models, and its copy from a file."""
+"""Tests the mean prediction of several models, and its copy from a file."""
 
 import pathlib
 import tempfile

@@ -1,4 +1,4 @@
-"""Normalization: the values of Keras, and exact derivatives of any order."""
+"""Tests normalization: the values of Keras, and exact derivatives."""
 
 import functools
 import inspect
@@ -46,7 +46,7 @@ def _images(dtype="float32"):
 
 
 def _wide(outputs):
-  """Returns what NumPy can compare: it has no bfloat16."""
+  """Returns an array that NumPy can compare, because it has no bfloat16."""
   return tf.cast(outputs, tf.float64)
 
 
@@ -130,7 +130,7 @@ class NormalizationTest(parameterized.TestCase):
     "BatchNormalization", "LayerNormalization", "GroupNormalization"
   )
   def test_stock_layer_is_still_wrong(self, name):
-    """When this fails, Keras is fixed, and these layers can go."""
+    """If this test fails, Keras is fixed, and these layers can be removed."""
     kwargs = {"groups": 2} if name.startswith("Group") else {}
     stock, _ = _pair(name, dtype="float64", **kwargs)
     wrong, differences = _directional_derivatives(stock, _images("float64"))

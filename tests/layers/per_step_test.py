@@ -1,4 +1,4 @@
-"""Slots of batch normalization: initial values, choice and recording."""
+"""Tests slots of batch normalization: initial values, choice and recording."""
 
 from absl.testing import absltest
 import keras

@@ -1,4 +1,4 @@
-"""Max pooling: the values of Keras, and exact derivatives under XLA."""
+"""Tests max pooling: the values of Keras, and exact derivatives under XLA."""
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -80,7 +80,7 @@ class MaxPooling2DTest(parameterized.TestCase):
     np.testing.assert_array_equal(expected, found)
 
   def test_stock_layer_is_still_wrong_when_compiled(self):
-    """When this fails, XLA is fixed, and this layer can go."""
+    """If this test fails, XLA is fixed, and this layer can be removed."""
     layer = keras.layers.MaxPooling2D()
     expected = _second_derivative(layer, tf.constant(NEAR_TIE))
     found = _compiled(lambda x: _second_derivative(layer, x))(NEAR_TIE)

@@ -1,4 +1,4 @@
-"""Support statistics: exact, and computed without touching the model."""
+"""Tests support statistics, which are exact and leave the model unchanged."""
 
 from concurrent import futures
 import gc
@@ -155,7 +155,7 @@ class Guarded(layers.BatchNormalization):
 
 
 class TwoBlocks(keras.Model):
-  """A model of one's own class, which makes its layers in code."""
+  """A model of a user's class, which makes its layers in code."""
 
   def __init__(self, units, **kwargs):
     super().__init__(**kwargs)
@@ -192,7 +192,7 @@ class NotCopyable(keras.Model):
 
 
 def double(x):
-  """An activation that is not registered."""
+  """Doubles `x`, as an activation that is not registered."""
   return 2 * x
 
 
@@ -201,7 +201,7 @@ def _sequential(*parts):
 
 
 def _deep_model():
-  """Nested, wrapped, shared, frozen and random layers, and two branches."""
+  """Builds branches with nested, wrapped, shared, frozen and random layers."""
   shared = layers.BatchNormalization(name="shared", momentum=0.8)
   frozen = layers.BatchNormalization(name="frozen")
   block = keras.Sequential(
@@ -263,7 +263,7 @@ def _made(name):
 
 
 def _by_changing(model, weights, state, support):
-  """The definition: a pass of a model that has no momentum and no noise."""
+  """Returns statistics by definition, of a pass without momentum and noise."""
   moving = set()
   for layer in model._flatten_layers():
     if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable:

@@ -7,13 +7,13 @@ from tfmeta import metrics
 
 
 def softmax(logits):
-  """The definition, in float64."""
+  """Returns the softmax by its definition, in float64."""
   exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
   return exponentials / exponentials.sum(axis=-1, keepdims=True)
 
 
 def error_by_hand(labels, probabilities, bins):
-  """Calibration error example by example, as the definition says it."""
+  """Returns the calibration error by its definition, bin by bin."""
   confidence = probabilities.max(axis=-1)
   right = probabilities.argmax(axis=-1) == labels
   total = 0.0

@@ -10,7 +10,7 @@ from tfmeta import metrics
 
 
 def softmax(logits):
-  """The definition, in float64."""
+  """Returns the softmax by its definition, in float64."""
   exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
   return exponentials / exponentials.sum(axis=-1, keepdims=True)
 

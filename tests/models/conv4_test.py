@@ -1,4 +1,4 @@
-"""The four-block network, in the variants of the papers."""
+"""Tests the four-block network, in the variants of the papers."""
 
 from absl.testing import absltest
 from absl.testing import parameterized

@@ -1,4 +1,4 @@
-"""The multilayer perceptron."""
+"""Tests the multilayer perceptron."""
 
 from absl.testing import absltest
 from absl.testing import parameterized

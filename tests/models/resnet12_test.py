@@ -1,4 +1,4 @@
-"""The residual network."""
+"""Tests the residual network."""
 
 from absl.testing import absltest
 from absl.testing import parameterized

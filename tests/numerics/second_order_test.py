@@ -136,7 +136,7 @@ class MetaGradientTest(parameterized.TestCase):
     ("layer", _layer_normalized),
   )
   def test_is_wrong_with_the_stock_layer(self, build):
-    """The tests above show something only if they can fail."""
+    """This shows that the tests above can fail."""
     keras.utils.set_random_seed(0)
     with self.assertWarnsRegex(UserWarning, "wrong second derivatives"):
       error = _error(_stock(build()))

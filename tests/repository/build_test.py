@@ -95,7 +95,7 @@ class LabelTest(absltest.TestCase):
 
 
 class SourceTreeTest(absltest.TestCase):
-  """Tests the reading of imports, on which many tests of this folder rely."""
+  """Tests of the reading of imports, on which many of these tests rely."""
 
   def test_a_module_and_a_name_in_a_module_lead_to_the_same_file(self):
     for name in ("tfmeta.typing", "tfmeta.typing.Weights"):

@@ -1,4 +1,4 @@
-"""Imports go down only: CONTRIBUTING.md draws the layers."""
+"""Tests that imports go down only, by the layers that CONTRIBUTING.md draws."""
 
 import ast
 import pathlib
@@ -9,7 +9,7 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import source_tree
 
-# What each part of tfmeta may import from other parts of it.
+# The other parts of tfmeta that each part may import.
 _BASE = {"typing", "arguments", "packages"}
 BELOW = {
   "typing": set(),
@@ -37,7 +37,7 @@ SPECIAL_CASES = {
   "tfmeta/algorithms/maml_plus_plus.py": {"tfmeta/algorithms/maml.py"},
 }
 
-# What all algorithms share is not an algorithm itself.
+# All algorithms share these files, which are not algorithms themselves.
 SHARED_BY_ALGORITHMS = {
   "context",
   "meta_learner",
@@ -71,12 +71,12 @@ PRIVATE = {
 
 
 def part(path):
-  """Part of tfmeta the file belongs to: its folder, or its own name."""
+  """Returns the part of tfmeta that holds the file: its folder or its name."""
   return pathlib.PurePosixPath(path).with_suffix("").parts[1]
 
 
 def is_allowed(importer, imported):
-  """Whether one file of tfmeta may import another."""
+  """Returns whether one file of tfmeta may import another."""
   if part(importer) == part(imported):
     return is_allowed_inside(importer, imported)
   stem = imported.removeprefix("tfmeta/").removesuffix(".py")
@@ -84,7 +84,7 @@ def is_allowed(importer, imported):
 
 
 def is_allowed_inside(importer, imported):
-  """Whether two files of the same folder may be joined."""
+  """Returns whether a file may import another one of the same folder."""
   folder, is_package = re.subn(r"__init__\.py$", "", imported)
   if is_package and importer.startswith(folder):
     return False
@@ -97,7 +97,7 @@ def is_allowed_inside(importer, imported):
 
 
 def find_cycle(arrows):
-  """Files that import each other in a ring, or an empty list."""
+  """Finds files that import each other in a ring; returns [] without a ring."""
   done = set()
 
   def walk(path, trail):
@@ -113,7 +113,7 @@ def find_cycle(arrows):
 
 
 def attribute_chains(path):
-  """Dotted expressions in the file, such as `keras.layers.Dense`."""
+  """Yields the dotted expressions in a file, such as `keras.layers.Dense`."""
   for node in ast.walk(source_tree.syntax_tree(path)):
     if isinstance(node, ast.Attribute):
       yield ast.unparse(node)
@@ -183,7 +183,7 @@ class LayeringTest(parameterized.TestCase):
 
 
 class RulesTest(parameterized.TestCase):
-  """The rules, on arrows that nobody has drawn."""
+  """Tests of the rules on imports that do not occur in tfmeta."""
 
   @parameterized.parameters(
     ("tfmeta/algorithms/maml.py", "tfmeta/core/functional.py"),

@@ -1,4 +1,4 @@
-"""Private names of frameworks are used in one file only.
+"""Tests that private names of frameworks are used in one file only.
 
 Names that begin with an underscore promise nothing: any release of Keras or
 TensorFlow may change them. tfmeta/core/keras_internals.py holds the few that
@@ -39,14 +39,14 @@ _READING = ("importlib.resources", "importlib.metadata")
 
 
 def is_private(name):
-  """Whether `name` begins with one underscore, and is not `_` itself."""
+  """Returns whether `name` begins with one underscore and is not `_` itself."""
   dunder = name.startswith("__") and name.endswith("__")
   return name.startswith("_") and name.strip("_") != "" and not dunder
 
 
 @functools.cache
 def framework_names():
-  """Private attributes of the classes that users of Keras derive from.
+  """Returns private attributes of classes that users of Keras derive from.
 
   Instances have more of them than their classes.
   """
@@ -96,7 +96,7 @@ def _classes(tree):
 
 
 def defined_names(tree):
-  """Private names that a file gives to its own functions and members."""
+  """Returns the private names of a file's own functions and members."""
   names = {
     name for c in _classes(tree) for _, name in _methods_and_attributes(c)
   }
@@ -113,7 +113,7 @@ def _base_names(class_node):
 
 
 def framework_classes(trees):
-  """Names of our classes that derive from a class of a framework."""
+  """Returns the names of our classes that derive from a framework's class."""
   bases = {
     node.name: _base_names(node) for tree in trees for node in _classes(tree)
   }
@@ -138,7 +138,7 @@ def uses(tree, own, derived):
     derived: Names of our classes that derive from a framework's.
   """
   here = defined_names(tree)
-  # A name of Keras is not ours because some other file has one like it.
+  # A name of Keras does not become ours because another file defines it too.
   allowed = here | (own - framework_names())
   for node in ast.walk(tree):
     if isinstance(node, ast.Attribute):
@@ -203,7 +203,7 @@ def _private_string(node, allowed):
 
 
 def violations():
-  """Texts "path:line name" of all uses outside of their home."""
+  """Returns `path:line name` for each use outside of keras_internals."""
   paths = source_tree.python_files(*FOLDERS)
   trees = {path: source_tree.syntax_tree(path) for path in paths}
   derived = framework_classes(trees.values())

@@ -183,7 +183,7 @@ class FilesTest(absltest.TestCase):
 
 
 class ReadingListTest(absltest.TestCase):
-  """CONTRIBUTING.md lists what a reader opens to follow MAML's gradient."""
+  """Tests of the list of files in CONTRIBUTING.md that explain the gradient."""
 
   def setUp(self):
     super().setUp()

@@ -21,7 +21,7 @@ class Refuse(importlib.abc.MetaPathFinder):
 
 
 def train_maml(folder):
-  """Trains on classes of arrays, saves and exports; returns one prediction."""
+  """Trains on arrays, saves and exports a learner; returns one prediction."""
   x = np.random.default_rng(0).normal(size=(60, 4)).astype("float32")
   y = np.repeat(np.arange(6), 10)
   spec = tfmeta.TaskSpec(ways=3, shots=1, query_shots=2)

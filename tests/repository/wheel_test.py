@@ -27,7 +27,7 @@ build_meta.build_wheel(sys.argv[1])
 
 
 def project():
-  """The table `[project]` of pyproject.toml."""
+  """Returns the table `[project]` of pyproject.toml."""
   text = (source_tree.ROOT / "pyproject.toml").read_text(encoding="utf-8")
   return tomllib.loads(text)["project"]
 

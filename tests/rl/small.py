@@ -1,4 +1,4 @@
-"""Small learners that act, for tests that need no more."""
+"""Small learners that act, for fast tests."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""`LearnerTestCase` is public, and loaded by those who use it only."""
+"""Tests that `LearnerTestCase` is public and loaded only when it is used."""
 
 import os
 import pathlib

@@ -1,4 +1,4 @@
-"""`check_second_order`, as a function and as a command."""
+"""Tests `check_second_order`, as a function and as a command."""
 
 import contextlib
 import io
@@ -20,7 +20,7 @@ check = tfmeta.testing.check_second_order
 
 @keras.saving.register_keras_serializable("second_order_test")
 class Noise(keras.layers.Layer):
-  """Adds other random numbers at each call, so that no two calls agree."""
+  """Layer that adds new random numbers, so that no two calls agree."""
 
   def call(self, inputs):
     return inputs + tf.random.normal(tf.shape(inputs), dtype=inputs.dtype)
@@ -68,7 +68,7 @@ class CheckSecondOrderTest(parameterized.TestCase):
     self.assertLess(report.modes[0].error, 1e-5)
 
   def test_blank_images_are_no_fault(self):
-    """Zero biases on blank images put every unit on the kink of ReLU."""
+    """Zero biases put every unit on the kink of ReLU if images are blank."""
     report = _graph(_network(_conv("relu")), np.zeros((10, 6, 6, 1)))
     self.assertTrue(report.passed, msg=str(report))
 

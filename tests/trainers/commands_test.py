@@ -1,4 +1,4 @@
-"""What the commands say to a mistake of their user."""
+"""Tests the messages of commands for mistakes of their users."""
 
 import contextlib
 import io
@@ -107,7 +107,7 @@ print(json.dumps(found))
 
 
 def run_commands(commands):
-  """The exit code of each command, and what it has said."""
+  """Returns the exit code and the standard error of each command."""
   ended = subprocess.run(
     [sys.executable, "-c", FORKS, json.dumps(commands)],
     capture_output=True,
@@ -153,7 +153,7 @@ class ProcessTest(absltest.TestCase):
 
 
 class AttemptTest(absltest.TestCase):
-  """Mistakes that are found once TensorFlow is there, in this process."""
+  """Tests of mistakes that are found after TensorFlow has loaded."""
 
   def setUp(self):
     super().setUp()
@@ -206,7 +206,7 @@ class AttemptTest(absltest.TestCase):
 
 
 class NormalizationTest(absltest.TestCase):
-  """The statistics of normalization and its layers are two flags."""
+  """Tests of the flags for the statistics and the layers of normalization."""
 
   def build(self, *arguments):
     config = parse(maml.TRAINER, "--ways=2", "--filters=2", *arguments)

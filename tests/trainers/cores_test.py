@@ -19,10 +19,10 @@ class CoresTest(parameterized.TestCase):
       return os.environ[INTRA], os.environ[INTER]
 
   @parameterized.parameters(
-    (2, 8, "1", "2"),  # A core for each of two tasks.
+    (2, 8, "1", "2"),  # Each of two tasks at a time has one core.
     (1, 8, "1", "1"),
     (8, 2, "4", "8"),  # Fewer tasks than cores: all cores are used.
-    (64, 32, "7", "64"),  # Ten tasks are in work.
+    (64, 32, "7", "64"),  # At most ten tasks run at a time.
     (8, 1, "8", "8"),
   )
   def test_each_task_in_work_has_cores_of_its_own(self, count, tasks, *threads):

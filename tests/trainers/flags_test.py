@@ -122,7 +122,7 @@ class FlagsTest(parameterized.TestCase):
 
 # Flags of a trainer that change nothing in that run, and those that do.
 IGNORED = (
-  # Of another kind of data set.
+  # These flags belong to another kind of data set.
   ("maml", ["--dataset=sinusoid", "--filters=8"], "filters"),
   ("maml", ["--dataset=sinusoid", "--pooling=max"], "pooling"),
   ("maml", ["--dataset=sinusoid", "--noscale"], "scale"),
@@ -135,7 +135,7 @@ IGNORED = (
     "network_normalization",
   ),
   ("maml", ["--hidden=8"], "hidden"),
-  # Of another data set of the same kind.
+  # These flags belong to another data set of the same kind.
   ("maml", ["--data_dir=/x"], "data_dir"),
   ("maml", ["--dataset=omniglot", "--manual_dir=/x"], "manual_dir"),
   ("maml", ["--rotations=none"], "rotations"),
@@ -145,7 +145,7 @@ IGNORED = (
   ("maml", ["--dataset=omniglot", "--channels=1"], "channels"),
   ("maml", ["--num_tasks=9"], "num_tasks"),
   ("maml", ["--dataset=sinusoid_or_line", "--num_tasks=9"], "num_tasks"),
-  # Of another network, learner or schedule.
+  # These flags belong to another network, learner or schedule.
   ("maml", ["--momentum=0.5"], "momentum"),
   (
     "maml_plus_plus",
@@ -190,7 +190,7 @@ IGNORED = (
     ["--learning_rate_decay=none", "--final_learning_rate=1e-5"],
     "final_learning_rate",
   ),
-  # Of another strategy.
+  # These flags belong to another strategy.
   ("maml", ["--tpu=there"], "tpu"),
   ("maml", ["--startup_seconds=9"], "startup_seconds"),
   (

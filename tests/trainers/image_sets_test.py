@@ -1,4 +1,4 @@
-"""Runs on miniImageNet, from files that the test makes."""
+"""Tests runs on miniImageNet, from files that the test makes."""
 
 import contextlib
 import io

@@ -1,4 +1,4 @@
-"""Runs that are killed, or that run out of disk, and then resume.
+"""Tests runs that are killed, or that run out of disk, and then resume.
 
 Each kill needs a process of its own. The run that they are compared with, which
 is never stopped, is computed in this process.
@@ -82,7 +82,7 @@ class KillTest(absltest.TestCase):
     self.stopped, self.whole = parent / "stopped", parent / "whole"
 
   def start(self, trainer, arguments):
-    """The same command each time, as a process of its own."""
+    """Starts the same command each time, in a process of its own."""
     module = f"trainers.{trainer.name}"
     process = subprocess.Popen(
       [
@@ -148,7 +148,7 @@ class KillTest(absltest.TestCase):
       np.testing.assert_array_equal(found[name], value, err_msg=name)
 
   def fill_disk(self):
-    """A start for which no file may grow beyond a few kilobytes."""
+    """Starts the run while no file may grow beyond a few kilobytes."""
     before = self.saved()
     config = configuration_of(maml.TRAINER, SINUSOID, self.stopped)
     if not absl_flags.FLAGS.is_parsed():

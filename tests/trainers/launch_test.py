@@ -1,4 +1,4 @@
-"""Runs of several processes: what they compute, and what a fault costs."""
+"""Tests runs of several processes: their weights, and faults of a worker."""
 
 import contextlib
 import io
@@ -52,7 +52,7 @@ WORKERS = [
 
 
 def start(folder, module, **variables):
-  """A process that runs a module, in a session of its own."""
+  """Starts a process that runs a module, in a session of its own."""
   return subprocess.Popen(
     [sys.executable, "-m", *module, f"--workdir={folder}"],
     cwd=ROOT,
@@ -77,7 +77,7 @@ class LaunchTest(absltest.TestCase):
 
   def start(self, *arguments, **variables):
     process = start(*arguments, **variables)
-    # Workers are of the session: none is left behind by a failed test.
+    # Workers belong to the session, so a failed test leaves none behind.
     self.addCleanup(self.end, process)
     return process
 
@@ -109,7 +109,7 @@ class LaunchTest(absltest.TestCase):
     os.kill(int(found[-1]), signal.SIGKILL)
 
   def run_here(self, folder, *arguments):
-    """Runs the trainer in this process; returns what it says."""
+    """Runs the trainer in this process and returns exit code and output."""
     values = absl_flags.FlagValues()
     flags.define(maml.TRAINER, values)
     values(["program", *TRAINER, *arguments, f"--workdir={folder}"])
@@ -133,7 +133,7 @@ class LaunchTest(absltest.TestCase):
     )
     process = self.start(killed, WORKERS)
     self.kill_worker(process, 1, killed, 1)
-    # As if it had been writing: all workers find it, and one takes it away.
+    # A killed run may leave such a file, which one of the workers removes.
     (killed / "checkpoints" / "epoch-00002.npz.tmp").touch()
     self.kill_worker(process, 0, killed, 3)
     said = self.finish(process)
@@ -146,7 +146,7 @@ class LaunchTest(absltest.TestCase):
     expected = variables(whole)
     for name, value in variables(killed).items():
       np.testing.assert_array_equal(value, expected[name], err_msg=name)
-    # Two processes computed what one does.
+    # Two processes compute the same weights as one.
     for name, value in variables(single).items():
       np.testing.assert_allclose(value, expected[name], rtol=1e-5, atol=1e-5)
     results = [

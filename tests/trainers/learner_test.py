@@ -8,7 +8,7 @@ from trainers.run import learner
 
 
 def rate_at(share, **values):
-  """The outer learning rate after a share of a run of 10 epochs."""
+  """Returns the outer learning rate after a share of a run of 10 epochs."""
   run = configuration.Configuration(
     "MAML",
     workdir="run",

@@ -1,4 +1,4 @@
-"""Pre-training writes embeddings that LEO trains on, here of few images."""
+"""Tests that pre-training writes embeddings that LEO can train on."""
 
 import contextlib
 import io

@@ -81,7 +81,7 @@ def evaluate_quietly(folder, **kwargs):
 
 
 class RunTestCase(parameterized.TestCase):
-  """Checks of what a run leaves behind."""
+  """Checks of the files that a run leaves behind."""
 
   def setUp(self):
     super().setUp()
@@ -164,7 +164,7 @@ class RunTest(RunTestCase):
 
 
 class FinishedRunTest(RunTestCase):
-  """One run of MAML, and what can be done with its workdir afterwards."""
+  """Tests of the workdir of one finished run of MAML."""
 
   @classmethod
   def setUpClass(cls):
@@ -203,7 +203,7 @@ class FinishedRunTest(RunTestCase):
 
 
 class TrainTest(absltest.TestCase):
-  """Training alone, without the evaluation and the plots after it."""
+  """Tests of the training alone, without evaluation and plots."""
 
   def setUp(self):
     super().setUp()
@@ -215,7 +215,7 @@ class TrainTest(absltest.TestCase):
     return make(self.folder, algorithm, **values)
 
   def train(self, config):
-    """Final weights and the checkpoint."""
+    """Trains and returns the final weights and the checkpoint."""
     with contextlib.redirect_stderr(io.StringIO()):
       with workdir.claim(config) as folder:
         learner, checkpoint = training.train(
@@ -224,7 +224,7 @@ class TrainTest(absltest.TestCase):
     return learner.get_weights(), checkpoint
 
   def test_a_stopped_run_goes_on_to_the_same_weights(self):
-    # The schedule is that of the whole run, not of what is left of it.
+    # The schedule belongs to the whole run, not to the epochs that are left.
     whole = self.make("Reptile", **{**REPTILE, "epochs": 2})
     expected, first = self.train(whole)
     for path in (self.folder / "checkpoints").glob("*-00002*"):

@@ -1,4 +1,4 @@
-"""Strategies of a run: what each asks for, and what is refused."""
+"""Tests the strategies of a run: their requirements and their errors."""
 
 import json
 import os

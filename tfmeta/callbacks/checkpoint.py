@@ -15,17 +15,18 @@ from tfmeta.callbacks import run_state
 
 
 class CheckpointError(OSError):
-  """A checkpoint could not be written, or no checkpoint can be used."""
+  """Error raised when a checkpoint cannot be written or cannot be used."""
 
 
 class Checkpoint(keras.callbacks.Callback):
-  """Saves a run after every epoch, so that it can be killed at any moment.
+  """Callback that saves a run after every epoch.
 
-  Each epoch writes one file with all variables of the model and its optimizer
-  and the history. It includes the random seeds, which Keras's own weight files
-  leave out. All files are written under a temporary name, flushed, and renamed.
-  A SHA-256 beside each file is written last; a file counts only if its SHA-256
-  fits. The files of the last two epochs are kept.
+  The run can be killed at any moment. Each epoch writes one file that holds the
+  history and all variables of the model and its optimizer. The file includes
+  the random seeds, which Keras's own weight files leave out. All files are
+  written under a temporary name, flushed, and renamed. A SHA-256 beside each
+  file is written last; a file counts only if it matches its SHA-256. The files
+  of the last two epochs are kept.
 
   A resumed run ends with the same weights, bit for bit, as a run that was never
   stopped, provided that epoch `i` reads the same batches in both.
@@ -34,11 +35,13 @@ class Checkpoint(keras.callbacks.Callback):
 
   Args:
     directory: Folder for the files; made when missing. Each run needs its own.
-    monitor: Name in the logs, such as `"val_accuracy"`, by which the best
-      weights are kept as well. Default `None`: no best weights are kept.
+    monitor: Name of a log, such as `"val_accuracy"`, that decides which weights
+      are the best. These weights are kept as well. Defaults to `None`, which
+      keeps no best weights.
     mode: Whether larger (`"max"`) or smaller (`"min"`) values of `monitor` are
-      better. Of equal values the earlier epoch wins. Default `"max"`.
-    keep: Integer >= 1, how many of the best weights are kept. Default 1.
+      better. If values are equal, the earlier epoch wins. Defaults to
+      `"max"`.
+    keep: Integer >= 1, how many of the best weights are kept. Defaults to 1.
 
   Attributes:
     epoch: Number of finished epochs.
@@ -53,7 +56,7 @@ class Checkpoint(keras.callbacks.Callback):
       is not in the logs, if `initial_epoch` is not the number of finished
       epochs, or if `directory` holds a run that was not restored.
     CheckpointError: From `fit`, when a file cannot be written, for example
-      because the disk is full. What was saved before stays as it was.
+      because the disk is full. Earlier checkpoints stay as they were.
 
   Example:
     checkpoint = tfmeta.callbacks.Checkpoint("run", monitor="val_accuracy")
@@ -77,7 +80,7 @@ class Checkpoint(keras.callbacks.Callback):
   def restore(self, model) -> int:
     """Loads the newest whole checkpoint into a model.
 
-    A damaged checkpoint is passed over with a warning in the log.
+    A damaged checkpoint is skipped, and a warning is logged.
 
     Args:
       model: A compiled model.
@@ -112,7 +115,7 @@ class Checkpoint(keras.callbacks.Callback):
   def best_epochs(self) -> list[int]:
     values = self.history.get(self.monitor, [])
     sign = -1 if self.mode == "max" else 1
-    # The epoch breaks ties: of equal values the earlier one comes first.
+    # The epoch breaks ties: if values are equal, the earlier epoch comes first.
     ranked = sorted(
       (sign * value, epoch)
       for epoch, value in enumerate(values, start=1)
@@ -121,17 +124,17 @@ class Checkpoint(keras.callbacks.Callback):
     return [epoch for _, epoch in ranked[: self.keep]]
 
   def load_best(self, model, rank=0) -> bool:
-    """Loads the best weights, and the optimizer state beside them.
+    """Loads the best weights and the optimizer state that belongs to them.
 
     Args:
       model: A compiled model.
       rank: Integer below `keep`: 0 for the best weights, 1 for the second best,
-        and so on. Default 0.
+        and so on. Defaults to 0.
 
     Returns:
-      Whether weights were loaded. If not, `model` keeps the weights it has:
-      there is no `monitor`, too few epochs are finished, or the file is
-      damaged, which is logged.
+      Whether weights were loaded. If there is no `monitor`, if too few epochs
+      are finished, or if the file is damaged, `model` keeps its weights. A
+      damaged file is logged.
     """
     if rank >= len(self.best_epochs):
       return False

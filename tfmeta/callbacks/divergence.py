@@ -8,17 +8,18 @@ from tfmeta.callbacks import run_state
 
 
 class DivergenceError(ArithmeticError):
-  """The loss or the weights are no longer finite."""
+  """Error raised when the loss or a weight is no longer finite."""
 
 
 class TerminateOnDivergence(keras.callbacks.Callback):
-  """Ends `fit` when the loss or a weight is no longer finite.
+  """Callback that ends `fit` when the loss or a weight is no longer finite.
 
-  Model and optimizer get back their last good variables: those at which a
-  finite loss was computed. (The loss of an update is computed before the
-  update, so a finite loss says nothing about the weights after it.) Two copies
-  of all variables are kept in memory. With `steps_per_execution=n` the update
-  is found, and the variables are restored, to within `n` updates.
+  The model and the optimizer get back their last good variables, which are
+  those at which a finite loss was computed. The loss of an update is computed
+  before the update, so a finite loss says nothing about the weights after it.
+  Two copies of all variables are kept in memory. With `steps_per_execution=n`,
+  the weights are checked after every `n` updates. The message then names `n`
+  updates, and the variables are those of an earlier check.
 
   Raises:
     DivergenceError: From `fit`. The message names the update.

@@ -1,8 +1,8 @@
 """The state of a run: all that `fit` changes in a model, in memory and on disk.
 
-A file counts only if it is whole: a SHA-256 beside it, its mark, is written
-after it. A run that is killed at any moment leaves no file that looks whole and
-is not.
+A file counts only if it is whole. Its mark, a SHA-256 beside it, is written
+after the file. A run that is killed at any moment therefore never leaves a file
+that looks whole but is not.
 """
 
 import contextlib
@@ -13,7 +13,8 @@ import os
 import keras
 import numpy as np
 
-MARK = ".sha256"  # Its content is what the command `sha256sum` writes.
+# A mark has the same content as the output of the command `sha256sum`.
+MARK = ".sha256"
 
 
 def variables_of(model) -> list:
@@ -91,7 +92,7 @@ def read(path) -> bytes | None:
 
 
 def remove(path) -> None:
-  """Removes `path`, its mark first, so that a rest of it never counts."""
+  """Removes the mark of `path` and then `path`, so that no rest counts."""
   for name in (path + MARK, path):
     with contextlib.suppress(FileNotFoundError):
       os.remove(name)
@@ -116,7 +117,7 @@ def _replace(path, data):
 def _flush_folder(folder):
   """Flushes the entries of a folder, so that a rename survives a power cut.
 
-  Some systems cannot open a folder for that; the rename is then left to them.
+  Some systems cannot open a folder. They decide when to write the rename.
   """
   with contextlib.suppress(OSError):
     descriptor = os.open(folder, os.O_RDONLY)

@@ -31,15 +31,15 @@ def ambiguous_pairs(
 
   Args:
     images: uint8 `[characters, drawings, height, width, channels]` with ink =
-      255, such as `omniglot_drawings` returns.
+      255, such as the result of `omniglot_drawings`.
     spec: A `tfmeta.TaskSpec` with at least 2 ways.
-    seed: Integer in [0, 2**63). Default 0.
-    start: Integer in [0, 2**63), the index of the first task. Default 0. Task i
-      depends only on the images, the seed and i.
-    readings: If `True`, `query_y` is int32 `[Q, 2]`: the class that the left
-      half shows and the class that the right half shows. If `False` (default),
-      `query_y` is the class of the half that counts. The tasks are otherwise
-      the same.
+    seed: Integer in [0, 2**63). Defaults to 0.
+    start: Integer in [0, 2**63), the index of the first task. Defaults to 0.
+      Task i depends only on the images, the seed and i.
+    readings: Whether `query_y` holds both answers. If `True`, it is int32
+      `[Q, 2]`: the class that the left half shows and the class that the right
+      half shows. If `False`, it is the class of the half that counts. The tasks
+      are otherwise the same. Defaults to `False`.
 
   Returns:
     An infinite `tf.data.Dataset` of single tasks `({"support_x": [S, height,
@@ -84,7 +84,7 @@ def _sample_classes(
   characters: int,
   spec: task.TaskSpec,
 ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-  """Samples what both halves of every example show.
+  """Samples the classes that both halves of every example show.
 
   Args:
     keys: Three keys, int64 `[2]`.

@@ -46,13 +46,13 @@ def tasks_from_arrays(
     y: Labels `[N]`, all integers or all strings; in regression, real targets
       `[functions, examples, ...]`.
     spec: A `tfmeta.TaskSpec`.
-    seed: Integer in [0, 2**63). Default 0.
-    start: Integer in [0, 2**63), the index of the first task. Default 0. Task i
-      depends only on the data, the seed and i, so `start=k` gives the same
-      tasks as `.skip(k)`, without computing the first k.
-    memory_limit: Number of bytes; default 2**30. An `x` that is larger stays
-      where it is, in NumPy's memory or on disk, and is read example by example.
-      A smaller `x` is copied into TensorFlow's memory.
+    seed: Integer in [0, 2**63). Defaults to 0.
+    start: Integer in [0, 2**63), the index of the first task. Defaults to 0.
+      Task i depends only on the data, the seed and i, so `start=k` gives the
+      same tasks as `.skip(k)`, without computing the first k.
+    memory_limit: Number of bytes. A larger `x` stays where it is, in NumPy's
+      memory or on disk, and is read example by example. A smaller `x` is copied
+      into TensorFlow's memory. Defaults to 2**30.
 
   Returns:
     An infinite `tf.data.Dataset` of single tasks `({"support_x": [S, ...],

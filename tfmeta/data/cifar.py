@@ -24,20 +24,20 @@ def cifar_fs(
 ) -> tf.data.Dataset:
   """Samples tasks of CIFAR-FS: 64 training, 16 validation, 20 test classes [1].
 
-  The images come from TFDS (`cifar100`, version 3). The classes are divided
-  anew, so each has all its 600 images, from both of CIFAR-100's own splits.
-  Each process reads them once.
+  The images come from TFDS (`cifar100`, version 3). The splits divide the
+  classes, so each class has all its 600 images, from both of CIFAR-100's own
+  splits. Each process reads the images once.
 
   Args:
     split: "train", "validation" or "test".
     spec: A `tfmeta.TaskSpec` with `ways` set.
-    seed: Integer in [0, 2**63). Default 0.
-    start: Integer in [0, 2**63), the index of the first task. Default 0. Task i
-      depends only on the data, the seed and i.
+    seed: Integer in [0, 2**63). Defaults to 0.
+    start: Integer in [0, 2**63), the index of the first task. Defaults to 0.
+      Task i depends only on the data, the seed and i.
     data_dir: Folder of TFDS data sets that holds `cifar100/`, or in which TFDS
-      creates it. `None` (default): the environment variable TFDS_DATA_DIR if it
-      is set, else `~/tensorflow_datasets`.
-    download: Whether TFDS may download and prepare missing data. Default
+      creates it. Defaults to the environment variable TFDS_DATA_DIR if it is
+      set, else to `~/tensorflow_datasets`.
+    download: Whether TFDS may download and prepare missing data. Defaults to
       `True`.
 
   Returns:
@@ -73,19 +73,19 @@ def fc100(
   """Samples tasks of FC100: 60 training, 20 validation and 20 test classes [1].
 
   No superclass of CIFAR-100 has classes in two splits, which makes FC100 harder
-  than CIFAR-FS. The images come from TFDS (`cifar100`, version 3), 600 of each
-  class. Each process reads them once.
+  than CIFAR-FS. The images come from TFDS (`cifar100`, version 3); each class
+  has 600. Each process reads the images once.
 
   Args:
     split: "train", "validation" or "test".
     spec: A `tfmeta.TaskSpec` with `ways` set.
-    seed: Integer in [0, 2**63). Default 0.
-    start: Integer in [0, 2**63), the index of the first task. Default 0. Task i
-      depends only on the data, the seed and i.
+    seed: Integer in [0, 2**63). Defaults to 0.
+    start: Integer in [0, 2**63), the index of the first task. Defaults to 0.
+      Task i depends only on the data, the seed and i.
     data_dir: Folder of TFDS data sets that holds `cifar100/`, or in which TFDS
-      creates it. `None` (default): the environment variable TFDS_DATA_DIR if it
-      is set, else `~/tensorflow_datasets`.
-    download: Whether TFDS may download and prepare missing data. Default
+      creates it. Defaults to the environment variable TFDS_DATA_DIR if it is
+      set, else to `~/tensorflow_datasets`.
+    download: Whether TFDS may download and prepare missing data. Defaults to
       `True`.
 
   Returns:

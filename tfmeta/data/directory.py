@@ -38,14 +38,15 @@ def tasks_from_directory(
       images of that class. Hidden folders and other files are ignored.
     spec: A `tfmeta.TaskSpec` with `ways` set.
     size: Height and width in pixels, or one integer for both. Images are scaled
-      to it with antialiasing; their aspect ratio is not kept. Default (84, 84).
-    channels: 1 (grayscale) or 3 (color). Default 3.
-    seed: Integer in [0, 2**63). Default 0.
-    start: Integer in [0, 2**63), the index of the first task. Default 0. Task i
-      depends only on the images, the seed and i.
-    memory_limit: Number of bytes; default 2**30. Images that need more are kept
-      in a temporary file that is mapped into memory and disappears with the
-      process.
+      to it with antialiasing, and their aspect ratio is not kept. Defaults to
+      (84, 84).
+    channels: 1 (grayscale) or 3 (color). Defaults to 3.
+    seed: Integer in [0, 2**63). Defaults to 0.
+    start: Integer in [0, 2**63), the index of the first task. Defaults to 0.
+      Task i depends only on the images, the seed and i.
+    memory_limit: Number of bytes. Images that need more are kept in a temporary
+      file, which is mapped into memory and disappears with the process.
+      Defaults to 2**30.
 
   Returns:
     An infinite `tf.data.Dataset` of single tasks `({"support_x": [S, height,

@@ -38,9 +38,9 @@ def embeddings(
     split: "train", "validation" or "test".
     spec: A `tfmeta.TaskSpec` with `ways` set.
     data_dir: Folder that holds the files.
-    seed: Integer in [0, 2**63). Default 0.
-    start: Integer in [0, 2**63), the index of the first task. Default 0. Task i
-      depends only on the data, the seed and i.
+    seed: Integer in [0, 2**63). Defaults to 0.
+    start: Integer in [0, 2**63), the index of the first task. Defaults to 0.
+      Task i depends only on the data, the seed and i.
 
   Returns:
     An infinite `tf.data.Dataset` of single tasks `({"support_x": [S, d],

@@ -88,9 +88,9 @@ def glyphs(
     split: "train", "validation" or "test".
     spec: A `tfmeta.TaskSpec` with `ways` set.
     seed: Integer in [0, 2**63), from which the choice of characters, their
-      labels and the drawings follow. Default 0.
-    start: Integer in [0, 2**63), the index of the first task. Default 0. Task i
-      depends only on the split, the seed and i.
+      labels and the drawings follow. Defaults to 0.
+    start: Integer in [0, 2**63), the index of the first task. Defaults to 0.
+      Task i depends only on the split, the seed and i.
 
   Returns:
     An infinite `tf.data.Dataset` of single tasks `({"support_x": [S, 28, 28,
@@ -137,9 +137,9 @@ def glyph_drawings(
   Args:
     classes: Integer >= 1, the number of characters.
     drawings: Integer >= 1, the number of drawings of each character.
-    split: "train" (default), "validation" or "test".
+    split: "train", "validation" or "test". Defaults to "train".
     seed: Integer in [0, 2**63), from which the drawings follow; the characters
-      do not depend on it. Default 0.
+      do not depend on it. Defaults to 0.
 
   Returns:
     float32 `[classes, drawings, 28, 28, 1]` in [0, 1] with ink = 1.

@@ -16,7 +16,7 @@ def is_image(file: pathlib.Path) -> bool:
 
 
 def has_image_name(file: pathlib.PurePath) -> bool:
-  """Returns whether the name is that of a JPEG or PNG file, and not hidden."""
+  """Returns whether `file` is named like a JPEG or PNG image and not hidden."""
   return file.suffix.lower() in _SUFFIXES and not file.name.startswith(".")
 
 

@@ -38,23 +38,24 @@ def omniglot(
 
   The drawings come from TFDS (`omniglot`, version 3). Each process reads them
   once, which takes about 6 seconds on two cores, and scales them down by
-  averaging areas. Thin strokes turn gray in this way and do not break. Ink is
-  1, paper is 0.
+  averaging areas. Thin strokes turn gray but do not break. Ink is 1, and paper
+  is 0.
 
   Args:
     split: "train", "validation" or "test"; "lake" has no "validation".
     spec: A `tfmeta.TaskSpec` with `ways` set.
-    seed: Integer in [0, 2**63). Default 0.
-    start: Integer in [0, 2**63), the index of the first task. Default 0. Task i
-      depends only on the data, the seed and i.
+    seed: Integer in [0, 2**63). Defaults to 0.
+    start: Integer in [0, 2**63), the index of the first task. Defaults to 0.
+      Task i depends only on the data, the seed and i.
     data_dir: Folder of TFDS data sets that holds `omniglot/`, or in which TFDS
-      creates it. `None` (default): the environment variable TFDS_DATA_DIR if it
-      is set, else `~/tensorflow_datasets`.
+      creates it. Defaults to the environment variable TFDS_DATA_DIR if it is
+      set, else to `~/tensorflow_datasets`.
     classes: How the characters are divided into splits.
-      "vinyals" (default): 1028 characters to train, 172 to validate and 423 to
-      test, chosen from all alphabets [2].
+      "vinyals": 1028 characters to train, 172 to validate and 423 to test,
+      chosen from all alphabets [2].
       "lake": 964 characters to train ("background") and 659 from other
       alphabets to test ("evaluation") [1].
+      Defaults to "vinyals".
     rotations: How rotations of the drawings by 90, 180 and 270 degrees are
       used.
       "as_classes": each rotation of a character is a separate class, which
@@ -63,10 +64,9 @@ def omniglot(
       "per_task": each task rotates each of its characters by a random angle
       [MAML's code, for training and test].
       "none": no rotations.
-      `None` (default): "as_classes", except for the test split of "lake", which
-      has no rotations.
-    size: Integer in [1, 105], height and width in pixels. Default 28.
-    download: Whether TFDS may download and prepare missing data. Default
+      Defaults to "as_classes", or to "none" for the test split of "lake".
+    size: Integer in [1, 105], height and width in pixels. Defaults to 28.
+    download: Whether TFDS may download and prepare missing data. Defaults to
       `True`.
 
   Returns:
@@ -80,7 +80,7 @@ def omniglot(
     ImportError: If TFDS is not installed.
     TypeError: If `spec` is not a `TaskSpec`, or `size` is not an integer.
     ValueError: If an option is unknown or out of range, or if `spec` asks for
-      more classes, or for more examples per class than 20.
+      more classes than there are or for more than 20 examples per class.
 
   References:
     [1] B. Lake, R. Salakhutdinov, J. Tenenbaum. Human-level concept learning
@@ -128,14 +128,14 @@ def omniglot_drawings(
   Args:
     split: "train", "validation" or "test"; "lake" has no "validation".
     data_dir: Folder of TFDS data sets that holds `omniglot/`, or in which TFDS
-      creates it. `None` (default): the environment variable TFDS_DATA_DIR if it
-      is set, else `~/tensorflow_datasets`.
-    classes: "vinyals" (default) or "lake", the division of the characters into
-      splits; see `omniglot`.
+      creates it. Defaults to the environment variable TFDS_DATA_DIR if it is
+      set, else to `~/tensorflow_datasets`.
+    classes: "vinyals" or "lake", the division of the characters into splits;
+      see `omniglot`. Defaults to "vinyals".
     turns: Whether the result contains the rotations of each character by 90,
-      180 and 270 degrees, as separate classes. Default `True`.
-    size: Integer in [1, 105], height and width in pixels. Default 28.
-    download: Whether TFDS may download and prepare missing data. Default
+      180 and 270 degrees, as separate classes. Defaults to `True`.
+    size: Integer in [1, 105], height and width in pixels. Defaults to 28.
+    download: Whether TFDS may download and prepare missing data. Defaults to
       `True`.
 
   Returns:
@@ -162,8 +162,8 @@ def omniglot_classes(split: str, *, classes: str = "vinyals") -> list[int]:
 
   Args:
     split: "train", "validation" or "test"; "lake" has no "validation".
-    classes: "vinyals" (default) or "lake", the division of the characters into
-      splits; see `omniglot`.
+    classes: "vinyals" or "lake", the division of the characters into splits;
+      see `omniglot`. Defaults to "vinyals".
 
   Raises:
     ValueError: If an option is unknown.

@@ -17,9 +17,10 @@ _ALLOWED = {
   *((f"{module}.multiarray", "scalar") for module in _MODULES),
   *((f"{module}.numeric", "_frombuffer") for module in _MODULES),
   ("collections", "OrderedDict"),
-  ("_codecs", "encode"),  # Pickles of protocol 2 and below encode bytes so.
+  # Pickles of protocol 2 and below hold bytes as a call of this function.
+  ("_codecs", "encode"),
 }
-# What the unpickler raises on a broken file.
+# Errors that the unpickler raises for a broken file.
 _BROKEN = (
   pickle.UnpicklingError,
   AttributeError,

@@ -37,7 +37,7 @@ def task_dataset(
     sample_task: Function from a key, int64 `[2]`, to the element of a task.
     seed: Integer in [0, 2**63).
     start: Integer in [0, 2**63), the index of the first task.
-    salt: Integer that differs between the splits of a data set. Default 0.
+    salt: Integer that differs between the splits of a data set. Defaults to 0.
 
   Returns:
     A `tf.data.Dataset` of single tasks, in the order of their index.
@@ -188,7 +188,7 @@ class ClassTable:
     Args:
       labels: Integers `[N]` in `[0, classes)`.
       classes: Integer >= 1, the number of classes.
-      variants: Integer >= 1, a divisor of `classes`. Default 1.
+      variants: Integer >= 1, a divisor of `classes`. Defaults to 1.
     """
     sizes = np.bincount(labels, minlength=classes)
     # `tf.data` reads the table on the CPU, whatever the default device.
@@ -261,7 +261,7 @@ def classification_tasks(
     spec: A `TaskSpec` with `ways` set.
     seed: Integer in [0, 2**63).
     start: Integer in [0, 2**63), the index of the first task.
-    salt: Integer that differs between the splits of a data set. Default 0.
+    salt: Integer that differs between the splits of a data set. Defaults to 0.
   """
 
   def sample_task(key: tf.Tensor) -> task.TaskElement:

@@ -38,22 +38,22 @@ def sinusoid(
     split: "train", "validation" or "test"; they share no random number.
     spec: A `tfmeta.TaskSpec` without ways, such as
       `TaskSpec(shots=10, query_shots=10)`.
-    seed: Integer in [0, 2**63). Default 0.
-    start: Integer in [0, 2**63), the index of the first task. Default 0. Task i
-      depends only on the other arguments and i.
-    amplitude: Range of the amplitude. Default (0.1, 5).
-    phase: Range of the phase in radians. Default (0, pi).
-    frequency: Range of the angular frequency, in radians per unit of x. Default
-      (1, 1).
-    x_range: Range of the inputs. Default (-5, 5).
+    seed: Integer in [0, 2**63). Defaults to 0.
+    start: Integer in [0, 2**63), the index of the first task. Defaults to 0.
+      Task i depends only on the other arguments and i.
+    amplitude: Range of the amplitude. Defaults to (0.1, 5).
+    phase: Range of the phase in radians. Defaults to (0, pi).
+    frequency: Range of the angular frequency, in radians per unit of x.
+      Defaults to (1, 1).
+    x_range: Range of the inputs. Defaults to (-5, 5).
     noise_stddev: Number >= 0, the standard deviation of the Gaussian noise on
-      the targets. Default 0.
+      the targets. Defaults to 0.
     relative_noise: Whether the standard deviation is `noise_stddev` times the
-      amplitude of the task. Default `False`.
-    noisy_query: Whether query targets have noise too. Default `True`.
+      amplitude of the task. Defaults to `False`.
+    noisy_query: Whether query targets have noise too. Defaults to `True`.
     num_tasks: Integer >= 1, the number of different sinusoids, which follow
-      from the seed. Each task takes one of them, with new inputs. `None`
-      (default): every task has a new sinusoid.
+      from the seed. Each task takes one of them, with new inputs. Defaults to
+      `None`: every task has a new sinusoid.
 
   Returns:
     An infinite `tf.data.Dataset` of single tasks `({"support_x": [shots, 1],
@@ -121,16 +121,16 @@ def sinusoid_or_line(
     split: "train", "validation" or "test"; they share no random number.
     spec: A `tfmeta.TaskSpec` without ways, such as
       `TaskSpec(shots=5, query_shots=50)`.
-    seed: Integer in [0, 2**63). Default 0.
-    start: Integer in [0, 2**63), the index of the first task. Default 0. Task i
-      depends only on the other arguments and i.
-    amplitude: Range of the amplitude. Default (0.1, 5).
-    phase: Range of the phase in radians. Default (0, pi).
-    slope: Range of the slope. Default (-3, 3).
-    intercept: Range of the intercept. Default (-3, 3).
-    x_range: Range of the inputs. Default (-5, 5).
+    seed: Integer in [0, 2**63). Defaults to 0.
+    start: Integer in [0, 2**63), the index of the first task. Defaults to 0.
+      Task i depends only on the other arguments and i.
+    amplitude: Range of the amplitude. Defaults to (0.1, 5).
+    phase: Range of the phase in radians. Defaults to (0, pi).
+    slope: Range of the slope. Defaults to (-3, 3).
+    intercept: Range of the intercept. Defaults to (-3, 3).
+    x_range: Range of the inputs. Defaults to (-5, 5).
     noise_stddev: Number >= 0, the standard deviation of the noise on the
-      targets. Default 0.3.
+      targets. Defaults to 0.3.
 
   Returns:
     An infinite `tf.data.Dataset` of single tasks `({"support_x": [shots, 1],

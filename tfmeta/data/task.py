@@ -14,12 +14,13 @@ class TaskSpec:
   """The size of a task: its classes, support examples and query examples.
 
   Attributes:
-    ways: Integer >= 1, the number of classes in a task; labels are in
-      `[0, ways)`. `None` (default) for regression, where a task is a function.
+    ways: Integer >= 1, the number of classes in a task; labels are in `[0,
+      ways)`. `None` means regression, where a task is a function. Defaults to
+      `None`.
     shots: Integer >= 1, support examples per class. In regression, support
-      examples of the function. Default 1.
+      examples of the function. Defaults to 1.
     query_shots: Integer >= 1, query examples per class. In regression, query
-      examples of the function. Default 15.
+      examples of the function. Defaults to 15.
 
   Raises:
     TypeError: If a value is not an integer.
@@ -45,17 +46,20 @@ class TaskSpec:
 
   @property
   def examples_per_class(self) -> int:
-    """Examples of one class in a task, support and query together."""
+    """Number of examples of one class in a task, support and query together."""
     return self.shots + self.query_shots
 
   @property
   def support_size(self) -> int:
-    """Support examples in a task, S = ways * shots (shots in regression)."""
+    """Number of support examples in a task, S = ways * shots.
+
+    In regression, S = shots.
+    """
     return (self.ways or 1) * self.shots
 
   @property
   def query_size(self) -> int:
-    """Query examples in a task, Q = ways * query_shots.
+    """Number of query examples in a task, Q = ways * query_shots.
 
     In regression, Q = query_shots.
     """

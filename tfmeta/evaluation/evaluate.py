@@ -47,7 +47,7 @@ def evaluate(
       around the outputs, for the likelihood. Defaults to the constant or
       learned value of the learner if it has one; otherwise no likelihood is
       computed.
-    verbose: 1 shows a progress bar, 0 (default) does not.
+    verbose: 1 shows a progress bar, 0 does not. Defaults to 0.
 
   Returns:
     An `EvaluationResult`.

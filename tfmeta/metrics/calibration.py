@@ -19,7 +19,7 @@ def calibration_bins(
   Args:
     labels: `[n]` integers in `[0, W)`.
     probabilities: `[n, W]` probabilities.
-    bins: Integer >= 1, the number of bins B. Default 15.
+    bins: Integer >= 1, the number of bins B. Defaults to 15.
 
   Returns:
     `[B, 3]` float32: for each bin the number of examples, the sum of their
@@ -64,14 +64,14 @@ def expected_calibration_error(bins: tf.Tensor) -> tf.Tensor:
 
 @keras.saving.register_keras_serializable("tfmeta")
 class ExpectedCalibrationError(keras.metrics.Metric):
-  """Expected calibration error over all queries of an epoch, for `compile`.
+  """Metric for `compile`: calibration error over all queries of an epoch.
 
   Args:
-    bins: Integer >= 1, the number of equally wide bins of confidence. Default
-      15.
-    from_logits: Whether the model outputs logits. Default `True`.
+    bins: Integer >= 1, the number of equally wide bins of confidence. Defaults
+      to 15.
+    from_logits: Whether the model outputs logits. Defaults to `True`.
     name: Name of the metric in the logs.
-    dtype: Dtype of the metric. Default: Keras's global dtype.
+    dtype: Dtype of the metric. Defaults to Keras's global dtype.
 
   Raises:
     ValueError: If `bins` is not an integer of at least 1. From `update_state`,
@@ -115,12 +115,12 @@ class ExpectedCalibrationError(keras.metrics.Metric):
 
 @keras.saving.register_keras_serializable("tfmeta")
 class BrierScore(keras.metrics.Mean):
-  """Mean `brier_score` over all queries of an epoch, for `compile`.
+  """Metric for `compile`: mean `brier_score` over all queries of an epoch.
 
   Args:
-    from_logits: Whether the model outputs logits. Default `True`.
+    from_logits: Whether the model outputs logits. Defaults to `True`.
     name: Name of the metric in the logs.
-    dtype: Dtype of the metric. Default: Keras's global dtype.
+    dtype: Dtype of the metric. Defaults to Keras's global dtype.
 
   Raises:
     ValueError: From `update_state`, if it is given sample weights.
@@ -142,7 +142,7 @@ class BrierScore(keras.metrics.Mean):
     logs = predictions.log_probabilities(outputs, from_logits=self.from_logits)
     labels = tf.reshape(y_true, [-1])
     score = predictions.brier_score(labels, tf.exp(logs))
-    # The score is a mean; its weight lets batches count by their examples.
+    # The score is a mean over a batch, so the weight of a batch is its size.
     super().update_state(score, sample_weight=tf.size(labels))
 
   def get_config(self) -> dict:

@@ -7,16 +7,16 @@ import numpy.typing as npt
 def mean_and_interval(
   values: npt.ArrayLike, *, axis: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Computes the mean over tasks and its 95 % confidence interval.
+  """Computes the mean over tasks and its 95% confidence interval.
 
   The half-width of the interval is `1.96 * s / sqrt(n)`, where s is the sample
-  standard deviation (ddof = 1) of the n values. It tells how far the mean may
-  move with another sample of tasks. It does not tell how far it may move with
-  another training run.
+  standard deviation (ddof = 1) of the n values. It shows how much the mean may
+  change with another sample of tasks. It does not show how much the mean may
+  change with another training run.
 
   Args:
     values: `[..., n, ...]`, one number for each task.
-    axis: Axis of the tasks. Default 0.
+    axis: Axis of the tasks. Defaults to 0.
 
   Returns:
     Mean and half-width, float64, of the shape of `values` without `axis`. The

@@ -15,8 +15,8 @@ def accuracy(labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
 
   Args:
     labels: `[n]` integers in `[0, W)`.
-    outputs: `[n, W]` logits or probabilities. Of equal outputs the first one
-      counts as the largest.
+    outputs: `[n, W]` logits or probabilities. If outputs are equal, the first
+      one counts as the largest.
 
   Returns:
     Float32 scalar in `[0, 1]`.
@@ -62,10 +62,10 @@ def log_probabilities(
   Args:
     outputs: `[..., W]` logits or, with `from_logits=False`, probabilities.
       Probabilities are divided by their sum, as Keras's cross-entropy does.
-    from_logits: Whether `outputs` are logits. Default `True`.
-    sample_axis: Axis of the samples of a probabilistic learner, or `None`, the
-      default. With it, the result is the logarithm of the mean probability
-      (log-mean-exp), which is never below the mean of the logarithms.
+    from_logits: Whether `outputs` are logits. Defaults to `True`.
+    sample_axis: Axis of the samples of a probabilistic learner. If it is set,
+      the result is the logarithm of the mean probability (log-mean-exp), which
+      is never below the mean of the logarithms. Defaults to `None`.
 
   Returns:
     `[..., W]` float32, without `sample_axis`.
@@ -75,7 +75,7 @@ def log_probabilities(
     logs = tf.nn.log_softmax(outputs, axis=-1)
   else:
     total = tf.reduce_sum(outputs, axis=-1, keepdims=True)
-    # Keras clips in the same way; a probability of 0 would cost infinity.
+    # Keras clips in the same way: the loss of a probability of 0 is infinite.
     epsilon = keras.config.epsilon()
     logs = tf.math.log(tf.clip_by_value(outputs / total, epsilon, 1 - epsilon))
   if sample_axis is None:
@@ -160,7 +160,7 @@ def nearest_neighbour(
   """Returns the labels of the support examples nearest to the queries.
 
   This is a baseline without learning. Distances are Euclidean distances between
-  raw inputs. Of equally near examples the first one counts.
+  raw inputs. If several examples are equally near, the first one counts.
 
   Args:
     support_x: `[S, ...]` numbers.

@@ -19,8 +19,8 @@ def selective_accuracy(
   Args:
     confidence: `[n]` numbers, larger for more confident predictions.
     right: `[n]`, whether each prediction is right.
-    coverages: Shares in (0, 1] of the predictions that are kept, the most
-      confident ones; at least one prediction is always kept. Default: 0.1, 0.2,
+    coverages: Shares in (0, 1] of the predictions to keep, the most confident
+      ones first. At least one prediction is always kept. Defaults to 0.1, 0.2,
       ..., 1.
 
   Returns:

@@ -12,7 +12,7 @@ from tfmeta.testing.exam import subject as subjects
 
 
 class LearnerTestCase(parameterized.TestCase):
-  """A test case that holds the exam of a learner.
+  """A test case that can run the exam on a learner.
 
   Example:
   ```python
@@ -39,16 +39,15 @@ class LearnerTestCase(parameterized.TestCase):
       learner_class: A subclass of `MetaLearner`.
       init_kwargs: Its arguments besides the model. They must describe an inner
         loop that lowers the support loss of tasks with 3 ways and 2 shots.
-      backbones: Networks to hold the exam on: any of `"mlp"`, `"conv"` (two
+      backbones: Networks to run the exam on: any of `"mlp"`, `"conv"` (two
         convolutional blocks), `"conv4"` (four of them) and `"embeddings"`.
-        Default `("mlp", "conv")`.
-      optimizer: Function that makes the outer optimizer. Default: Adam with a
-        learning rate of 0.01.
-      draws: Whether training samples weights where predictions do not, or the
-        reverse. The exam then does not compare the loss in training with that
-        of a prediction. Default `False`.
-      checks: The questions, functions of a test case and a
-        `tfmeta.testing.exam.subject.Subject`. Default: all.
+        Defaults to `("mlp", "conv")`.
+      optimizer: Function that makes the outer optimizer. Defaults to Adam with
+        a learning rate of 0.01.
+      draws: Whether only training, or only prediction, samples weights. If
+        `True`, the exam does not compare their losses. Defaults to `False`.
+      checks: The questions: functions that take a test case and a
+        `tfmeta.testing.exam.subject.Subject`. Defaults to all questions.
     """
     for backbone in backbones:
       subject = subjects.Subject(

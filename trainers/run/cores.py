@@ -12,10 +12,10 @@ _HAS_AFFINITY = hasattr(os, "sched_getaffinity")
 def share_out(tasks: int) -> None:
   """Makes TensorFlow compute tasks in parallel, on cores of their own.
 
-  Must be called before TensorFlow loads. It is for networks whose tasks are
-  mapped one by one: by default TensorFlow divides each operation between all
-  cores, and tasks that run at the same time wait for one another. Variables
-  that the environment already sets are kept.
+  Call this before TensorFlow loads, for networks whose tasks are mapped one by
+  one. By default, TensorFlow divides each operation between all cores, and
+  tasks that run at the same time wait for one another. Variables that the
+  environment already sets are kept.
 
   Args:
     tasks: Number of tasks in a batch.

@@ -52,9 +52,9 @@ class DataSet:
     function: Name of the function in `tfmeta.data` that makes its tasks.
     flags: Names of the flags that belong to data sets and that this one reads.
     source: Function of the run configuration and the split that returns the
-      first argument of `function`. Default: the name of the split.
+      first argument of `function`. Defaults to the name of the split.
     arguments: Function of the run configuration and the split that returns
-      further arguments. Default: the values of `flags`.
+      further arguments. Defaults to the values of `flags`.
     defaults: Values that flags take when this data set is chosen. A preset
       overrides them, and the command line overrides both.
     trainer_defaults: The same for single trainers, by their names.
@@ -72,7 +72,7 @@ class DataSet:
 
   def tasks(self, config, split, spec, **kwargs) -> Any:
     """Returns an infinite `tf.data.Dataset` of single tasks of a split."""
-    import tfmeta  # Not above: flags are read before TensorFlow loads.
+    import tfmeta  # tfmeta loads TensorFlow, and flags are read before that.
 
     if self.arguments is None:
       arguments = _flags_that_are_set(config, self.flags)
@@ -126,7 +126,7 @@ def images_by_class(name: str, split: str, data_dir: str | None = None) -> Any:
   Args:
     name: "glyphs" or "omniglot".
     split: "train", "validation" or "test".
-    data_dir: Folder of TFDS, for Omniglot. Default: the one of TFDS.
+    data_dir: Folder of TFDS data sets, for Omniglot. Defaults to TFDS's own.
 
   Raises:
     ValueError: If the data set is another one.
@@ -282,7 +282,7 @@ DATA_SETS = {
   ),
 }
 
-# What a folder is, if `--dataset` names none of the above.
+# If `--dataset` names none of the data sets above, it is one of these folders.
 _DIRECTORY = DataSet(
   IMAGES,
   "tasks_from_directory",
@@ -291,5 +291,5 @@ _DIRECTORY = DataSet(
 )
 _EMBEDDINGS = DataSet(EMBEDDINGS, "embeddings", arguments=_embeddings_folder)
 
-# Those that pre-training can read.
+# Data sets that pre-training can read.
 WITH_CLASSES = ("glyphs", "omniglot")

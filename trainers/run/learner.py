@@ -17,7 +17,7 @@ def build(
   Args:
     config: A `Configuration`.
     elements: Structure of `tf.TensorSpec` of a batch of tasks.
-    strategy: Strategy that holds the variables. Default: the current one.
+    strategy: Strategy that holds the variables. Defaults to the current one.
   """
   scope: Any = (strategy or tf.distribute.get_strategy()).scope()
   jit_compile = "auto" if config.jit_compile is None else config.jit_compile

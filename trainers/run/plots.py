@@ -124,7 +124,8 @@ def _show_images(
     order: Index of the image in each place of the grid.
     predicted: Classes `[n]` that are written above the images.
     labels: True classes `[n]`.
-    color: Color of all frames. Default: by whether the prediction is right.
+    color: Color of all frames. Defaults to one color for right predictions
+      and another for wrong ones.
     shares: Array `[n, W]` of `_shares`, or `None`.
   """
   grid = part.subplots(*order.shape, squeeze=False)
@@ -256,7 +257,7 @@ def _plot_selective_accuracy(axes, measured) -> None:
     "o-",
     label="this learner",
   )
-  # With all queries answered, confidence selects nothing.
+  # If all queries are answered, confidence selects nothing.
   axes.axhline(
     measured.selective_accuracy[-1],
     linestyle="--",

@@ -39,7 +39,7 @@ def run(
   Args:
     dataset: "glyphs" or "omniglot".
     workdir: Folder to write to.
-    data_dir: Folder of TFDS. `None` is the one of TFDS.
+    data_dir: Folder of TFDS data sets. `None` leaves the choice to TFDS.
     filters: Filters of each convolution.
     epochs: Number of passes through all training images.
     batch_size: Number of images in each update.
@@ -47,7 +47,7 @@ def run(
     seed: Seed of the weights and of the order of the images.
 
   Returns:
-    What `pretrain.json` holds.
+    The content of `pretrain.json`.
 
   Raises:
     ValueError: If a value is wrong, or if `workdir` holds embeddings that were
@@ -79,7 +79,7 @@ def run(
   with folders.replacing(folder / "backbone.keras") as path:
     backbone.save(path)
   _write_embeddings(backbone, folder / "embeddings", dataset, data_dir)
-  # The key is that of earlier versions, whose folders can still be used.
+  # Earlier versions used this key, and their folders can still be used.
   result = {"settings": values, "classes": len(images), "history": history}
   folders.write_json(folder / _RESULT, result)
   print(f"Written to {os.fspath(folder)}: backbone.keras, embeddings.")

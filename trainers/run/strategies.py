@@ -8,7 +8,7 @@ from trainers.run import workers
 def make(config) -> tf.distribute.Strategy:
   """Returns the strategy of a run.
 
-  Must be called before TensorFlow computes anything.
+  Call this before TensorFlow computes anything.
 
   Raises:
     ValueError: If this machine or `TF_CONFIG` does not provide what the

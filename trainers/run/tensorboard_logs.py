@@ -1,4 +1,4 @@
-"""What a run writes for TensorBoard, in addition to Keras's own logs."""
+"""Logs of a run for TensorBoard, in addition to Keras's own logs."""
 
 import pathlib
 

@@ -50,7 +50,7 @@ def run(config) -> dict[str, Any]:
     config: A `Configuration`.
 
   Returns:
-    What is written to `result.json`; empty in workers other than the first.
+    The content of `result.json`; empty in workers other than the first.
 
   Raises:
     ValueError: If a value is wrong, or the workdir belongs to another run.
@@ -129,7 +129,7 @@ def train(
   Args:
     config: A `Configuration`.
     folder: The workdir.
-    strategy: Strategy of the run. Default: none.
+    strategy: Strategy of the run. Defaults to none.
     writes: Whether this process writes checkpoints and logs.
 
   Returns:

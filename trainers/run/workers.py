@@ -1,4 +1,4 @@
-"""The workers of a run, as `TF_CONFIG` describes them, and their meeting.
+"""The workers of a run: their addresses in `TF_CONFIG`, and waiting for all.
 
 TensorFlow itself would wait an hour for a missing worker, and neither
 exceptions nor signals could end that wait.

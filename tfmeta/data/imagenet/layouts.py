@@ -1,9 +1,9 @@
 """The file layouts in which miniImageNet and tieredImageNet circulate.
 
-A reader yields, image by image, the name of its class, the place where it was
+For each image, a reader yields the name of its class, the place where it was
 found (for messages), and either the content of a JPEG or PNG file or the image
 itself, uint8 `[height, width, 3]`. Pickle files are read into memory as a
-whole; other files are read piece by piece.
+whole. Other files are read piece by piece.
 """
 
 from collections.abc import Callable

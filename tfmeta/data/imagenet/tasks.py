@@ -36,20 +36,20 @@ def mini_imagenet(
   Args:
     split: "train", "validation" or "test".
     spec: A `tfmeta.TaskSpec` with `ways` set.
-    seed: Integer in [0, 2**63). Default 0.
-    start: Integer in [0, 2**63), the index of the first task. Default 0. Task i
-      depends only on the order of the stored images, the seed and i.
+    seed: Integer in [0, 2**63). Defaults to 0.
+    start: Integer in [0, 2**63), the index of the first task. Defaults to 0.
+      Task i depends only on the order of the stored images, the seed and i.
     data_dir: Folder of TFDS data sets that holds `mini_imagenet/`, or in which
-      TFDS creates it. `None` (default): the environment variable TFDS_DATA_DIR
-      if it is set, else `~/tensorflow_datasets`.
+      TFDS creates it. Defaults to the environment variable TFDS_DATA_DIR if it
+      is set, else to `~/tensorflow_datasets`.
     manual_dir: Folder with the files to read. For each split it holds a folder
       or an archive (.tar) with one folder per class; or a csv file of Ravi and
       Larochelle beside the folder `images`; or one of the pickle files that are
       in use. The error for an empty folder lists them. Classes with WordNet
-      names (n01532829) must belong to their split. `None` (default): the folder
-      `downloads/manual` in `data_dir`, which is TFDS's choice.
-    memory_limit: Number of bytes; default 2**30. A larger split is read from
-      disk, example by example. The 38,400 training images need 0.8 GB.
+      names (n01532829) must belong to their split. Defaults to the folder
+      `downloads/manual` in `data_dir`, as in TFDS.
+    memory_limit: Number of bytes. A larger split is read from disk, example by
+      example. The 38,400 training images need 0.8 GB. Defaults to 2**30.
 
   Returns:
     An infinite `tf.data.Dataset` of single tasks `({"support_x": [S, 84, 84,
@@ -99,19 +99,18 @@ def tiered_imagenet(
   Args:
     split: "train", "validation" or "test".
     spec: A `tfmeta.TaskSpec` with `ways` set.
-    seed: Integer in [0, 2**63). Default 0.
-    start: Integer in [0, 2**63), the index of the first task. Default 0. Task i
-      depends only on the order of the stored images, the seed and i.
+    seed: Integer in [0, 2**63). Defaults to 0.
+    start: Integer in [0, 2**63), the index of the first task. Defaults to 0.
+      Task i depends only on the order of the stored images, the seed and i.
     data_dir: Folder of TFDS data sets that holds `tiered_imagenet/`, or in
-      which TFDS creates it. `None` (default): the environment variable
-      TFDS_DATA_DIR if it is set, else `~/tensorflow_datasets`.
+      which TFDS creates it. Defaults to the environment variable TFDS_DATA_DIR
+      if it is set, else to `~/tensorflow_datasets`.
     manual_dir: Folder with the files to read: those of the authors of
       tieredImageNet (npz or pickle), or any that `mini_imagenet` accepts.
-      Classes with WordNet names (n01532829) must belong to their split. `None`
-      (default): the folder `downloads/manual` in `data_dir`, which is TFDS's
-      choice.
-    memory_limit: Number of bytes; default 2**30. A larger split is read from
-      disk, example by example.
+      Classes with WordNet names (n01532829) must belong to their split.
+      Defaults to the folder `downloads/manual` in `data_dir`, as in TFDS.
+    memory_limit: Number of bytes. A larger split is read from disk, example by
+      example. Defaults to 2**30.
 
   Returns:
     An infinite `tf.data.Dataset` of single tasks `({"support_x": [S, 84, 84,

@@ -1,7 +1,8 @@
 """Questions on how a learner is run: graphs, XLA, precision, replicas.
 
-The weights and the loss that other ways to run a step must reproduce come from
-eager execution, which needs no graph, or from one graph that is traced once.
+Each question runs a step in another way and compares the weights and the loss
+with a reference. The reference comes from eager execution, which needs no
+graph, or from one graph that is traced once.
 """
 
 from typing import Any
@@ -59,7 +60,7 @@ def _assert_same(expected: tuple[Any, Any], actual: tuple[Any, Any]) -> None:
 
 
 def check_eager_and_xla(case: Any, subject: subjects.Subject) -> None:
-  """Eager execution, graphs and XLA give the same two steps.
+  """Checks that eager execution, graphs and XLA give the same two steps.
 
   XLA runs both steps in one program.
   """
@@ -72,9 +73,9 @@ def check_eager_and_xla(case: Any, subject: subjects.Subject) -> None:
 
 
 def check_task_maps(case: Any, subject: subjects.Subject) -> None:
-  """All ways of mapping over tasks give the same step."""
+  """Checks that all ways of mapping over tasks give the same step."""
   del case
-  # Unrolled, each task is a graph: two of them tell as much as more.
+  # An unrolled step has a graph for each task, so more tasks take longer.
   data = _pairs(subject, batches=1)
   first = subject.reuse("sgd")
   expected = _trained(first, data)
@@ -87,7 +88,7 @@ def check_task_maps(case: Any, subject: subjects.Subject) -> None:
 
 
 def check_steps_per_execution(case: Any, subject: subjects.Subject) -> None:
-  """Several steps in one call give the weights of as many single steps."""
+  """Checks that several steps in one call equal as many single steps."""
   del case
   expected, _ = _in_single_steps(subject)
   learner = _make(subject, {"steps_per_execution": 2})
@@ -97,9 +98,10 @@ def check_steps_per_execution(case: Any, subject: subjects.Subject) -> None:
 
 
 def check_one_trace(case: Any, subject: subjects.Subject) -> None:
-  """Two epochs with a partial last batch trace the step once.
+  """Checks that two epochs with a partial last batch trace the step once.
 
-  So do all fits of the questions before this one, taken together.
+  The fits of earlier questions use the same learner, and this trace serves them
+  too.
   """
   learner = subject.reuse()
   learner.fit(subject.dataset(batch=3), epochs=2, verbose=0)
@@ -107,7 +109,7 @@ def check_one_trace(case: Any, subject: subjects.Subject) -> None:
 
 
 def check_precision(case: Any, subject: subjects.Subject) -> None:
-  """`mixed_bfloat16` trains float32 weights; `mixed_float16` is refused."""
+  """Checks that bfloat16 trains float32 weights and that float16 is refused."""
   policy = keras.config.dtype_policy()
   try:
     keras.config.set_dtype_policy("mixed_bfloat16")
@@ -136,15 +138,15 @@ def _two_replicas() -> tf.distribute.Strategy:
 
 
 def check_replicas(case: Any, subject: subjects.Subject) -> None:
-  """Two replicas give the loss, metrics and weights of one.
+  """Checks that two replicas give the loss, metrics and weights of one.
 
   The second batch has one task, so that one of the replicas gets none.
   """
   if len(tf.config.list_logical_devices("CPU")) < 2:
     case.skipTest("needs two logical CPUs: see two_logical_cpus()")
   data = subject.dataset(batch=3)
-  # One replica runs eagerly and task by task, which takes no trace. That this
-  # gives the same steps is asked by check_eager_and_xla and check_task_maps.
+  # One replica runs eagerly and task by task, which needs no trace.
+  # check_eager_and_xla and check_task_maps verify that the steps are the same.
   one = _make(subject, {"run_eagerly": True}, task_map="unroll")
   expected = _trained(one, data)
   with _two_replicas().scope():

@@ -16,7 +16,7 @@ from tfmeta.testing.exam import subject as subjects
 
 
 def check_config_round_trip(case: Any, subject: subjects.Subject) -> None:
-  """`from_config(get_config())` gives a learner with the same arguments."""
+  """Checks that `from_config(get_config())` keeps all arguments."""
   learner = subject.make()
   again = type(learner).from_config(learner.get_config())
   case.assertEqual(learner.get_config(), again.get_config())
@@ -30,7 +30,7 @@ def _compiled(learner: keras.Model) -> set[str]:
 
 
 def check_keras_file(case: Any, subject: subjects.Subject) -> None:
-  """A reloaded `.keras` file predicts the same and continues to train."""
+  """Checks that a reloaded learner predicts the same and continues to train."""
   learner = subject.reuse()
   data = subject.dataset()
   learner.fit(data.repeat(2), verbose=0)
@@ -51,9 +51,10 @@ def check_keras_file(case: Any, subject: subjects.Subject) -> None:
 
 
 def check_saved_model(case: Any, subject: subjects.Subject) -> None:
-  """The exported signatures predict as the learner does, for other sizes too.
+  """Checks that the exported signatures predict as the learner does.
 
-  So does `predict`, in a graph.
+  They must do so for tasks of other sizes too. `predict`, which runs in a
+  graph, must give the same predictions.
   """
   del case
   learner = subject.reuse()
@@ -89,7 +90,7 @@ def check_saved_model(case: Any, subject: subjects.Subject) -> None:
 
 
 def check_to_model(case: Any, subject: subjects.Subject) -> None:
-  """`to_model` gives a model that predicts as `predict_with` does."""
+  """Checks that `to_model` gives a model that predicts like `predict_with`."""
   del case
   learner = subject.reuse()
   inputs, _ = subject.tasks()

@@ -72,8 +72,8 @@ def gaussian_tasks(
 
   Args:
     backbone: Key of `BACKBONES`, which decides the shape of an example.
-    tasks: Number of tasks T. Default 4.
-    shots: Support examples of each class. Default 2.
+    tasks: Number of tasks T. Defaults to 4.
+    shots: Support examples of each class. Defaults to 2.
     seed: Seed of the random numbers; equal seeds give equal tasks.
 
   Returns:
@@ -101,19 +101,19 @@ def gaussian_tasks(
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-  """A learner class on one backbone, as the questions of the exam meet it.
+  """A learner class on one backbone, which the questions of an exam share.
 
   Tracing takes most of the time of an exam. The questions therefore share
-  graphs: `reuse` hands out one learner that keeps its graphs and gets back its
-  first values, and `once` keeps a result that several questions compare with.
+  graphs. `reuse` returns one learner, which keeps its graphs and is reset to
+  its initial values. `once` keeps a result that several questions compare with.
 
   Attributes:
     learner_class: The class under test.
     init_kwargs: Its arguments besides the model.
     backbone: Key of `BACKBONES`.
     optimizer: Function that makes the outer optimizer.
-    draws: Whether training samples weights where predictions do not, or the
-      reverse, so that the two losses differ.
+    draws: Whether only training, or only prediction, samples weights, so that
+      their losses differ.
   """
 
   learner_class: type
@@ -151,8 +151,8 @@ class Subject:
   def reuse(self, name: str = "adam") -> Any:
     """Returns the learner that all questions share; its graphs are kept.
 
-    All its variables, and those of its optimizer, are set to the values that
-    they had first.
+    All its variables and those of its optimizer are reset to their initial
+    values.
 
     Args:
       name: `"adam"` for a learner with the optimizer of the subject, `"sgd"`
@@ -203,7 +203,7 @@ class Subject:
     Args:
       batch: Number of tasks in a batch.
       drop_remainder: Whether all batches are of that size, so that a graph
-        knows it in advance. Default `False`.
+        knows it in advance. Defaults to `False`.
       **kwargs: Arguments of `gaussian_tasks`.
     """
     slices = tf.data.Dataset.from_tensor_slices(self.tasks(**kwargs))
@@ -211,14 +211,14 @@ class Subject:
 
 
 def values(learner: keras.Model) -> list[np.ndarray]:
-  """Returns copies of the variables of the learner, without its optimizer's."""
+  """Returns copies of the learner's variables, without the optimizer's."""
   return [np.array(v) for v in learner.variables]
 
 
 def predictions(
   learner: keras.Model, inputs: dict[str, np.ndarray]
 ) -> np.ndarray:
-  """Returns the predictions of an eager call, task by task: without a trace."""
+  """Returns predictions computed eagerly and task by task, without a trace."""
   method, learner.task_map = learner.task_map, "unroll"
   try:
     tensors = {key: tf.constant(value) for key, value in inputs.items()}

@@ -11,7 +11,7 @@ from tfmeta.testing.exam import subject as subjects
 
 
 def check_fit_lowers_loss(case: Any, subject: subjects.Subject) -> None:
-  """Training on four fixed tasks lowers their query loss."""
+  """Checks that training on four fixed tasks lowers their query loss."""
   learner = subject.reuse()
   data = subject.dataset().cache().repeat()
   before = learner.evaluate(data.take(1), verbose=0, return_dict=True)
@@ -21,7 +21,10 @@ def check_fit_lowers_loss(case: Any, subject: subjects.Subject) -> None:
 
 
 def check_loss_is_query_loss(case: Any, subject: subjects.Subject) -> None:
-  """`loss` is the mean query loss after adaptation, in `fit` and `evaluate`."""
+  """Checks that `loss` is the mean query loss after adaptation.
+
+  This must hold in `fit` and in `evaluate`.
+  """
   fixed = subject.init_kwargs.get("eval_inner_steps") is not None
   learner = subject.make(eval_inner_steps=None) if fixed else subject.reuse()
   tested = learner.evaluate(subject.dataset(), verbose=0, return_dict=True)
@@ -40,7 +43,7 @@ def check_loss_is_query_loss(case: Any, subject: subjects.Subject) -> None:
 def check_adapting_lowers_support_loss(
   case: Any, subject: subjects.Subject
 ) -> None:
-  """The inner loop lowers the support loss."""
+  """Checks that the inner loop lowers the support loss."""
   learner = subject.reuse()
   inputs, _ = subject.tasks()
   x = tf.constant(inputs["support_x"][0])
@@ -56,7 +59,7 @@ def check_adapting_lowers_support_loss(
 def check_adapting_assigns_nothing(
   case: Any, subject: subjects.Subject
 ) -> None:
-  """Adapting, predicting and evaluating leave every variable as it was."""
+  """Checks that adapting, predicting and evaluating assign no variable."""
   del case
   learner = subject.reuse()
   inputs, _ = subject.tasks()
@@ -73,7 +76,7 @@ def check_adapting_assigns_nothing(
 
 
 def check_query_labels_stay_out(case: Any, subject: subjects.Subject) -> None:
-  """No query label reaches a prediction, in `predict` or in `evaluate`."""
+  """Checks that no query label reaches a prediction."""
   learner = subject.reuse()
   inputs, query_y = subject.tasks()
   first = learner.predict(inputs, verbose=0)
@@ -89,7 +92,7 @@ def check_query_labels_stay_out(case: Any, subject: subjects.Subject) -> None:
 
 
 def check_runs_repeat(case: Any, subject: subjects.Subject) -> None:
-  """Equal initial weights give equal histories, other ones another history."""
+  """Checks that histories are equal if, and only if, initial weights are."""
   histories = []
   for other in (False, False, True):
     learner = subject.reuse()
@@ -103,7 +106,7 @@ def check_runs_repeat(case: Any, subject: subjects.Subject) -> None:
 
 
 def check_task_order(case: Any, subject: subjects.Subject) -> None:
-  """The order of the tasks in a batch does not change the loss."""
+  """Checks that the order of the tasks in a batch does not change the loss."""
   inputs, query_y = subject.tasks()
   reverse = {key: value[::-1] for key, value in inputs.items()}
   learner = subject.reuse()
@@ -118,7 +121,7 @@ def check_task_order(case: Any, subject: subjects.Subject) -> None:
 
 
 def check_regression(case: Any, subject: subjects.Subject) -> None:
-  """A model with one output learns from float targets of rank 2 per task."""
+  """Checks that a model with one output learns from targets of rank 2."""
   if subject.backbone != "mlp":
     return
   random = np.random.default_rng(0)
@@ -143,7 +146,7 @@ def check_regression(case: Any, subject: subjects.Subject) -> None:
 
 
 def check_unbuilt_model(case: Any, subject: subjects.Subject) -> None:
-  """A model that is not built is refused, and the message says why."""
+  """Checks that a model that is not built is refused with a reason."""
   model = keras.Sequential([keras.layers.Dense(subjects.WAYS)])
   with case.assertRaisesRegex(ValueError, "must be built.*Received"):
     subject.learner_class(model, **subject.init_kwargs)

@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   """Checks the model in a file and prints the report.
 
   Args:
-    argv: Arguments of the command. Default: those of the process.
+    argv: Arguments of the command. Defaults to the arguments of the process.
 
   Returns:
     The exit code: 0 if the second derivatives are right, 1 if they are wrong or

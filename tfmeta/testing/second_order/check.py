@@ -32,8 +32,8 @@ class ModeReport:
       largest error among the layers.
     guilty: Mapping from the path of each layer whose second derivatives are
       wrong to its remedy.
-    note: What is special about this result, a sentence without its full stop.
-      Empty if nothing is.
+    note: A remark on this result, a sentence without its full stop, or an empty
+      string.
   """
 
   mode: str
@@ -56,7 +56,7 @@ class ModeReport:
 
 @dataclasses.dataclass(frozen=True)
 class SecondOrderReport:
-  """The result of `check_second_order`. Its `str` is meant for reading.
+  """The result of `check_second_order`, which `str` turns into a text.
 
   Attributes:
     model: Name of the model.
@@ -118,14 +118,14 @@ def check_second_order(
     model: A built model with one input that Keras can rebuild from its
       configuration. It is not changed.
     x: `[n, ...]` inputs, n >= 4. Ten examples are plenty.
-    inner_steps: Integer >= 1, the number of inner steps in graph mode. Default
-      2. The compiled check takes one, because compilation is slow.
+    inner_steps: Integer >= 1, the number of inner steps in graph mode. Defaults
+      to 2. The compiled check takes one, because compilation is slow.
     tolerance: Largest relative error at which a gradient counts as right, in
-      (0, 1). Default 1e-5. Right gradients reach 1e-9 in smooth models and 1e-6
-      with many kinks; wrong ones were off by 1e-4 or more.
-    modes: Any of `"graph"` and `"compiled"`. Default: both.
+      (0, 1). Defaults to 1e-5. Right gradients reach 1e-9 in smooth models and
+      1e-6 with many kinks; wrong ones were off by 1e-4 or more.
+    modes: Any of `"graph"` and `"compiled"`. Defaults to both.
     seed: Seed of the targets, the movement of the weights and the direction.
-      Default 0.
+      Defaults to 0.
 
   Returns:
     A report with `passed`, `guilty` (a mapping from layers to remedies) and

@@ -19,7 +19,7 @@ Evaluate = Callable[
 
 
 class Agreement(NamedTuple):
-  """How well a gradient agrees with central differences.
+  """The agreement of a gradient with central differences.
 
   Attributes:
     error: Relative error at the largest step size that agrees within the
@@ -74,7 +74,7 @@ def random_like(
   Args:
     tensors: List of tensors.
     seed: Integer; equal seeds give equal tensors.
-    dtype: Floating-point dtype. Default `"float64"`.
+    dtype: Floating-point dtype. Defaults to `"float64"`.
   """
   return [
     tf.random.stateless_normal(

@@ -78,7 +78,7 @@ def guilty(
   """Returns the paths of the innermost parts that are wrong.
 
   Args:
-    recordings: What `record` returned.
+    recordings: The result of `record`.
     is_wrong: Function from a recording to whether its part is wrong. It is
       called for inner parts first, and for an outer part only if no part
       inside it is wrong.
@@ -151,11 +151,12 @@ def compiled_error(recording: Recording) -> float:
 
 
 def _second_order(call, point):
-  """Returns a function to a scalar of first derivatives, and its gradient.
+  """Returns a function from a point to a scalar and its gradient.
 
-  The gradient that reaches the outputs from above must itself depend on the
-  outputs. Otherwise a layer that loses the derivative with respect to that
-  gradient would pass. The scalar is therefore quadratic in the outputs.
+  The scalar is a weighted sum of the first derivatives of a loss. The loss is
+  quadratic in the outputs, so that its gradient with respect to them depends on
+  them. Otherwise a layer would pass that loses the derivative with respect to
+  this gradient.
   """
   mix = finite_differences.random_like(point, 11, point[0].dtype)
 

@@ -141,7 +141,7 @@ def traced(
 
   Args:
     evaluate: Function of a point.
-    point: List of tensors, whose shapes and dtypes are traced for.
+    point: List of tensors. The graph is made for their shapes and dtypes.
     jit_compile: Whether to compile with XLA.
   """
   function = tf.function(evaluate, autograph=False, jit_compile=jit_compile)
