@@ -109,7 +109,10 @@ def _train(
   if done and writes:
     training.say(f"Resuming after {done} of {config.epochs} epochs.")
   if done < config.epochs:
-    callbacks: list[Any] = [tfmeta.callbacks.TerminateOnDivergence()]
+    callbacks: list[Any] = [
+      tfmeta.callbacks.TerminateOnDivergence(),
+      tfmeta.callbacks.WarnOfStuckPolicy(),
+    ]
     if writes:
       callbacks += [
         keras.callbacks.TensorBoard(folder / "logs", write_graph=False),
