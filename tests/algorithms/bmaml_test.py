@@ -62,7 +62,7 @@ class DegenerateTest(parameterized.TestCase):
 
   def test_uncoupled_particles_move_as_an_ensemble(self):
     # A diagonal kernel with entries M neither attracts nor repels.
-    def uncoupled(particles, *, stop_bandwidth):
+    def uncoupled(particles, **_):
       count = particles[0].shape[0]
       return count * tf.eye(count, dtype=particles[0].dtype), 1.0
 
@@ -196,7 +196,7 @@ def frozen(learner, task, *, bandwidth):
   widths = []
   state = {"recording": True}
 
-  def kernel(particles, *, stop_bandwidth):
+  def kernel(particles, *, bandwidth="median", stop_bandwidth):
     if state["recording"]:
       widths.append(original(particles)[1])
       return original(particles)
