@@ -35,7 +35,6 @@ CLOSED = {
 
 # Files with a single importer and no test file of their own, with the reason.
 SINGLE_IMPORTER = {
-  "benchmarks/contenders/processes.py": "isolates each contender in a process",
   "tfmeta/export.py": "the exam exports every learner",
   "tfmeta/testing/second_order/layer_derivatives.py": (
     "second_order_test.py checks models layer by layer"
