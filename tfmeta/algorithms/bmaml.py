@@ -98,11 +98,12 @@ class BMAML(probabilistic.ParticleLearner):
     inner_loss_reduction: How the inner loss is reduced over the support set
       under a flat prior: `"sum"` (default, because the likelihood of a set is a
       product), `"mean"` or `"sum_over_ways"` (the sum divided by the shots).
-    normalization: Statistics that batch normalization uses for query examples:
-      `"transductive"` (those of the query set itself), `"support_stats"` (those
-      of the support set under the adapted weights) or `"none"` (the moving
-      statistics of the model, which training does not update). Defaults to
-      `"transductive"` if the model has batch normalization, else to `"none"`.
+    normalization: Which statistics batch normalization uses for query examples.
+      `"transductive"`: the statistics of the query set itself.
+      `"support_stats"`: the statistics of the support set under the adapted
+      weights. `"none"`: the moving statistics of the model, which training does
+      not update. Defaults to `"transductive"` if the model has batch
+      normalization, else to `"none"`.
     first_order: Boolean. Whether the outer gradient treats the gradients of the
       log-posterior as constants. Defaults to `False`.
     seed: Integer of 32 bits. Determines all random numbers, together with the
@@ -301,7 +302,7 @@ class BMAML(probabilistic.ParticleLearner):
       x: `[n, ...]`.
       y: `[n, ...]`.
       steps: Number of steps.
-      context: Which task and step this is.
+      context: Task, step and mode of the call.
       taken: Number of steps that the particles have taken before, so that
         random layers use other random numbers.
     """
