@@ -226,7 +226,7 @@ class MAMLPlusPlus(maml.MAML):
     return loss, outputs
 
   def _check_steps(self) -> None:
-    """Checks that the model has batch normalization, and each step its slot."""
+    """Checks that the model and the number of steps fit the learned slots."""
     if self._per_step and not layers.has_batch_normalization(self.model):
       raise ValueError(
         f"normalization={self.normalization!r} needs a model with trainable "

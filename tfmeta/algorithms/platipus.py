@@ -19,8 +19,8 @@ from tfmeta.core import losses
 from tfmeta.core import random
 from tfmeta.typing import Weights
 
-# Logarithms of standard deviations in the order of the weights; `None` stands
-# for a weight without a spread.
+# Logarithms of standard deviations in the order of the weights. A weight
+# without a spread has `None`.
 LogScales = Sequence[tf.Tensor | None]
 
 _BOUNDS = (-10.0, 2.0)  # Bounds of the logarithms of standard deviations.
@@ -173,6 +173,7 @@ class PLATIPUS(probabilistic.ProbabilisticLearner):
     scales = _tensors(self.prior_log_scales)
     shifted = self._prior_means(support_x, support_y, context)
     noise = noise_for(scales, self._sample_seed(context), self.num_samples)
+    # All items of a path share their noise, so they show how one sample moves.
 
     def path_of_sample(noise: tf.Tensor, context: Context) -> list[Weights]:
       before = sample_weights(means, scales, noise)
