@@ -233,7 +233,7 @@ def mean_prediction(outputs: tf.Tensor, loss: Loss) -> tf.Tensor:
   """Returns the joint prediction of several samples of the weights.
 
   For classes, it averages probabilities; for a regression, it averages the
-  outputs. If the loss takes logits, the result consists of logits again: the
+  outputs. If the outputs are logits, the result consists of logits again: the
   logarithm of the mean probability for several classes, and the log-odds of the
   mean probability for a binary output.
 
