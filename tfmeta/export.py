@@ -107,8 +107,8 @@ def _predict_function(learner: Any, like: Any, predict_with: Any) -> Any:
 def _names(learner: Any, flat: list[tf.Tensor]) -> list[str]:
   """Returns names for adapted tensors.
 
-  The names are the paths of the model's variables if the tensors have their
-  shapes, and numbers otherwise.
+  The names are the paths of the model's variables if the tensors have the same
+  shapes. Otherwise, they are `adapted_0`, `adapted_1` and so on.
   """
   model = learner.model
   variables = model.trainable_variables + model.non_trainable_variables

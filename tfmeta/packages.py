@@ -13,8 +13,7 @@ def probability() -> Any:
   """Returns the module `tensorflow_probability`.
 
   Raises:
-    ImportError: If it is not installed, or if `tf_keras` is not installed,
-      which it imports.
+    ImportError: If it or `tf_keras`, which it imports, is not installed.
   """
   return _load("tensorflow_probability", "tensorflow-probability tf-keras")
 
@@ -41,8 +40,8 @@ def mujoco() -> Any:
   """Returns the module `mujoco`, with its submodule `rollout`.
 
   Raises:
-    ImportError: If it is not installed, or if `gymnasium` is not installed,
-      which contains the models of the robots.
+    ImportError: If it or `gymnasium`, which contains the models of the robots,
+      is not installed.
   """
   _load("gymnasium", "'tfmeta[rl]'")
   _load("mujoco.rollout", "'tfmeta[rl]'")

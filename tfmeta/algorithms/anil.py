@@ -189,9 +189,9 @@ def _split(model: keras.Model, mask: list[bool]) -> _Split | None:
   """Splits a functional model before its first adapted layer.
 
   Returns:
-    The two parts. `None` if a later layer depends on more than the input of
-    the first adapted layer, if the body has no weights, or if the body shares
-    adapted weights with the head.
+    The two parts, or `None` if this is impossible or useless: if a later layer
+    depends on more than the input of the first adapted layer, if the body has
+    no weights, or if the body shares adapted weights with the head.
   """
   pairs = zip(model.trainable_variables, mask, strict=True)
   adapted = {id(v) for v, m in pairs if m}

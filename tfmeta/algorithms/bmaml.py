@@ -403,9 +403,8 @@ def log_gamma(
 ) -> tf.Tensor:
   """Returns the log-density of the logarithm of a Gamma variable.
 
-  It differs from the log-density of the variable itself by the derivative of
-  the logarithm. The particles move in the space of log-precisions, so this is
-  the density whose gradient they follow.
+  It includes the Jacobian of the logarithm, because the particles move in the
+  space of log-precisions and follow the gradient of the density there.
 
   Args:
     log_precision: Tensor, the logarithm of the variable.

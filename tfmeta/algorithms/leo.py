@@ -124,9 +124,9 @@ class LEO(probabilistic.ProbabilisticLearner):
     normalization: Which statistics batch normalization uses for the queries of
       a prediction. `"transductive"`: the statistics of the query set itself.
       `"support_stats"` and `"none"`: the moving statistics of the model, which
-      training does not update. They always normalize the support set. Defaults
-      to `"transductive"` if the model has batch normalization, else to
-      `"none"`.
+      training does not update. The moving statistics always normalize the
+      support set. Defaults to `"transductive"` if the model has batch
+      normalization, else to `"none"`.
     seed: Integer of 32 bits. Determines all random numbers, together with the
       training step and the index of the task. Defaults to 0.
     **kwargs: Forwarded to `MetaLearner`: `task_map`, `clipvalue`, `clipnorm`,

@@ -71,7 +71,8 @@ class ProbabilisticLearner(meta_learner.MetaLearner):
     exported model.
     """
     if not context.training:
-      # The fingerprint reads the support set before anything else checks it.
+      # The fingerprint is the first to read the support set, so it needs the
+      # check.
       self.checked_support(support_x, support_y)
       key = random.fingerprint(support_x, support_y)
       context = context.replace(index=key)

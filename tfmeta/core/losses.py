@@ -27,8 +27,8 @@ class Targets(enum.Enum):
   Attributes:
     LABELS: Integers in `[0, W)`, one for each example; outputs have W entries.
     ONE_HOT: One probability for each of W classes, of the shape of the outputs.
-    BINARY: Numbers from 0 to 1, one for each output: its probability.
-    NUMBERS: Any numbers, of the shape of the outputs: a regression.
+    BINARY: One probability for each output.
+    NUMBERS: Numbers of the shape of the outputs, for regression.
   """
 
   LABELS = "labels"

@@ -25,9 +25,9 @@ _ODD = 0x9E3779B9
 _EVEN = 0x2C1B3C6E
 
 # A fingerprint multiplies floats by each of these before it truncates them to
-# integers. Powers of two round nothing. Together they distinguish magnitudes
-# from 2**-38 to 2**24: where one factor exceeds the largest integer and clips,
-# the next one still distinguishes.
+# integers. Multiplying by a power of two does not round. Together the factors
+# distinguish magnitudes from 2**-38 to 2**24: if one product is clipped to the
+# largest integer, the product with the next factor still distinguishes.
 _MAGNIFIED = (2.0**38, 2.0**22, 2.0**6)
 _LARGEST = 2.0**30
 

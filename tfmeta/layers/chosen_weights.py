@@ -1,4 +1,4 @@
-"""Chooses some of the trainable weights of a model, by layer or by variable."""
+"""Choice of some trainable weights of a model, by layer or by variable."""
 
 from collections.abc import Callable
 from collections.abc import Sequence

@@ -32,8 +32,8 @@ def exact(model: keras.Model) -> keras.Model:
   compiled.
 
   Args:
-    model: A built `keras.Model`: functional, `Sequential`, or of a class of
-      your own that returns its layers in its `get_config`.
+    model: A built `keras.Model`: functional, `Sequential`, or of a custom class
+      whose `get_config` returns its layers.
 
   Returns:
     The copy. It shares no variable with `model`.

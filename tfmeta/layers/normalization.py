@@ -44,7 +44,7 @@ def exact_moments(
   """
 
   # TensorFlow would copy the gradient of each of the two means to the size of
-  # `x` and then add the copies. Both together are one linear function of `x`.
+  # `x` and then add the copies. One linear function of `x` replaces both.
   @tf.custom_gradient
   def means(x):
     mean = tf.reduce_mean(x, axes, keepdims=True)
@@ -146,7 +146,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
     return outputs, mean, variance
 
   def _update(self, moving: Any, value: tf.Tensor) -> None:
-    # The operations have the order of Keras's, to give the same bits.
+    # The order of the operations is the same as in Keras, to give the same bits.
     moving.assign(
       keras.ops.cast(moving, value.dtype) * self.momentum
       + value * (1.0 - self.momentum)

@@ -88,7 +88,7 @@ class PerStepNormalization(keras.layers.Layer):
 
     Args:
       weights: All weights, in the order of `initial_weights`.
-      slot: Index from 0 to `steps - 1`, the last being the model's own slot.
+      slot: Index from 0 to `steps - 1`. The last slot is the model's own.
 
     Returns:
       One tensor for each of `model.trainable_variables`.
@@ -122,7 +122,7 @@ class PerStepNormalization(keras.layers.Layer):
     Args:
       state: One tensor for each of `model.non_trainable_variables`.
       moving: Values in all slots, in the order of `initial_moving`.
-      slot: Index from 0 to `steps - 1`, the last being the model's own slot.
+      slot: Index from 0 to `steps - 1`. The last slot is the model's own.
     """
     state = list(state)
     for place, values in zip(self.moving_places, moving, strict=True):

@@ -240,12 +240,12 @@ def _memoryless_copy(model: keras.Model) -> keras.Model:
 
 
 def _match_trainable(copy: keras.Model, model: keras.Model) -> None:
-  """Freezes the layers and variables of `copy` that are frozen in `model`.
+  """Copies `trainable` from the layers and variables of `model` to `copy`.
 
-  The copy must agree with the model, because `stateless_call` assigns weights
-  and state to variables by `trainable`. A configuration does not record all of
-  it, and it may change after the copy was made. It is written only if it has
-  changed, because other threads may read it at the same time.
+  Both models must agree, because `stateless_call` splits variables into weights
+  and state by `trainable`. A configuration does not record this attribute
+  everywhere, and a user may change it after the copy was made. Only values that
+  differ are written, because other threads may read them at the same time.
   """
   flatten = keras_internals.flatten_layers
   # Outer layers come first, because setting a layer sets its inner layers too.

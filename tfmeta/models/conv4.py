@@ -39,7 +39,7 @@ def conv4(
     gets 800 features.
 
   MAML++ and most later work on Omniglot use the defaults. With images of
-  28x28x1, the head then gets 64 features.
+  28x28x1, the head gets 64 features.
 
   Args:
     input_shape: `(height, width, channels)`.
@@ -67,8 +67,8 @@ def conv4(
     A built model, `[n, height, width, channels] -> [n, ways]` logits.
 
   Raises:
-    ValueError: If a choice is unknown, a count is not positive, or the images
-      are smaller than the 16x16 pixels that four poolings need.
+    ValueError: If a choice is unknown, if a count is not positive, or if the
+      images are smaller than the 16x16 pixels that four poolings need.
 
   References:
     C. Finn, P. Abbeel, S. Levine. Model-Agnostic Meta-Learning for Fast
