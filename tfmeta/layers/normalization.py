@@ -146,7 +146,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
     return outputs, mean, variance
 
   def _update(self, moving: Any, value: tf.Tensor) -> None:
-    # The order of the operations is the same as in Keras, to give the same bits.
+    # The operations have the same order as in Keras, to give the same bits.
     moving.assign(
       keras.ops.cast(moving, value.dtype) * self.momentum
       + value * (1.0 - self.momentum)
