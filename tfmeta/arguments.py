@@ -12,9 +12,10 @@ import numpy as np
 
 
 class ArgumentTypeError(TypeError, ValueError):
-  """An argument of the wrong type.
+  """Error for an argument of the wrong type.
 
-  Python raises `TypeError` for it and Keras `ValueError`; this is both.
+  Python raises `TypeError` for such an argument, and Keras raises `ValueError`.
+  This class derives from both.
   """
 
 
@@ -27,7 +28,7 @@ def check_integer(
     name: Name of the argument, for the message.
     value: Python or NumPy integer; booleans are refused.
     least: Smallest value that is allowed.
-    most: Largest value that is allowed. `None` (default): no upper bound.
+    most: Largest value that is allowed. Defaults to no upper bound.
 
   Raises:
     ArgumentTypeError: If `value` is not an integer.
@@ -56,13 +57,13 @@ def check_number(
   Args:
     name: Name of the argument, for the message.
     value: Python or NumPy number; booleans are refused.
-    above: Exclusive lower bound.
-    least: Inclusive lower bound.
-    below: Exclusive upper bound.
-    most: Inclusive upper bound.
+    above: Exclusive lower bound. Defaults to no bound.
+    least: Inclusive lower bound. Defaults to no bound.
+    below: Exclusive upper bound. Defaults to no bound.
+    most: Inclusive upper bound. Defaults to no bound.
 
   Raises:
-    ValueError: If `value` is not a finite number or outside the bounds.
+    ValueError: If `value` is not a finite number, or if it is out of bounds.
   """
   kinds = int | float | np.integer | np.floating
   number = isinstance(value, kinds) and not isinstance(value, bool)
@@ -126,7 +127,7 @@ def check_choice(name: str, value: Any, choices: Iterable[Any]) -> Any:
 def check_seed(name: str, value: Any) -> int:
   """Returns `value` as an `int`, if it is an integer of 32 bits.
 
-  TensorFlow's stateless operations take no other seed.
+  The seeds of TensorFlow's stateless operations must fit into 32 bits.
   """
   integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
   if not integer or not -(2**31) <= value < 2**31:

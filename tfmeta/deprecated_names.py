@@ -1,4 +1,4 @@
-"""Old public names, which keep working for one version with a warning."""
+"""Old public names, which still work for one version, with a warning."""
 
 from collections.abc import Callable
 import sys
@@ -20,7 +20,7 @@ def install() -> None:
 
 
 def _lookup_in(package: str) -> Callable[[str], Any]:
-  """Returns a `__getattr__` for a package, which knows its old names."""
+  """Returns a `__getattr__` that finds the old names of a package."""
 
   def lookup(name: str) -> Any:
     if (package, name) not in MOVED:

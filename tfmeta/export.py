@@ -72,10 +72,10 @@ def _serve_function(learner: Any) -> Any:
 
 
 def _traced_adapt(learner: Any) -> tuple[Any, Any]:
-  """Returns the endpoint `adapt`, already traced, and what `adapt` returns.
+  """Returns the traced endpoint `adapt`, and the structure of its weights.
 
-  The second result is a structure of symbolic tensors, whose shapes and types
-  the endpoint `predict` takes.
+  The structure holds symbolic tensors. The endpoint `predict` takes weights of
+  their shapes and types.
   """
   structures = []
 
@@ -91,7 +91,7 @@ def _traced_adapt(learner: Any) -> tuple[Any, Any]:
 
 
 def _predict_function(learner: Any, like: Any, predict_with: Any) -> Any:
-  """Returns the endpoint `predict`, for weights of the structure `like`."""
+  """Returns an endpoint that predicts with weights of the structure `like`."""
   names = _names(learner, tf.nest.flatten(like))
 
   def predict(
@@ -105,7 +105,11 @@ def _predict_function(learner: Any, like: Any, predict_with: Any) -> Any:
 
 
 def _names(learner: Any, flat: list[tf.Tensor]) -> list[str]:
-  """Returns names of adapted tensors: paths of variables where they fit."""
+  """Returns names for adapted tensors.
+
+  The names are the paths of the model's variables if the tensors have the same
+  shapes. Otherwise, they are `adapted_0`, `adapted_1` and so on.
+  """
   model = learner.model
   variables = model.trainable_variables + model.non_trainable_variables
   fitting = [v.path.replace("/", "__") for v in variables[: len(flat)]]

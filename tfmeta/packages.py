@@ -1,8 +1,8 @@
 """Packages that are loaded where they are used, and not with tfmeta.
 
-TensorFlow Probability and TensorFlow Datasets take seconds to load and are
-needed by some learners and data sets only. An environment without one of them
-trains everything else.
+TensorFlow Probability and TensorFlow Datasets take seconds to load, and only
+some learners and data sets need them. If a package is missing, everything that
+does not need it still works.
 """
 
 import importlib
@@ -13,8 +13,7 @@ def probability() -> Any:
   """Returns the module `tensorflow_probability`.
 
   Raises:
-    ImportError: If it or `tf_keras`, without which it cannot be imported, is
-      not installed.
+    ImportError: If it or `tf_keras`, which it imports, is not installed.
   """
   return _load("tensorflow_probability", "tensorflow-probability tf-keras")
 
@@ -41,7 +40,8 @@ def mujoco() -> Any:
   """Returns the module `mujoco`, with its submodule `rollout`.
 
   Raises:
-    ImportError: If it or `gymnasium`, which has the bodies, is not installed.
+    ImportError: If it or `gymnasium`, which contains the models of the robots,
+      is not installed.
   """
   _load("gymnasium", "'tfmeta[rl]'")
   _load("mujoco.rollout", "'tfmeta[rl]'")

@@ -1,1 +1,1 @@
-"""Learners: one file, one class, one paper each."""
+"""Meta-learners and their base classes; each paper has a file of its own."""

@@ -15,13 +15,14 @@ from tfmeta.layers import chosen_weights
 from tfmeta.typing import SupportLoss
 from tfmeta.typing import Weights
 
-# Inner steps use the streams of random numbers from 0 on, predictions use -1.
+# Inner steps use the streams of random numbers from 0 up, and predictions use
+# -1: see `MetaLearner.state_of`.
 _BODY_STREAM = -2
 
 
 @dataclasses.dataclass(frozen=True)
 class _Split:
-  """A model in two parts: before the first adapted layer, and from it on."""
+  """The two parts of a model that is cut before its first adapted layer."""
 
   body: keras.Model
   head: keras.Model
@@ -29,24 +30,24 @@ class _Split:
 
 @keras.saving.register_keras_serializable("tfmeta")
 class ANIL(maml.MAML):
-  """MAML that adapts only the head, or any other choice of the weights.
+  """Meta-learner that adapts only the head, or another choice of the weights.
 
-  The outer loop learns all weights. Its gradient reaches the weights that are
-  not adapted through the features of the queries, and through the features of
-  the support set on which the inner steps are taken [1]. If the adapted layers
-  come last in a functional model, the support features are computed once per
-  task.
+  The outer loop learns all weights, and the inner loop adapts some of them. The
+  outer gradient reaches the other weights in two ways: through the features of
+  the queries, and through the features of the support set, on which the inner
+  steps depend [1]. If the adapted layers come last in a functional model, the
+  learner computes the support features once per task.
 
-  Differences from the paper (the authors published no code): none known. Their
-  NIL, which drops the head at test time, is not implemented. With the body
-  adapted and the head not, this learner is BOIL [2].
+  Differences from the paper (the authors published no code): none known. NIL,
+  their variant that drops the head at test time, is not implemented. If
+  `adapted` chooses the body and not the head, this learner is BOIL [2].
 
   Args:
     model: A built `keras.Model`, `[n, ...] -> [n, ...]`; for classification,
       `[n, W]` logits.
-    adapted: Weights that the inner loop adapts: `"head"` (default), the last
-      layer that has trainable weights; a list of names of layers; or a function
-      from a variable to a boolean.
+    adapted: Weights that the inner loop adapts: `"head"` (default), which is
+      the last layer with trainable weights; a list of layer names; or a
+      function from a variable to a boolean.
     inner_steps: Integer >= 0. Number of inner gradient steps per task in
       training. Defaults to 1.
     inner_learning_rate: Float > 0. Step size of the inner loop, alpha in [1].
@@ -56,11 +57,12 @@ class ANIL(maml.MAML):
     inner_loss: A Keras loss, its name, or a function `(y, y_pred) -> [n]`, for
       the support set and the query set. Defaults to
       `SparseCategoricalCrossentropy(from_logits=True)`.
-    normalization: Statistics that batch normalization uses for query examples:
-      `"transductive"` (those of the query set itself), `"support_stats"` (those
-      of the support set under the adapted weights) or `"none"` (the moving
-      statistics of the model, which training does not update). Defaults to
-      `"transductive"` if the model has batch normalization, else to `"none"`.
+    normalization: Which statistics batch normalization uses for query examples.
+      `"transductive"`: the statistics of the query set itself.
+      `"support_stats"`: the statistics of the support set under the adapted
+      weights. `"none"`: the moving statistics of the model, which training does
+      not update. Defaults to `"transductive"` if the model has batch
+      normalization, else to `"none"`.
     first_order: Boolean. Whether the outer gradient treats the inner gradients
       as constants. Defaults to `False`.
     seed: Integer of 32 bits. Determines all random numbers, together with the
@@ -151,7 +153,10 @@ class ANIL(maml.MAML):
     support_y: tf.Tensor,
     context: Context,
   ) -> SupportLoss:
-    """Returns the support loss, whose features are computed only once."""
+    """Returns the support loss as a function of `(weights, step)`.
+
+    The features of the support set are computed only once, here.
+    """
     support_x, support_y = self.checked_support(support_x, support_y)
     body, head = split.body, split.head
     features, _ = functional.apply(
@@ -184,8 +189,9 @@ def _split(model: keras.Model, mask: list[bool]) -> _Split | None:
   """Splits a functional model before its first adapted layer.
 
   Returns:
-    The two parts, or `None` if the model cannot be split there, because a later
-    layer depends on more than the input of that layer.
+    The two parts, or `None` if this is impossible or useless: if a later layer
+    depends on more than the input of the first adapted layer, if the body has
+    no weights, or if the body shares adapted weights with the head.
   """
   pairs = zip(model.trainable_variables, mask, strict=True)
   adapted = {id(v) for v, m in pairs if m}
@@ -199,7 +205,8 @@ def _split(model: keras.Model, mask: list[bool]) -> _Split | None:
     body = keras.Model(model.input, first.input)
   except (ValueError, AttributeError):
     return None
-  # Keras 3.12 makes a model that lacks an input, and fails where it is called.
+  # Keras 3.12 makes a head that lacks an input, and fails only when the head is
+  # called.
   if sum(isinstance(x, keras.layers.InputLayer) for x in head.layers) > 1:
     return None
   of_body = {id(v) for v in body.trainable_variables}

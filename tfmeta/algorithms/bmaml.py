@@ -37,51 +37,53 @@ _HYPERPRIORS = {
 
 @keras.saving.register_keras_serializable("tfmeta")
 class BMAML(probabilistic.ParticleLearner):
-  """MAML whose inner loop moves particles by Stein variational descent.
+  """Meta-learner that moves particles by Stein variational gradient descent.
 
-  M sets of initial weights are learned. On a support set, the particles follow
-  the gradient of the log-posterior, which a kernel shares among them, and they
-  repel each other. So they come to represent a posterior over weights [1]:
+  BMAML learns M sets of initial weights, the particles. On a support set, each
+  particle follows the gradients of the log-posterior at all particles, weighted
+  by a kernel, and the particles repel each other. Together they approximate a
+  posterior over weights [1]:
 
       particles = initial particles
       repeat inner_steps times:
         particles += inner_learning_rate * svgd_direction(particles, gradients
                        of log p(support | weights) + log p(weights))
 
-  With `meta_loss="chaser"`, these particles are pulled toward the leader: the
-  particles after `leader_steps` more steps on support and query set together,
-  which is a constant to the outer gradient. The loss is the squared distance of
-  their weights; it does not fit the noise. With `meta_loss="nll"`, the loss is
-  the negative log of the mean over particles of the likelihood of the query
-  set, per query.
+  The particles after these steps are the chaser. `meta_loss="chaser"` pulls
+  them toward the leader: the same particles after `leader_steps` more steps, on
+  the support set and the query set together. The outer gradient treats the
+  leader as a constant. The loss is the squared distance between the weights of
+  both; precisions do not count. `meta_loss="nll"` averages the likelihood of
+  the query set over particles. The loss is the negative logarithm of this mean,
+  divided by the number of queries.
 
   Differences from the authors' code:
-    - `repulsion_scale=1.0` is the exact gradient of the kernel. The authors use
-      half of it (0.5), which halves the variance that the particles settle to.
-    - The median of the bandwidth leaves out the distance of a particle from
-      itself.
+    - `repulsion_scale=1.0` uses the exact gradient of the kernel. The authors
+      use half of it (0.5), which halves the variance that the particles settle
+      to.
+    - The median distance, which sets the bandwidth, leaves out the distances of
+      particles to themselves.
     - Weights that are not particle-specific follow the mean of the gradients,
-      and they count once per particle in the distance.
+      and they count once per particle in the squared distance.
 
   Args:
     model: A built `keras.Model`, `[n, ...] -> [n, ...]`, whose weights are the
       first particle; for classification, `[n, W]` logits.
     num_particles: Integer >= 1. Number M of particles. A single particle has no
       kernel and ascends the gradient of the log-posterior. Defaults to 5.
-    particle_weights: Weights that each particle has of its own: `"all"`
+    particle_weights: Weights of which each particle has its own values: `"all"`
       (default); `"head"`, the last layer with trainable weights; a list of
-      names of layers; or a function from a variable to a boolean.
-      The kernel compares particles by these weights. The paper uses `"head"`
-      for images.
-    meta_loss: `"chaser"` (default) or `"nll"`.
+      layer names; or a function from a variable to a boolean. The kernel
+      compares particles by these weights. The paper uses `"head"` for images.
+    meta_loss: Loss that training minimizes: `"chaser"` (default) or `"nll"`.
     leader_steps: Integer >= 1. Number of steps from the chaser to the leader.
       Defaults to 1.
-    prior: `"hierarchical"`: weights have a Gaussian prior whose precision has a
-      Gamma(2, 2) prior, and regression targets a Gaussian likelihood whose
-      precision has a Gamma(2, 0.2) prior; both precisions belong to the
-      particles. `"flat"`: there is no prior, and the likelihood is the
-      exponential of the negative inner loss. Defaults to `"hierarchical"` for
-      `inner_loss="mse"`, which the Gaussian likelihood replaces, and else to
+    prior: `"hierarchical"`: weights have a Gaussian prior, whose precision has
+      a Gamma(2, 2) prior. Regression targets have a Gaussian likelihood, whose
+      precision has a Gamma(2, 0.2) prior; this likelihood replaces the inner
+      loss. Each particle has its own values of the precisions. `"flat"`: there
+      is no prior, and the likelihood is the exponential of the negative inner
+      loss. Defaults to `"hierarchical"` for `inner_loss="mse"`, else to
       `"flat"`.
     repulsion_scale: Float >= 0. Factor of the repulsion. Defaults to 1.0.
     stop_bandwidth: Boolean. Whether the outer gradient treats the bandwidth of
@@ -98,11 +100,12 @@ class BMAML(probabilistic.ParticleLearner):
     inner_loss_reduction: How the inner loss is reduced over the support set
       under a flat prior: `"sum"` (default, because the likelihood of a set is a
       product), `"mean"` or `"sum_over_ways"` (the sum divided by the shots).
-    normalization: Statistics that batch normalization uses for query examples:
-      `"transductive"` (those of the query set itself), `"support_stats"` (those
-      of the support set under the adapted weights) or `"none"` (the moving
-      statistics of the model, which training does not update). Defaults to
-      `"transductive"` if the model has batch normalization, else to `"none"`.
+    normalization: Which statistics batch normalization uses for query examples.
+      `"transductive"`: the statistics of the query set itself.
+      `"support_stats"`: the statistics of the support set under the adapted
+      weights. `"none"`: the moving statistics of the model, which training does
+      not update. Defaults to `"transductive"` if the model has batch
+      normalization, else to `"none"`.
     first_order: Boolean. Whether the outer gradient treats the gradients of the
       log-posterior as constants. Defaults to `False`.
     seed: Integer of 32 bits. Determines all random numbers, together with the
@@ -189,6 +192,7 @@ class BMAML(probabilistic.ParticleLearner):
     weights = self._packed(chaser, support_x)
     outputs = self.predict_samples(weights, query_x, context)
     if self.meta_loss == "chaser":
+      # The leader sees the query labels too, so it is closer to the posterior.
       x = tf.concat([support_x, query_x], axis=0)
       y = tf.concat([support_y, tf.cast(query_y, support_y.dtype)], axis=0)
       loss = self._distance_to_leader(chaser, x, y, context)
@@ -224,9 +228,9 @@ class BMAML(probabilistic.ParticleLearner):
     labels = self.target_kind is losses.Targets.LABELS
     if prior == "hierarchical" and not (squared or labels):
       raise ValueError(
-        "`prior='hierarchical'` has a Gaussian likelihood, which belongs to "
-        "inner_loss='mse', or that of integer labels: use prior='flat' with "
-        f"another loss. Received: inner_loss={self.inner_loss!r}"
+        "`prior='hierarchical'` needs inner_loss='mse', which its Gaussian "
+        "likelihood replaces, or a loss of integer labels: use prior='flat' "
+        f"with another loss. Received: inner_loss={self.inner_loss!r}"
       )
     if prior == "hierarchical":
       packages.probability()
@@ -247,7 +251,10 @@ class BMAML(probabilistic.ParticleLearner):
     }
 
   def _packed(self, flat: Weights, support_x: tf.Tensor) -> Any:
-    """Returns what `predict_with` takes: weights and log-precisions by name."""
+    """Returns the structure that `predict_with` takes.
+
+    It is a dict with the weights and, by name, the log-precisions.
+    """
     weights, log_precisions = self._parted(flat)
     if self.normalization == "support_stats":
       weights = self.for_each_sample(
@@ -272,13 +279,15 @@ class BMAML(probabilistic.ParticleLearner):
   def _distance_to_leader(
     self, chaser: Weights, x: tf.Tensor, y: tf.Tensor, context: Context
   ) -> tf.Tensor:
-    """Returns the squared distance of the weights, without the precisions."""
+    """Returns the squared distance of the weights from the leader's weights."""
     ends = (chaser, self._leader(chaser, x, y, context))
     return svgd.squared_distance(*(self._parted(flat)[0] for flat in ends))
 
   def _leader(
     self, chaser: Weights, x: tf.Tensor, y: tf.Tensor, context: Context
   ) -> Weights:
+    # The loss must move the chaser toward the leader. A gradient through the
+    # leader would also move the leader toward the chaser.
     start = [tf.stop_gradient(t) for t in chaser]
     taken = self.inner_steps_for(context)
     path = self._move(start, x, y, self.leader_steps, context, taken=taken)
@@ -298,12 +307,12 @@ class BMAML(probabilistic.ParticleLearner):
 
     Args:
       particles: Tensors `[M, ...]`.
-      x: `[n, ...]`.
-      y: `[n, ...]`.
+      x: Examples, `[n, ...]`.
+      y: Targets, `[n, ...]`.
       steps: Number of steps.
-      context: Which task and step this is.
-      taken: Number of steps that the particles have taken before, so that
-        random layers use other random numbers.
+      context: Task, step and mode of the call.
+      taken: Number of steps that the particles have already taken. Random
+        layers then use new random numbers in the further steps. Defaults to 0.
     """
     x, y = self.checked_support(x, y)
 
@@ -315,6 +324,8 @@ class BMAML(probabilistic.ParticleLearner):
           first_order=self.first_order,
         )
 
+      # The kernel couples the particles, so all gradients are known before any
+      # particle moves.
       gradients = self.for_each_sample(
         gradients_of_one, *particles, context=context
       )
@@ -325,6 +336,7 @@ class BMAML(probabilistic.ParticleLearner):
     )
 
   def _moved(self, particles: Weights, gradients: Weights) -> Weights:
+    # Each particle has its own precisions, so the kernel compares them too.
     return svgd.svgd_step(
       particles,
       gradients,
@@ -355,9 +367,9 @@ class BMAML(probabilistic.ParticleLearner):
 def initial_log_precisions(kind: losses.Targets) -> dict[str, float]:
   """Returns the initial log-precisions of the released code, by name.
 
-  A precision is an inverse variance. Its logarithm is learned, because no step
-  can make the precision negative then. Only regression has a precision of the
-  noise, which starts high.
+  A precision is an inverse variance. The particles hold its logarithm, so no
+  step can make the precision negative. Only regression has a precision of the
+  noise. It starts at 100, which is a variance of 0.01.
   """
   values = {"log_weight_precision": 0.0}
   if kind is not losses.Targets.LABELS:
@@ -370,9 +382,9 @@ def log_prior(weights: Weights, log_precisions: dict[str, Any]) -> tf.Tensor:
 
   Args:
     weights: List of tensors.
-    log_precisions: Scalars `log_weight_precision` and, in regression,
-      `log_noise_precision`. Without any, the density is constant and the
-      result 0.
+    log_precisions: Scalars by name: `log_weight_precision` and, in regression,
+      `log_noise_precision`. If there are none, the density is constant and the
+      result is 0.
   """
   if not log_precisions:
     return tf.zeros([], weights[0].dtype)
@@ -391,10 +403,14 @@ def log_gamma(
 ) -> tf.Tensor:
   """Returns the log-density of the logarithm of a Gamma variable.
 
+  It includes the Jacobian of the logarithm, because the particles move in the
+  space of log-precisions and follow the gradient of the density there.
+
   Args:
-    log_precision: Tensor.
-    concentration: Number or tuple of numbers that broadcasts to it.
-    rate: Number or tuple of numbers that broadcasts to it.
+    log_precision: Tensor, the logarithm of the variable.
+    concentration: Number or tuple of numbers that broadcasts to
+      `log_precision`.
+    rate: Number or tuple of numbers that broadcasts to `log_precision`.
 
   Returns:
     A tensor of the shape of `log_precision`.
@@ -418,10 +434,10 @@ def log_likelihood(
   Args:
     loss: Inner loss. Its negative is the log-density of one target, unless
       there is a precision of the noise.
-    y: `[n, ...]` targets.
-    outputs: `[n, ...]`.
-    log_precisions: Scalars by name. With `log_noise_precision`, targets are
-      Gaussian around the outputs.
+    y: Targets, `[n, ...]`.
+    outputs: Outputs of one particle, `[n, ...]`.
+    log_precisions: Scalars by name. If they contain `log_noise_precision`,
+      targets are Gaussian around the outputs.
   """
   if "log_noise_precision" in log_precisions:
     stddev = tf.exp(-log_precisions["log_noise_precision"] / 2)
@@ -435,10 +451,12 @@ def mixture_loss(
   """Returns the negative log of the mean likelihood over particles, per target.
 
   Args:
-    loss: Inner loss, as for `log_likelihood`.
-    y: `[n, ...]` targets.
-    outputs: `[M, n, ...]`.
-    log_precisions: Tensors `[M]` by name.
+    loss: Inner loss. Its negative is the log-density of one target, unless
+      there is a precision of the noise.
+    y: Targets, `[n, ...]`.
+    outputs: Outputs of all particles, `[M, n, ...]`.
+    log_precisions: Tensors `[M]` by name. If they contain
+      `log_noise_precision`, targets are Gaussian around the outputs.
   """
   logs = [
     log_likelihood(loss, y, one, {k: v[m] for k, v in log_precisions.items()})

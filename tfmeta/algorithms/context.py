@@ -1,4 +1,4 @@
-"""Which task, training step and mode the inner loop is running in."""
+"""The task, training step and mode that the inner loop is running in."""
 
 from collections.abc import Callable
 import dataclasses
@@ -12,22 +12,23 @@ from tfmeta.core import random
 
 @dataclasses.dataclass(frozen=True)
 class Context:
-  """Which task, training step and mode the inner loop is running in.
+  """The task, training step and mode that the inner loop is running in.
 
-  Every method that an algorithm writes takes one as its last argument. The
-  default, `tfmeta.EVALUATION`, means a prediction outside of training; the
-  default of `task_loss`, `tfmeta.FIRST_STEP`, means the first training step.
+  The methods that an algorithm writes take a context as their last argument. It
+  usually defaults to `tfmeta.EVALUATION`, a prediction outside of training. In
+  `task_loss`, it defaults to `tfmeta.FIRST_STEP`, the first training step.
 
   Attributes:
     training: Whether the inner loop runs inside a training step.
-    step: Integer, the training step; -1 outside of training.
-    index: Integer, the index of the task within its training step, over all
+    step: Integer, the training step, counted from 0; -1 outside of training.
+    index: Integer, the index of the task within its batch, counted over all
       replicas. Outside of training, learners that sample weights replace it by
       a fingerprint of the support set.
-    phase: Integer, how many of the learner's `phase_starts` have passed. It is
-      known when the step is traced; 0 outside of training.
-    sample: Integer, which of several samples of the weights for the task is
-      being computed; `None` for what all samples share.
+    phase: Integer, the number of the learner's `phase_starts` that have passed;
+      0 outside of training. It is a Python integer, so each phase has a graph
+      of its own.
+    sample: Integer, the index of the sample of the weights that is being
+      computed, or `None` for computations that all samples share.
   """
 
   training: bool = False
@@ -41,19 +42,20 @@ class Context:
     return dataclasses.replace(self, **changes)
 
   def call(self, fn: Callable[..., Any], *arguments: Any) -> Any:
-    """Calls `fn`, with this context if it has an argument `context`."""
+    """Calls `fn`, and passes this context if `fn` has an argument `context`."""
     if "context" in inspect.signature(fn).parameters:
       return fn(*arguments, context=self)
     return fn(*arguments)
 
   def seed_from(self, seed: int) -> tf.Tensor:
-    """Returns a seed that no other task, step or sample shares.
+    """Returns the seed that belongs to this step, task and sample.
 
     Args:
       seed: Integer, the `seed` of the learner.
 
     Returns:
-      Integers `[2]`, into which `tfmeta.core.fold_in` folds further counters.
+      Integers `[2]`. For further seeds, fold counters into them with
+      `tfmeta.core.fold_in`.
     """
     step = tf.cast(self.step, tf.int32)
     base = tf.stack([tf.constant(seed, tf.int32), step])

@@ -15,11 +15,11 @@ from tfmeta.typing import Weights
 
 @keras.saving.register_keras_serializable("tfmeta")
 class EMAML(probabilistic.ParticleLearner):
-  """An ensemble of MAMLs: M sets of initial weights, learned without coupling.
+  """Meta-learner that learns an ensemble: M sets of initial weights.
 
-  Each particle takes its own gradient steps on the support loss and learns from
-  its own query loss. Predictions are means over particles. It is the baseline
-  that BMAML is compared with [1]:
+  Each set of weights, a particle, takes its own gradient steps on the support
+  loss and learns from its own query loss. A prediction is the mean prediction
+  of all particles. EMAML is the baseline of BMAML [1]:
 
       weights_m = theta_m, after inner_steps steps on the support loss
       minimize over all theta:  mean over tasks and m of query_loss(weights_m)
@@ -27,19 +27,20 @@ class EMAML(probabilistic.ParticleLearner):
   Differences from the authors' code:
     - Query losses are averaged over particles. The authors sum them, which only
       scales the gradient.
-    - Both learners are measured by their mean prediction. The authors report
-      the mean of the particles' errors for EMAML, and for BMAML the error of
-      the mean prediction, which is never larger.
+    - The metrics measure the mean prediction, for EMAML and for BMAML alike.
+      The authors report the mean of the particles' squared errors for EMAML,
+      and the squared error of the mean prediction, which is never larger, for
+      BMAML.
 
   Args:
     model: A built `keras.Model`, `[n, ...] -> [n, ...]`, whose weights are the
       first particle; for classification, `[n, W]` logits.
     num_particles: Integer >= 1. Number M of particles. Defaults to 5.
-    particle_weights: Weights that each particle has of its own: `"all"`
+    particle_weights: Weights of which each particle has its own values: `"all"`
       (default); `"head"`, the last layer with trainable weights; a list of
-      names of layers; or a function from a variable to a boolean.
-      All particles start with the same values of the other weights, and each
-      adapts them for itself.
+      layer names; or a function from a variable to a boolean. All particles
+      start with the same values of the other weights, and each particle adapts
+      its own copy of them.
     inner_steps: Integer >= 0. Number of inner gradient steps per task in
       training. Defaults to 1.
     inner_learning_rate: Float > 0. Step size of the inner loop. Defaults to
@@ -49,11 +50,12 @@ class EMAML(probabilistic.ParticleLearner):
     inner_loss: A Keras loss, its name, or a function `(y, y_pred) -> [n]`, for
       the support set and the query set. Defaults to
       `SparseCategoricalCrossentropy(from_logits=True)`.
-    normalization: Statistics that batch normalization uses for query examples:
-      `"transductive"` (those of the query set itself), `"support_stats"` (those
-      of the support set under the adapted weights) or `"none"` (the moving
-      statistics of the model, which training does not update). Defaults to
-      `"transductive"` if the model has batch normalization, else to `"none"`.
+    normalization: Which statistics batch normalization uses for query examples.
+      `"transductive"`: the statistics of the query set itself.
+      `"support_stats"`: the statistics of the support set under the adapted
+      weights. `"none"`: the moving statistics of the model, which training does
+      not update. Defaults to `"transductive"` if the model has batch
+      normalization, else to `"none"`.
     first_order: Boolean. Whether the outer gradient treats the inner gradients
       as constants. Defaults to `False`.
     seed: Integer of 32 bits. Determines all random numbers, together with the

@@ -42,18 +42,19 @@ SPREADS = ("softplus", "release")
 
 _SMALLEST_SCALE = 1e-10
 
-# Streams of random numbers of one task.
+# Streams of random numbers of one task: for the noise, and for the dropout
+# masks of the support set and of the queries.
 _NOISE_STREAM, _MASK_STREAM, _QUERY_STREAM = range(3)
 
 
 @keras.saving.register_keras_serializable("tfmeta")
 class LEO(probabilistic.ProbabilisticLearner):
-  """A linear classifier generated from latent codes, which are adapted.
+  """Meta-learner that adapts latent codes, which generate a linear classifier.
 
   LEO works on embeddings of images. An encoder and a relation network turn the
   support set into a Gaussian over codes z. A decoder turns codes into a
-  Gaussian over the weights of a classifier without bias. The inner loop moves
-  the codes, and then the weights [1]:
+  Gaussian over the weights of a classifier without bias. The inner loop first
+  moves the codes, and then the weights [1]:
 
       z ~ Normal(relation(encoder(support_x)));  w ~ Normal(decoder(z))
       repeat inner_steps times:       z -= latent_rates * grad(loss(w(z)))(z)
@@ -62,21 +63,22 @@ class LEO(probabilistic.ProbabilisticLearner):
                 + encoder_penalty * |stop(z after its steps) - z|^2
                 + l2 * |networks|^2 + orthogonality * |corr(decoder) - 1|
 
-  Inner losses are sums over the support set. Training samples codes and
-  weights. A prediction uses their means, unless it averages several samples.
+  By default, inner losses are sums over the support set. Training samples codes
+  and weights. A prediction uses their means, unless `num_samples` is above 1.
 
-  The classifier before adapting is that of the codes before any step. It has
-  seen the support set.
+  The classifier before adapting is decoded from the codes before the first
+  step. It already depends on the support set, because the codes do.
 
-  `variant="release"` is what the authors' code does: it makes K codes for each
-  class of K shots and averages their classifiers, it estimates the divergence
-  from one sample, and it takes means where `"paper"` takes sums; the default
-  weights of the penalties belong to these means. The query loss is a mean in
-  both variants.
+  `variant="release"` follows the authors' code. It makes K codes for each class
+  of K shots, and averages their classifiers. It estimates the divergence from
+  one sample. It also scales the penalties differently: see `code_penalties` and
+  `ClassifierGenerator.weight_penalties`. The default weights of the penalties
+  belong to this variant. The query loss is a mean in both variants.
 
   Differences from the authors' code:
-    - Gradients that are NaN are not replaced. Gradients are clipped only if
-      asked for; the authors use `clipvalue=0.1, clipnorm=0.1`.
+    - The learner does not replace gradients that are NaN. It clips gradients
+      only if `clipvalue` or `clipnorm` is set; the authors use `clipvalue=0.1,
+      clipnorm=0.1`.
     - With `spread="softplus"`, the codes start with a nonzero spread; see
       `split_scale`.
 
@@ -92,19 +94,21 @@ class LEO(probabilistic.ProbabilisticLearner):
     kl_weight: Float >= 0. Weight of the divergence of the codes. Defaults to
       1e-3.
     encoder_penalty: Float >= 0. Weight of the penalty that pulls the codes
-      toward what the inner loop makes of them; it trains encoder and relation
-      network only. Defaults to 1e-9.
+      toward their values after the inner loop. It trains only the encoder and
+      the relation network. Defaults to 1e-9.
     orthogonality: Float >= 0. Weight of the penalty that makes the rows of the
       decoder orthogonal. Defaults to 1e-3.
     l2: Float >= 0. Weight of the squared weights of the three networks.
       Defaults to 1e-8.
     dropout_rate: Float in [0, 1). Share of each embedding that is dropped in
       training. Defaults to 0.5.
-    variant: `"release"` (default) or `"paper"`.
+    variant: Which description of the algorithm to follow: `"release"` (default)
+      or `"paper"`.
     spread: How networks output standard deviations: `"softplus"` (default), or
       `"release"`, the parametrization of the authors' code.
     num_samples: Integer >= 1. Number of samples over which a prediction is
-      averaged; 1 (default) means that it uses the means.
+      averaged. With 1 (default), a prediction uses the means of codes and
+      weights instead.
     inner_steps: Integer >= 0. Number of gradient steps on the codes in
       training. Defaults to 5.
     inner_learning_rate: Float > 0. Initial value of the learned rates of the
@@ -117,11 +121,12 @@ class LEO(probabilistic.ProbabilisticLearner):
     inner_loss_reduction: How the inner loss is reduced over the support set:
       `"sum"` (default), `"mean"` or `"sum_over_ways"` (the sum divided by the
       shots).
-    normalization: Statistics that batch normalization uses for query examples:
-      `"transductive"` (those of the query set itself), `"support_stats"` (those
-      of the support set under the adapted weights) or `"none"` (the moving
-      statistics of the model, which training does not update). Defaults to
-      `"transductive"` if the model has batch normalization, else to `"none"`.
+    normalization: Which statistics batch normalization uses for the queries of
+      a prediction. `"transductive"`: the statistics of the query set itself.
+      `"support_stats"` and `"none"`: the moving statistics of the model, which
+      training does not update. The moving statistics always normalize the
+      support set. Defaults to `"transductive"` if the model has batch
+      normalization, else to `"none"`.
     seed: Integer of 32 bits. Determines all random numbers, together with the
       training step and the index of the task. Defaults to 0.
     **kwargs: Forwarded to `MetaLearner`: `task_map`, `clipvalue`, `clipnorm`,
@@ -260,22 +265,26 @@ class LEO(probabilistic.ProbabilisticLearner):
     noise: "Noise | None",
     context: Context,
   ) -> tuple["Codes", list[tf.Tensor]]:
-    """Adapts one sample; without noise, codes and weights are the means.
+    """Adapts one sample. Without noise, codes and weights are the means.
 
     Returns:
-      The codes, and the kernels `[d, W]` before and after each step, first on
-      the codes and then on the weights.
+      The codes; and a list of kernels `[d, W]`: before the first step, after
+      each step on the codes, and then after each step on the weights.
     """
     support_x, support_y = self.checked_support(support_x, support_y)
     features = self._body(support_x)
     shares = class_shares(support_y, self.generator.ways, features.dtype)
     steps = self.inner_steps_for(context)
+    # Each inner loss has a dropout mask of its own, and so has the encoder.
     copies = steps + self.finetuning_steps + 1
     dropped = self._dropped(features, copies, _MASK_STREAM, context)
     mean, stddev = self.generator.encode(dropped[-1], shares)
-    if self.variant == "release":  # There are as many codes as shots.
+    if self.variant == "release":
+      # Each example gets a code, from the Gaussian of its class. `shares` then
+      # averages the classifiers of each class.
       mean, stddev = (tf.gather(t, support_y) for t in (mean, stddev))
     else:
+      # Each class has one code, so there is nothing to average.
       shares = tf.eye(tf.shape(shares)[0], dtype=shares.dtype)
     sampled = mean if noise is None else mean + stddev * noise.codes
 
@@ -298,7 +307,7 @@ class LEO(probabilistic.ProbabilisticLearner):
   def _dropped(
     self, x: tf.Tensor, count: int, stream: int, context: Context
   ) -> list[tf.Tensor]:
-    """Returns copies of `x`; in training, each has its own dropout mask."""
+    """Returns copies of `x`, each with its own dropout mask in training."""
     rate = self.dropout_rate if context.training else 0.0
     seed = random.fold_in(context.seed_from(self.seed), stream)
     return dropped_out(x, rate, count, seed)
@@ -341,8 +350,8 @@ class ClassifierGenerator(keras.layers.Layer):
     features: Integer, size d of an embedding.
     ways: Integer, number W of classes.
     num_latents: Integer, size n of a code. Defaults to 64.
-    spread: How networks output standard deviations: see `split_scale`. Defaults
-      to `"softplus"`.
+    spread: How networks output standard deviations: `"softplus"` (default) or
+      `"release"`, see `split_scale`.
     **kwargs: Forwarded to `keras.layers.Layer`.
 
   References:
@@ -376,8 +385,9 @@ class ClassifierGenerator(keras.layers.Layer):
     """Returns mean and standard deviation `[W, n]` of the codes of classes.
 
     Args:
-      features: `[S, d]`.
-      shares: `[W, S]`, from `class_shares`.
+      features: Embeddings of the support set, `[S, d]`.
+      shares: The matrix `[W, S]` that averages the examples of each class, from
+        `class_shares`.
     """
     pairs = pairs_of(self.encoder(features))
     rows = self.relation(tf.reshape(pairs, [-1, pairs.shape[-1]]))
@@ -387,7 +397,12 @@ class ClassifierGenerator(keras.layers.Layer):
     return split_scale(values, kind=self.spread, initial=0.0)
 
   def decode(self, codes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns mean and standard deviation `[C, d]` of classifiers of codes."""
+    """Returns mean and standard deviation `[C, d]` of the classifiers of codes.
+
+    Args:
+      codes: `[C, n]`.
+    """
+    # The sampled weights start with the spread of Glorot's initialization.
     glorot = math.sqrt(2.0 / (self.ways + self.features))
     values = self.decoder(codes)
     return split_scale(values, kind=self.spread, initial=glorot)
@@ -396,10 +411,10 @@ class ClassifierGenerator(keras.layers.Layer):
     """Returns penalties for correlated decoder rows and for large weights.
 
     Args:
-      variant: `"paper"`: the sum of the absolute values of the correlations
-        minus the unit matrix, and the sum of the squares of all weights.
-        `"release"`: the mean of the squares of the first, and half of the
-        second.
+      variant: `"paper"`: the sum of the absolute entries of
+        `correlation_error`, and the sum of the squares of all weights.
+        `"release"`: the mean of the squared entries of `correlation_error`, and
+        half of the sum of the squares of all weights.
 
     Returns:
       Two scalars.
@@ -455,8 +470,9 @@ class Noise(NamedTuple):
   """Standard normal numbers from which the samples of a task are computed.
 
   Attributes:
-    codes: `[C, n]`.
-    classifiers: `[steps + 1, C, d]`, for each time that codes are decoded.
+    codes: Noise of the codes, `[C, n]`.
+    classifiers: Noise of the weights, `[steps + 1, C, d]`: one part for each
+      time that the codes are decoded.
   """
 
   codes: tf.Tensor
@@ -514,10 +530,11 @@ def noise_for(
   Args:
     codes: Shape `[..., C, n]`.
     classifiers: Shape `[..., C, d]`.
-    seed: Integer `[2]`, which alone determines the numbers.
+    seed: Integers `[2]`, which alone determine the numbers.
     dtype: Type of the numbers.
-    labels: `[C]`, classes of the codes. If given, the order of the codes does
-      not matter: the first code of the first class gets the first noise.
+    labels: Classes `[C]` of the codes. If given, the noise follows the classes
+      and not the order of the codes: the first code of the first class gets the
+      first noise.
   """
   sampled = [
     random.normal(shape, random.fold_in(seed, place), dtype)
@@ -529,7 +546,10 @@ def noise_for(
 
 
 def _ranks(labels: tf.Tensor) -> tf.Tensor:
-  """Returns the place `[C]` of each label in the sorted order."""
+  """Returns the place `[C]` of each label in the sorted order.
+
+  Equal labels keep their order.
+  """
   mine, other = labels[:, tf.newaxis], labels[tf.newaxis]
   places = tf.range(tf.shape(labels)[0])
   earlier = places[tf.newaxis] < places[:, tf.newaxis]
@@ -544,9 +564,10 @@ def dropped_out(
 
   Args:
     features: `[n, d]`.
-    rate: Share of the numbers that become 0; the others are scaled up.
+    rate: Share of the numbers that become 0. The others are divided by
+      `1 - rate`, which keeps the mean.
     copies: Number of copies.
-    seed: Integer `[2]`.
+    seed: Integers `[2]`, which alone determine the masks.
   """
   if not rate:
     return [features] * copies
@@ -565,9 +586,9 @@ def descend(
     decode: Maps codes and the number of the step to classifiers.
     loss_of: Maps classifiers and the number of the step to the inner loss.
     codes: Codes to start from.
-    rates: Learning rates of codes and of classifiers, each as for
+    rates: Pair of learning rates, for codes and for classifiers: see
       `tfmeta.core.gradient_path`.
-    steps: Numbers of steps on codes and on classifiers.
+    steps: Pair of integers, the numbers of steps on codes and on classifiers.
 
   Returns:
     The codes after their steps, and the classifiers before and after each step
@@ -577,6 +598,7 @@ def descend(
     lambda z, i: loss_of(decode(z[0], i), i), [codes], rates[0], steps[0]
   )
   decoded = [decode(z[0], step) for step, z in enumerate(on_codes)]
+  # The steps on weights continue the numbering, to get their own dropout masks.
   on_weights = inner_loop.gradient_path(
     lambda w, i: loss_of(w[0], steps[0] + i), decoded[-1:], rates[1], steps[1]
   )
@@ -592,7 +614,7 @@ def divergence_from_standard(mean: tf.Tensor, stddev: tf.Tensor) -> tf.Tensor:
 def log_ratio_to_standard(
   sample: tf.Tensor, mean: tf.Tensor, stddev: tf.Tensor
 ) -> tf.Tensor:
-  """Returns the elementwise estimate of this divergence from one sample."""
+  """Estimates `divergence_from_standard`, elementwise, from one sample."""
   own, standard = _normals(mean, stddev)
   return own.log_prob(sample) - standard.log_prob(sample)
 
@@ -608,8 +630,8 @@ def code_penalties(codes: Codes, variant: str) -> tuple[tf.Tensor, tf.Tensor]:
   """Returns the divergence of the codes, and how far the steps moved them.
 
   Args:
-    codes: Codes of one task. Their values after the steps are constants to the
-      gradient.
+    codes: Codes of one task. Gradients treat their values after the steps as
+      constants.
     variant: `"paper"`: sums, and the divergence in closed form. `"release"`:
       means, and an estimate of the divergence from one sample.
 

@@ -13,11 +13,12 @@ from tfmeta.typing import Weights
 
 @keras.saving.register_keras_serializable("tfmeta")
 class MAML(meta_learner.MetaLearner):
-  """Initial weights from which a few gradient steps solve a new task.
+  """Meta-learner that learns initial weights for a few inner gradient steps.
 
-  For each task, `inner_steps` gradient steps on the support loss give adapted
-  weights. The loss of the adapted weights on the query set is differentiated
-  with respect to the initial weights `theta`, through the steps [1]:
+  For each task, `inner_steps` gradient steps on the support loss turn the
+  initial weights `theta` into adapted weights. Training minimizes the query
+  loss of the adapted weights. It differentiates this loss with respect to
+  `theta`, through the inner steps [1]:
 
       weights = theta
       repeat inner_steps times:
@@ -28,12 +29,12 @@ class MAML(meta_learner.MetaLearner):
     - The inner loss is a mean over the support examples. The authors use the
       sum divided by the shots, which is `inner_loss_reduction="sum_over_ways"`.
       With `"mean"`, multiply their inner learning rate by the ways.
-    - All trainable weights are adapted, including those of normalization
-      layers. The authors' normalization has no scale, and a shift that is
-      learned but not adapted; `ANIL(model, adapted=...)` chooses the adapted
-      weights.
-    - The outer gradient is not clipped by default. The authors clip it for
-      miniImageNet, which is `clipvalue=10`.
+    - The inner loop adapts all trainable weights, including the scales and
+      shifts of normalization layers. The authors' normalization has no scale,
+      and its shift is learned but not adapted. `ANIL(model, adapted=...)`
+      chooses the adapted weights.
+    - By default, the outer gradient is not clipped. The authors clip it for
+      miniImageNet, as `clipvalue=10` does.
 
   Args:
     model: A built `keras.Model`, `[n, ...] -> [n, ...]`; for classification,
@@ -47,11 +48,12 @@ class MAML(meta_learner.MetaLearner):
     inner_loss: A Keras loss, its name, or a function `(y, y_pred) -> [n]`, for
       the support set and the query set. Defaults to
       `SparseCategoricalCrossentropy(from_logits=True)`.
-    normalization: Statistics that batch normalization uses for query examples:
-      `"transductive"` (those of the query set itself), `"support_stats"` (those
-      of the support set under the adapted weights) or `"none"` (the moving
-      statistics of the model, which training does not update). Defaults to
-      `"transductive"` if the model has batch normalization, else to `"none"`.
+    normalization: Which statistics batch normalization uses for query examples.
+      `"transductive"`: the statistics of the query set itself.
+      `"support_stats"`: the statistics of the support set under the adapted
+      weights. `"none"`: the moving statistics of the model, which training does
+      not update. Defaults to `"transductive"` if the model has batch
+      normalization, else to `"none"`.
     first_order: Boolean. Whether the outer gradient treats the inner gradients
       as constants; `FOMAML` is this learner with `True`. Defaults to `False`.
     seed: Integer of 32 bits. Determines all random numbers, together with the
@@ -121,12 +123,12 @@ class MAML(meta_learner.MetaLearner):
 
 @keras.saving.register_keras_serializable("tfmeta")
 class FOMAML(MAML):
-  """MAML without second derivatives.
+  """Meta-learner that simplifies MAML: it takes no second derivatives.
 
-  The query loss is differentiated at the adapted weights, and this gradient is
-  applied to the initial weights: the outer gradient treats the inner gradients
-  as constants [1, section 5.2]. This saves time, and the memory that is needed
-  to differentiate through the steps.
+  FOMAML computes the gradient of the query loss at the adapted weights, and
+  applies it to the initial weights. In other words, the outer gradient treats
+  the inner gradients as constants [1, section 5.2]. This saves time, and the
+  memory that differentiating through the steps needs.
 
   Differences from the authors' code: the same as listed in `MAML`.
 
@@ -142,11 +144,12 @@ class FOMAML(MAML):
     inner_loss: A Keras loss, its name, or a function `(y, y_pred) -> [n]`, for
       the support set and the query set. Defaults to
       `SparseCategoricalCrossentropy(from_logits=True)`.
-    normalization: Statistics that batch normalization uses for query examples:
-      `"transductive"` (those of the query set itself), `"support_stats"` (those
-      of the support set under the adapted weights) or `"none"` (the moving
-      statistics of the model, which training does not update). Defaults to
-      `"transductive"` if the model has batch normalization, else to `"none"`.
+    normalization: Which statistics batch normalization uses for query examples.
+      `"transductive"`: the statistics of the query set itself.
+      `"support_stats"`: the statistics of the support set under the adapted
+      weights. `"none"`: the moving statistics of the model, which training does
+      not update. Defaults to `"transductive"` if the model has batch
+      normalization, else to `"none"`.
     seed: Integer of 32 bits. Determines all random numbers, together with the
       training step and the index of the task. Defaults to 0.
     **kwargs: Forwarded to `MetaLearner`: `inner_loss_reduction`, `task_map`,

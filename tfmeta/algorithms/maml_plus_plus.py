@@ -21,47 +21,50 @@ from tfmeta.typing import Weights
 # For each moving statistic, its values in all slots.
 _Moving = list[list[tf.Tensor]]
 
-# No inner step uses this stream of random numbers: inner steps count from 0.
+# Inner steps use the streams of random numbers from 0 up: see
+# `MetaLearner.state_of`.
 _QUERY_STREAM = -1
 
 
 @keras.saving.register_keras_serializable("tfmeta")
 class MAMLPlusPlus(maml.MAML):
-  """MAML with losses, rates and normalization for each inner step.
+  """Meta-learner that extends MAML by losses, rates and slots for each step.
 
-  With S = `inner_steps`, `w` one tensor of the weights and `e` the epoch [1]:
+  Let S be `inner_steps`, `w` one tensor of the weights, and `e` the epoch. A
+  slot holds the variables of normalization for one inner step [1]:
 
       w_0 = theta
       w_{j+1} = w_j - rate_j * grad(support_loss in slot j)(w_j)
       minimize over theta, rates, scales and shifts:  mean over tasks of
         sum over j < S of share_j(e) * (query_loss in slot j)(w_{j+1})
 
-  Each ingredient is a switch. With all of them off and `adapt_normalization`
-  on, this learner is `MAML`. The remaining ingredients come from Keras and
-  `tfmeta`: the annealed outer rate is `keras.optimizers.schedules.CosineDecay`,
-  clipping is `clipvalue`, and the ensemble is `tfmeta.evaluate([...], tasks)`.
+  Each ingredient can be switched off. With all of them off and
+  `adapt_normalization` on, this learner equals `MAML`. Keras and `tfmeta` have
+  the remaining ingredients: `keras.optimizers.schedules.CosineDecay` anneals
+  the outer rate, `clipvalue` clips the outer gradient, and
+  `tfmeta.evaluate([...], tasks)` evaluates an ensemble.
 
-  Epochs are counted by the steps of the optimizer, and so they are saved with
-  it: set `steps_per_epoch` here to the value that `fit` gets. `task_loss`
-  called outside of `fit` is that of the first training step, and it moves the
-  running statistics.
+  The learner derives the epoch from the step count of the optimizer, which is
+  saved with it. Set `steps_per_epoch` here to the value that `fit` gets. If you
+  call `task_loss` outside of `fit`, it computes the loss of the first training
+  step, and it moves the running statistics.
 
   Differences from the authors' code:
-    - `"per_step_transductive"` is what their code does: queries are normalized
-      by their own statistics. `"per_step_running"` is what the paper describes:
-      in evaluation, the running statistics of a step normalize both support set
-      and queries. No results were published for it.
-    - Running statistics move once per update, to the mean over its tasks. In
+    - `"per_step_transductive"` follows their code: it normalizes queries by
+      their own statistics. `"per_step_running"` follows the paper: in
+      evaluation, the running statistics of a step normalize both the support
+      set and the queries. The authors published no results for it.
+    - Running statistics move once per update, to their mean over its tasks. In
       their code, they move with each task.
     - With `adapt_normalization`, each slot has its own scale and shift, which
       the inner step of that slot adapts. In their code, all steps then share
       one pair.
-    - `CosineDecay` lowers the outer rate with every update; in their code, it
-      falls once per epoch.
-    - Their code has one more rate for each tensor, which is never used.
-    - First-order epochs come from the paper, which reports 50 of them. Their
-      configurations start with second order, and a setting of N there means N +
-      1 epochs.
+    - `CosineDecay` lowers the outer rate with every update. In their code, the
+      rate falls once per epoch.
+    - Their code has one more rate for each tensor, which it never uses.
+    - First-order epochs follow the paper, which reports 50 of them. The
+      configurations of their code start with second order, and a setting of N
+      means N + 1 epochs there.
 
   Args:
     model: A built `keras.Model`, `[n, ...] -> [n, ...]`; for classification,
@@ -71,9 +74,8 @@ class MAMLPlusPlus(maml.MAML):
       The authors use 15 for miniImageNet and 10 for Omniglot. Defaults to 10.
     learn_rates: Boolean. Whether each adapted tensor has a learned rate for
       each step (LSLR), which may become negative. Defaults to `True`.
-    first_order_epochs: Integer >= 0. Number of epochs at the beginning in which
-      the outer gradient treats inner gradients as constants (DA). Defaults to
-      0.
+    first_order_epochs: Integer >= 0. Number of first epochs in which the outer
+      gradient treats inner gradients as constants (DA). Defaults to 0.
     adapt_normalization: Boolean. Whether inner steps adapt the scales and
       shifts of normalization layers. Defaults to `False`.
     steps_per_epoch: Integer >= 1. Number of training steps in one of the epochs
@@ -81,21 +83,27 @@ class MAMLPlusPlus(maml.MAML):
     inner_steps: Integer >= 1. Number of inner gradient steps per task in
       training. If rates or normalization are learned per step, evaluation takes
       at most as many. Defaults to 5.
-    inner_learning_rate: Float > 0. Initial value of the learned rates. Their
-      code uses 0.1, whatever `init_inner_loop_learning_rate` of its
-      configurations says. Defaults to 0.1.
+    inner_learning_rate: Float > 0. Initial value of the learned rates, or the
+      fixed rate if `learn_rates` is `False`. The authors' code always uses 0.1;
+      it ignores `init_inner_loop_learning_rate` of its configurations. Defaults
+      to 0.1.
     eval_inner_steps: Integer >= 0. Number of inner steps in `evaluate`,
       `predict`, `adapt` and exported models. Defaults to `inner_steps`.
     inner_loss: A Keras loss, its name, or a function `(y, y_pred) -> [n]`, for
       the support set and the query set. Defaults to
       `SparseCategoricalCrossentropy(from_logits=True)`.
-    normalization: `"per_step_transductive"` or `"per_step_running"` has a slot
-      of scale and shift for each step (BNWB); the second also has moving
-      statistics for each step (BNRS), with the momentum of the layers (0.9 in
-      their code). The forward passes before and after step j use slot j.
-      `"transductive"`, `"support_stats"` and `"none"` turn this off and mean
-      the same as for `MetaLearner`. Defaults to `"per_step_transductive"` if
-      the model has batch normalization, else to `"none"`.
+    normalization: Which variables and statistics batch normalization uses.
+      `"per_step_transductive"`: a slot of scale and shift for each step (BNWB),
+      and the statistics of the batch itself. `"per_step_running"`: such slots,
+      each of which also has moving statistics (BNRS), with the momentum of the
+      layers (0.9 in the authors' code). Evaluation uses the moving statistics,
+      and training the statistics of the batch. The forward passes before and
+      after step j use slot j. The other choices have no slots.
+      `"transductive"`: the statistics of the query set itself.
+      `"support_stats"`: the statistics of the support set under the adapted
+      weights. `"none"`: the moving statistics of the model, which training does
+      not update. Defaults to `"per_step_transductive"` if the model has batch
+      normalization, else to `"none"`.
     first_order: Boolean. Whether the outer gradient treats the inner gradients
       as constants. Defaults to `False`.
     seed: Integer of 32 bits. Determines all random numbers, together with the
@@ -182,6 +190,7 @@ class MAMLPlusPlus(maml.MAML):
     path = self._descend(support_x, support_y, moving, context)
     last = self.inner_steps_for(context)
     taken = range(len(path)) if self.unrolls(context) else (0, last)
+    # Queries use the slot of the last step taken, or slot 0 before any step.
     return [
       self._for_queries(weights, max(steps - 1, 0), support_x, moving)
       for weights, steps in zip(path, taken, strict=True)
@@ -217,7 +226,7 @@ class MAMLPlusPlus(maml.MAML):
     return loss, outputs
 
   def _check_steps(self) -> None:
-    """Checks that evaluation takes no step for which nothing is learned."""
+    """Checks that the model and the number of steps fit the learned slots."""
     if self._per_step and not layers.has_batch_normalization(self.model):
       raise ValueError(
         f"normalization={self.normalization!r} needs a model with trainable "
@@ -253,6 +262,7 @@ class MAMLPlusPlus(maml.MAML):
     )
 
   def _phase_begins_before(self, epoch: int, context: Context) -> bool:
+    # A phase starts where a schedule ends, so no schedule ends within a phase.
     start = (0, *self.phase_starts)[context.phase]
     return start < epoch * self.steps_per_epoch
 
@@ -263,7 +273,10 @@ class MAMLPlusPlus(maml.MAML):
     moving: _Moving,
     context: Context,
   ) -> list[Weights]:
-    """Runs the inner loop, which updates `moving` in training."""
+    """Returns the weights before the first inner step and after each step.
+
+    In training, it updates `moving` in place.
+    """
     support_x, support_y = self.checked_support(support_x, support_y)
 
     def loss_fn(weights: Weights, step: Any) -> tf.Tensor:
@@ -287,6 +300,7 @@ class MAMLPlusPlus(maml.MAML):
     fixed = [self.inner_learning_rate] * sum(self._adapted)
     rest = iter(self.learned_rates.at(step) or fixed)
     rates = [next(rest) if adapted else None for adapted in self._adapted]
+    # A tensor in an earlier slot has the rate of the tensor that it replaces.
     return [*rates, *[rates[place] for place in self.slots.places]]
 
   def _outputs_in_slot(
@@ -301,8 +315,8 @@ class MAMLPlusPlus(maml.MAML):
   ) -> tf.Tensor:
     """Returns outputs with the normalization of one slot.
 
-    They are normalized by batch statistics; in evaluation under
-    `"per_step_running"`, by running statistics.
+    In evaluation under `"per_step_running"`, the slot's running statistics
+    normalize the batch. Otherwise, the batch's own statistics do.
     """
     state = self.state_of(self.model, stream, context)
     outputs, state = functional.apply(

@@ -36,7 +36,8 @@ NORMALIZATIONS = ("transductive", "support_stats", "none")
 # In evaluation, longer inner loops become a loop in the graph.
 _MAX_UNROLLED_STEPS = 10
 
-# No inner step uses this stream of random numbers: inner steps count from 0.
+# Inner steps use the streams of random numbers from 0 up, so predictions share
+# no random numbers with them.
 _PREDICTION_STREAM = -1
 
 _TAKE_CONTEXT = ("adapt", "adaptation_path", "predict_with", "task_loss")
@@ -44,22 +45,23 @@ _TAKE_CONTEXT = ("adapt", "adaptation_path", "predict_with", "task_loss")
 
 @keras_internals.builds_for_fit
 class MetaLearner(keras.Model):
-  """A Keras model that learns a task from a support set and solves its queries.
+  """Keras model that adapts to a support set and then predicts the queries.
 
   The inputs are a batch of tasks, `{"support_x": [T, S, ...], "support_y": [T,
   S, ...], "query_x": [T, Q, ...]}`, and the outputs are `[T, Q, ...]`. The
-  forward pass adapts to the support set, so `compile`, `fit`, `evaluate`,
-  `predict`, `save` and callbacks are those of Keras.
+  forward pass adapts to the support set. Therefore `compile`, `fit`,
+  `evaluate`, `predict`, `save` and callbacks work as in any Keras model.
 
   A subclass writes `adaptation_path` (or just `adapt`) for one task without a
   task axis. If its outer update is not the gradient of the mean query loss, it
-  also writes `task_loss`. All of these take a `context` as their last argument,
-  which says whether the learner is in training and which step and task it is
-  working on: `inner_steps_for(context)` is the number of inner steps to take,
-  and `context.seed_from(self.seed)` is a seed that no other task shares. If
-  `task_loss` assigns a non-trainable variable of the learner, the assigned
-  values are averaged over the tasks of the batch and assigned once, after the
-  step.
+  also writes `task_loss`. These methods take a `context` as their last
+  argument. It says whether the learner is in training, and which step and task
+  it is working on. `inner_steps_for(context)` returns the number of inner steps
+  to take, and `context.seed_from(self.seed)` returns a seed for the task.
+
+  `task_loss` may assign non-trainable variables of the learner. The learner
+  averages the assigned values over the tasks of the batch, and assigns the
+  means once, after the step.
 
   Args:
     model: A built `keras.Model` with one input and one output, `[n, ...] ->
@@ -70,27 +72,27 @@ class MetaLearner(keras.Model):
       0.01.
     eval_inner_steps: Integer >= 0. Number of inner steps in `evaluate`,
       `predict`, `adapt` and exported models. Defaults to `inner_steps`.
-    inner_loss: A Keras loss, its name, or a function `(y, y_pred) -> [n]`. It
-      is the loss on the support set and on the query set. Regularizers of the
-      model are not part of it; they count once per step, at the initial
-      weights, in `meta_loss`. Defaults to
-      `SparseCategoricalCrossentropy(from_logits=True)`.
+    inner_loss: A Keras loss, its name, or a function `(y, y_pred) -> [n]`, for
+      the support set and the query set. It does not include the regularizers of
+      the model: `meta_loss` adds them once per training step, at the initial
+      weights. Defaults to `SparseCategoricalCrossentropy(from_logits=True)`.
     inner_loss_reduction: How the inner loss is reduced over the support set:
       `"mean"` (default), `"sum"`, or `"sum_over_ways"` (the sum divided by the
-      shots). Published inner learning rates differ by these factors. The query
-      loss is always a mean.
-    normalization: Statistics that batch normalization uses for query examples.
-      `"transductive"`: those of the query set itself, as in most published
-      code; a prediction then depends on the other queries in the call.
-      `"support_stats"`: those of the support set under the adapted weights.
-      `"none"`: the moving statistics of the model, which training does not
-      update; for models without batch normalization or with a frozen one.
-      Defaults to `"transductive"` if the model has batch normalization, else to
-      `"none"`. The support set is always normalized by its own statistics.
-      `Dropout` stays active in predictions only under `"transductive"`.
+      shots). Published inner learning rates belong to different reductions. The
+      query loss is always a mean.
+    normalization: Which statistics batch normalization uses for query examples.
+      `"transductive"`: the statistics of the query set itself, as in most
+      published code. A prediction then depends on the other queries of its
+      task. `"support_stats"`: the statistics of the support set under the
+      adapted weights. `"none"`: the moving statistics of the model, which
+      training does not update; it suits models whose batch normalization is
+      frozen, and models without any. Defaults to `"transductive"` if the model
+      has batch normalization, else to `"none"`. Inner steps always normalize
+      the support set by its own statistics. `Dropout` is active in predictions
+      only under `"transductive"`.
     task_map: How tasks are batched: `"map"`, `"vectorize"`, `"unroll"` (see
-      `tfmeta.core.map_tasks`) or `"auto"` (default), which chooses between the
-      first two.
+      `tfmeta.core.map_tasks`) or `"auto"` (default), which chooses between
+      `"map"` and `"vectorize"`.
     seed: Integer of 32 bits. Determines all random numbers, together with the
       training step and the index of the task. Defaults to 0.
     clipvalue: Float > 0. If set, clips each element of the outer gradient to
@@ -107,9 +109,9 @@ class MetaLearner(keras.Model):
       computes in float16, or if an argument is out of range.
   """
 
-  # The first one is the default for models with batch normalization.
+  # The first choice is the default for models with batch normalization.
   normalizations: tuple[str, ...] = NORMALIZATIONS
-  # Training steps from which on `task_loss` is another computation.
+  # Training steps at which `task_loss` becomes another computation.
   phase_starts: tuple[int, ...] = ()
   # Whether adapted weights are several samples, as in `ProbabilisticLearner`.
   probabilistic = False
@@ -141,7 +143,8 @@ class MetaLearner(keras.Model):
         arguments.check_number(name, bound, above=0)
     _check_choices(inner_loss_reduction, task_map)
     arguments.check_seed("seed", seed)
-    # Keras would cast regression targets in the inputs to the compute type.
+    # Autocasting is off, because Keras would also cast the regression targets
+    # in the inputs to the compute type.
     super().__init__(autocast=False, **kwargs)
     self.model = model
     self.inner_steps = inner_steps
@@ -162,7 +165,8 @@ class MetaLearner(keras.Model):
     self.clipnorm = clipnorm
     if type(self).task_loss is not MetaLearner.task_loss or model.losses:
       self.meta_loss_tracker = keras.metrics.Mean("meta_loss")
-    # All weights exist. Without this a reload drops the optimizer's slots.
+    # All weights exist now. If Keras took the learner for unbuilt, loading it
+    # would drop the optimizer's slots.
     self.built = True
 
   def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -187,15 +191,15 @@ class MetaLearner(keras.Model):
     """Adapts to the support set of one task.
 
     Args:
-      support_x: `[S, ...]`.
-      support_y: `[S, ...]`.
-      context: Which task and step this is; evaluation by default.
+      support_x: Support examples, `[S, ...]`.
+      support_y: Support targets, `[S, ...]`.
+      context: Task, step and mode of the call. Defaults to `EVALUATION`.
 
     Returns:
-      The weights that `predict_with` takes: tensors in the order of
-      `model.trainable_variables` (under `"support_stats"` followed by tensors
-      in the order of `model.non_trainable_variables`), or a structure of the
-      algorithm's own.
+      The adapted weights, which `predict_with` takes: tensors in the order of
+      `model.trainable_variables`. Under `"support_stats"`, tensors in the order
+      of `model.non_trainable_variables` follow. An algorithm may return a
+      structure of its own instead.
     """
     return self.adaptation_path(support_x, support_y, context)[-1]
 
@@ -205,17 +209,18 @@ class MetaLearner(keras.Model):
     support_y: tf.Tensor,
     context: Context = EVALUATION,
   ) -> list[Any]:
-    """Adapts to one task, and keeps the weights before and between the steps.
+    """Returns the weights before the first inner step and after each step.
 
     Args:
-      support_x: `[S, ...]`.
-      support_y: `[S, ...]`.
-      context: Which task and step this is; evaluation by default.
+      support_x: Support examples, `[S, ...]`.
+      support_y: Support targets, `[S, ...]`.
+      context: Task, step and mode of the call. Defaults to `EVALUATION`.
 
     Returns:
-      A list of what `adapt` returns. The first item is before adapting, the
-      last after it. There is one item for each inner step between them, unless
-      the algorithm does not tell the steps apart.
+      A list of weights, each in the form that `adapt` returns. The first item
+      holds the weights before adapting, and the last item the adapted weights.
+      The list has no items between them if the steps run in a graph loop (see
+      `unrolls`) or if the algorithm does not tell the steps apart.
     """
     if type(self).adapt is MetaLearner.adapt:
       raise NotImplementedError(
@@ -233,9 +238,9 @@ class MetaLearner(keras.Model):
     """Returns the outputs `[n, ...]` for examples `x` under `weights`.
 
     Args:
-      weights: What `adapt` returned.
-      x: `[n, ...]`.
-      context: Which task and step this is; evaluation by default.
+      weights: Weights returned by `adapt`.
+      x: Examples, `[n, ...]`.
+      context: Task, step and mode of the call. Defaults to `EVALUATION`.
     """
     count = len(self.model.trainable_variables)
     state = weights[count:] or self.state_of(
@@ -257,14 +262,14 @@ class MetaLearner(keras.Model):
     """Returns the scalar that training minimizes, and the query outputs.
 
     Args:
-      support_x: `[S, ...]`.
-      support_y: `[S, ...]`.
-      query_x: `[Q, ...]`.
-      query_y: `[Q, ...]`.
-      context: Which task and step this is; the first training step by default.
+      support_x: Support examples, `[S, ...]`.
+      support_y: Support targets, `[S, ...]`.
+      query_x: Query examples, `[Q, ...]`.
+      query_y: Query targets, `[Q, ...]`.
+      context: Task, step and mode of the call. Defaults to `FIRST_STEP`.
 
     Returns:
-      The loss of one task, a scalar, and outputs `[Q, ...]`.
+      The loss of one task, a scalar, and the query outputs `[Q, ...]`.
     """
     weights = self.adapt(support_x, support_y, context)
     outputs = self.predict_with(weights, query_x, context)
@@ -277,7 +282,7 @@ class MetaLearner(keras.Model):
     return self.eval_inner_steps
 
   def unrolls(self, context: Context = EVALUATION) -> bool:
-    """Returns whether the graph holds each inner step rather than a loop."""
+    """Returns whether the graph holds a copy of each inner step, not a loop."""
     few = self.inner_steps_for(context) <= _MAX_UNROLLED_STEPS
     return context.training or few
 
@@ -291,21 +296,22 @@ class MetaLearner(keras.Model):
     first_order: bool = False,
     context: Context = EVALUATION,
   ) -> list[Weights]:
-    """Descends the gradient of the support loss.
+    """Takes gradient steps on the support loss.
 
     Args:
-      support_x: `[S, ...]`.
-      support_y: `[S, ...]`.
-      learning_rates: One per trainable weight, or a function from the step to
-        them. A tensor broadcasts to its weight; `None` leaves the weight as it
-        is.
-      initial: Weights to start from; by default those of the model.
+      support_x: Support examples, `[S, ...]`.
+      support_y: Support targets, `[S, ...]`.
+      learning_rates: One rate for each trainable weight, or a function from the
+        step to such a list. A tensor broadcasts to its weight. `None` leaves
+        its weight unchanged.
+      initial: Weights to start from. Defaults to the weights of the model.
       first_order: Whether the outer gradient treats inner gradients as
-        constants.
-      context: Which task and step this is; evaluation by default.
+        constants. Defaults to `False`.
+      context: Task, step and mode of the call. Defaults to `EVALUATION`.
 
     Returns:
-      The adaptation path.
+      The weights before the first step and after each step, in the form that
+      `adaptation_path` returns.
     """
     path = inner_loop.gradient_path(
       self.support_loss(support_x, support_y, context),
@@ -345,9 +351,10 @@ class MetaLearner(keras.Model):
 
     Args:
       weights: One tensor for each of `model.trainable_variables`.
-      step: Integer, the inner step.
-      x: `[S, ...]`.
-      context: Which task and step this is; evaluation by default.
+      step: Integer, the inner step counted from 0, or another stream of random
+        numbers: see `state_of`.
+      x: Examples, `[S, ...]`.
+      context: Task, step and mode of the call. Defaults to `EVALUATION`.
     """
     state = self.state_of(self.model, step, context)
     outputs, _ = functional.apply(self.model, weights, state, x, training=True)
@@ -356,12 +363,21 @@ class MetaLearner(keras.Model):
   def state_of(
     self, model: keras.Model, stream: Any, context: Context = EVALUATION
   ) -> State:
-    """Returns the non-trainable state of `model`, with seeds of the task.
+    """Returns the non-trainable state of `model`, with seeds for the task.
+
+    The stream decides which random numbers the random layers use, such as
+    `Dropout`. Inner step i uses stream i, counted from 0, and predictions use
+    stream -1. An algorithm takes its further streams from -2 down. `ANIL` uses
+    -2 for the body of the model, which it applies once per task. `PLATIPUS`
+    uses -3 and -4 for the gradient steps that shift its means.
 
     Args:
       model: The learner's model, or a part of it.
-      stream: Integer, which stream of random numbers the random layers use.
-      context: Which task and step this is; evaluation by default.
+      stream: Integer, the stream of random numbers.
+      context: Task, step and mode of the call. Defaults to `EVALUATION`.
+
+    Returns:
+      One tensor for each of `model.non_trainable_variables`.
     """
     if not functional.is_random(model):
       return functional.state_of(model)
@@ -375,7 +391,14 @@ class MetaLearner(keras.Model):
     )
 
   def with_statistics(self, weights: Weights, support_x: tf.Tensor) -> Weights:
-    """Returns `weights`, followed under `"support_stats"` by the statistics."""
+    """Appends the support statistics to `weights` under `"support_stats"`.
+
+    With another normalization, it returns `weights` unchanged.
+
+    Args:
+      weights: One tensor for each of `model.trainable_variables`.
+      support_x: Support examples, `[S, ...]`.
+    """
     if self.normalization != "support_stats":
       return weights
     state = functional.state_of(self.model)
@@ -388,8 +411,8 @@ class MetaLearner(keras.Model):
     """Returns the support set of one task as tensors, after checking it.
 
     Raises:
-      ValueError: If the shapes do not fit. In eager mode, also if examples are
-        not finite or labels out of range.
+      ValueError: If the shapes do not fit. In eager mode, also if examples or
+        targets are not finite, or if labels are out of range.
     """
     support_x = tf.convert_to_tensor(support_x)
     support_y = tf.convert_to_tensor(support_y)
@@ -457,11 +480,11 @@ class MetaLearner(keras.Model):
 
     Args:
       fn: Maps the slices of `tasks` for one task to a structure of tensors. If
-        it has an argument `context`, it receives the context of the task, for
-        `adapt`, `adaptation_path` and `predict_with`.
+        it has an argument `context`, it receives the context of the task, which
+        it should pass to `adapt`, `adaptation_path` and `predict_with`.
       tasks: Tensors `[T, ...]`.
       first: Integer, the index of the first task. Random numbers depend on the
-        index.
+        indices of the tasks. Defaults to 0.
 
     Returns:
       The structure that `fn` returns, each tensor stacked to `[T, ...]`.
@@ -494,11 +517,13 @@ class MetaLearner(keras.Model):
         )
 
   def build_for_fit(self, targets: Any) -> None:
-    """Creates the variables of optimizer and metrics; `fit` calls this.
+    """Creates the variables of the optimizer and the metrics.
+
+    `fit` calls this method before the first step.
 
     Args:
-      targets: A tensor or `tf.TensorSpec` like the query targets of a batch, or
-        `None` if they are not known.
+      targets: A tensor or `tf.TensorSpec` with the shape and dtype of the query
+        targets of a batch, or `None` if they are not known.
     """
     replicas.check_fit(self.distribute_strategy, self.steps_per_execution)
     with self.distribute_strategy.scope():
@@ -507,11 +532,12 @@ class MetaLearner(keras.Model):
   def to_model(self, weights: Weights) -> keras.Model:
     """Returns a plain Keras model that predicts as `predict_with(weights, x)`.
 
-    Under `"transductive"`, its batch normalization uses the statistics of the
-    batch in `predict` too. `Dropout` is inactive there, as in any Keras model.
+    Under `"transductive"`, the batch normalization of this model uses batch
+    statistics in `predict` too. `Dropout` is inactive in `predict`, as in any
+    Keras model.
 
     Args:
-      weights: What `adapt` returned.
+      weights: Weights returned by `adapt`.
 
     Raises:
       ValueError: If `weights` has another length than `adapt` returns, or if
@@ -545,9 +571,10 @@ class MetaLearner(keras.Model):
 
     Args:
       filepath: Folder to write.
-      format: `"tf_saved_model"`, or another format of `keras.Model.export`.
-      **kwargs: Forwarded to `keras.Model.export` for another format, or with
-        an `input_signature`.
+      format: `"tf_saved_model"` (default), or another format of
+        `keras.Model.export`.
+      **kwargs: Forwarded to `keras.Model.export` if `format` is another one, or
+        if they contain an `input_signature`; otherwise ignored.
     """
     if format != "tf_saved_model" or kwargs.get("input_signature") is not None:
       return super().export(filepath, format=format, **kwargs)
@@ -627,7 +654,7 @@ def _check_choices(reduction: Any, task_map_method: Any) -> None:
 def _resolve_normalization(
   value: str | None, model: keras.Model, choices: tuple[str, ...]
 ) -> str:
-  """Returns the normalization of queries; the default depends on the model."""
+  """Returns the normalization of queries, whose default fits the model."""
   if value is None:
     has_batch = layers.has_batch_normalization(model)
     return choices[0] if has_batch else "none"

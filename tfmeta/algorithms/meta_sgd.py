@@ -14,19 +14,19 @@ from tfmeta.typing import Weights
 
 @keras.saving.register_keras_serializable("tfmeta")
 class MetaSGD(meta_learner.MetaLearner):
-  """MAML with a learned inner learning rate for every single weight.
+  """Meta-learner that learns initial weights and a learning rate for each one.
 
   The rates have the shapes of the weights. The outer optimizer learns them
-  together with the weights, so they determine both direction and length of a
-  step [1]:
+  together with the weights, so they determine both the direction and the length
+  of an inner step [1]:
 
       weights = theta - rates * grad(support_loss)(theta)
       minimize over theta and rates:  mean over tasks of query_loss(weights)
 
   Differences from the paper (the authors published no code):
-    - All rates start at `inner_learning_rate`. In the paper they start at one
+    - All rates start at `inner_learning_rate`. In the paper, they start at one
       value sampled from [0.005, 0.1].
-    - More than one inner step is possible; each step uses the same rates.
+    - There may be more than one inner step. All steps use the same rates.
 
   Args:
     model: A built `keras.Model`, `[n, ...] -> [n, ...]`; for classification,
@@ -40,11 +40,12 @@ class MetaSGD(meta_learner.MetaLearner):
     inner_loss: A Keras loss, its name, or a function `(y, y_pred) -> [n]`, for
       the support set and the query set. Defaults to
       `SparseCategoricalCrossentropy(from_logits=True)`.
-    normalization: Statistics that batch normalization uses for query examples:
-      `"transductive"` (those of the query set itself), `"support_stats"` (those
-      of the support set under the adapted weights) or `"none"` (the moving
-      statistics of the model, which training does not update). Defaults to
-      `"transductive"` if the model has batch normalization, else to `"none"`.
+    normalization: Which statistics batch normalization uses for query examples.
+      `"transductive"`: the statistics of the query set itself.
+      `"support_stats"`: the statistics of the support set under the adapted
+      weights. `"none"`: the moving statistics of the model, which training does
+      not update. Defaults to `"transductive"` if the model has batch
+      normalization, else to `"none"`.
     first_order: Boolean. Whether the outer gradient treats the inner gradients
       as constants. The rates are learned in both cases. Defaults to `False`.
     seed: Integer of 32 bits. Determines all random numbers, together with the

@@ -45,13 +45,14 @@ def improve(learner: Any, tasks: tuple[Any, ...]) -> tuple[tf.Tensor, Any]:
     tasks: Structures of tensors `[T, ...]`, the arguments of `task_loss`.
 
   Returns:
-    The mean loss of the tasks of this replica, with the penalty of the
-    regularizers, and the outputs of all tasks.
+    The mean loss of the tasks of this replica plus the penalty of the
+    regularizers; and the outputs for these tasks.
   """
   count = tf.shape(tf.nest.flatten(tasks)[0])[0]
   results = differentiate(learner, indexed(tasks))
   (values, outputs), (gradients, state) = results
-  # An optimizer sums over replicas, which may have different numbers of tasks.
+  # The optimizer adds up the gradients of all replicas, whose numbers of tasks
+  # may differ. Each part is therefore divided by the total number.
   total = replicas.sum_over_replicas(tf.cast(count, tf.float32))
   gradients = [g / tf.cast(total, g.dtype) for g in gradients]
   penalty = add_penalty(learner, gradients) if learner.losses else 0.0
@@ -66,7 +67,7 @@ def improve(learner: Any, tasks: tuple[Any, ...]) -> tuple[tf.Tensor, Any]:
 
 
 def test(learner: Any, data: Any) -> dict[str, Any]:
-  """Measures a batch of tasks, and returns the metrics by name."""
+  """Updates the metrics with a batch of tasks, and returns them by name."""
   x, y = unpacked(learner, data)
   logs = report(learner, y, learner(x, training=False))
   logs.pop("meta_loss", None)
@@ -74,7 +75,7 @@ def test(learner: Any, data: Any) -> dict[str, Any]:
 
 
 def unpacked(learner: Any, data: Any) -> tuple[Any, tf.Tensor]:
-  """Returns inputs and query targets of a batch, after checking them."""
+  """Returns the inputs and query targets of a batch, after checking them."""
   x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
   checks.check_fit(weights, keras_internals.compiled_loss(learner))
   checks.check_inputs(x, rank=len(learner.model.input_shape))
@@ -93,7 +94,7 @@ def checked_tasks(learner: Any, inputs: Any) -> tuple[tf.Tensor, ...]:
 
 
 def indexed(tasks: tuple[Any, ...], first: Any = 0) -> tuple[Any, ...]:
-  """Returns tasks preceded by their indices over all replicas.
+  """Returns the indices of tasks over all replicas, followed by the tasks.
 
   Args:
     tasks: Structures of tensors `[T, ...]`.
@@ -114,8 +115,8 @@ def differentiate(learner: Any, tasks: tuple[Any, ...]) -> Any:
       arguments of `task_loss`.
 
   Returns:
-    `((losses [T], outputs [T, ...]), (gradients, assigned state))`, the second
-    pair summed over tasks.
+    `((losses [T], outputs [T, ...]), (gradients, assigned state))`. The second
+    pair is summed over tasks.
   """
   step = keras_internals.batches_seen(learner.optimizer)
 
@@ -162,13 +163,14 @@ def add_penalty(learner: Any, gradients: list[tf.Tensor]) -> tf.Tensor:
   Regularizers count once per step, at the initial weights.
 
   Returns:
-    What the regularizers add to the loss, a scalar.
+    The penalty of the regularizers, a scalar.
   """
   with tf.GradientTape() as tape:
     penalty = tf.add_n(learner.losses)
     scaled = learner.optimizer.scale_loss(penalty)
   count = tf.distribute.get_strategy().num_replicas_in_sync
   for place, added in enumerate(_gradients(learner, tape, scaled)):
+    # The optimizer adds up the parts of all replicas.
     gradients[place] += added / count
   return penalty
 
@@ -210,8 +212,8 @@ def report(
 ) -> dict[str, Any]:
   """Updates and returns the metrics.
 
-  `loss` is the mean query loss for every learner. `meta_loss`, where a learner
-  has it, is what training minimizes.
+  `loss` is the mean query loss of every learner. Training minimizes
+  `meta_loss`, which a learner reports if it may differ from `loss`.
   """
   count = tf.shape(y)[0]
   # Without this dependency, counts that are known when the step is traced would
@@ -235,12 +237,12 @@ def _mean_or_zero(values: tf.Tensor) -> tf.Tensor:
 
 
 def build_for_fit(learner: Any, targets: Any) -> None:
-  """Creates the variables of optimizer and metrics before the first step.
+  """Creates the variables of the optimizer and the metrics.
 
   Args:
     learner: A compiled `MetaLearner`.
-    targets: A tensor or `tf.TensorSpec` like the query targets of a batch, or
-      `None` if they are not known.
+    targets: A tensor or `tf.TensorSpec` with the shape and dtype of the query
+      targets of a batch, or `None` if they are not known.
   """
   optimizer, model = learner.optimizer, learner.model
   if optimizer is not None and not optimizer.built:

@@ -19,14 +19,15 @@ from tfmeta.core import losses
 from tfmeta.core import random
 from tfmeta.typing import Weights
 
-# Logarithms of standard deviations in the order of the weights; `None` stands
-# for a weight without a spread.
+# Logarithms of standard deviations in the order of the weights. A weight
+# without a spread has `None`.
 LogScales = Sequence[tf.Tensor | None]
 
 _BOUNDS = (-10.0, 2.0)  # Bounds of the logarithms of standard deviations.
 _SMALLEST_SCALE, _LARGEST_SCALE = (math.exp(bound) for bound in _BOUNDS)
 
-# Inner steps use the streams of random numbers from 0 on, predictions use -1.
+# Inner steps use the streams of random numbers from 0 up, and predictions use
+# -1: see `MetaLearner.state_of`.
 _SAMPLE_STREAM = -2
 _PRIOR_STREAM = -3
 _POSTERIOR_STREAM = -4
@@ -34,36 +35,41 @@ _POSTERIOR_STREAM = -4
 
 @keras.saving.register_keras_serializable("tfmeta")
 class PLATIPUS(probabilistic.ProbabilisticLearner):
-  """MAML from initial weights that are sampled anew for each task.
+  """Meta-learner that samples the initial weights of each task.
 
-  The initial weights theta have a Gaussian distribution. A support set moves
-  its mean `mu` by one gradient step, which gives the prior of the task;
-  adapting is gradient descent from a sample of the prior. In training, the
-  sample comes from a posterior that has seen the query set too, and that is
-  kept close to the prior [1]:
+  The initial weights theta have a Gaussian distribution. For each task, one
+  gradient step on the support loss shifts its mean `mu`. The shifted Gaussian
+  is the prior of the task. Adapting samples theta from the prior and takes
+  gradient steps from there. Training samples theta from a posterior instead,
+  whose mean is shifted by a gradient step on the query loss. A penalty keeps
+  the posterior close to the prior [1]:
 
       q = Normal(mu - posterior_rate * grad(query_loss)(mu), posterior_scales)
       p = Normal(mu - prior_rate * grad(support_loss)(mu), prior_scales)
       theta ~ q;  weights = theta, after inner_steps steps on the support loss
       minimize  mean over tasks of query_loss(weights) + kl_weight * KL(q || p)
 
-  over mu (the weights of the model), both scales and both rates. Predictions
-  are means over `num_samples` samples of p. Scales and shifts of normalization
-  layers have no spread; they are part of mu alone.
+  The minimum is over mu (the weights of the model), both sets of standard
+  deviations (scales), and both rates. A prediction is a mean over `num_samples`
+  samples of p. The scales and shifts of normalization layers are not sampled:
+  in all samples, they equal their values in mu.
 
-  In training, `loss` and the metrics belong to the posterior, which has seen
-  the labels of the queries. They say less about new tasks than validation does.
+  In training, `loss` and the metrics are measured on a sample of the posterior,
+  which has seen the query labels. They say less about new tasks than validation
+  does.
 
-  The query loss plays the role of the negative log-likelihood. For class
-  labels, it equals the mean negative log-likelihood per query. A mean squared
-  error equals, up to a constant, the negative log-likelihood of a Gaussian with
-  a standard deviation of 0.71 (the square root of 1/2). `kl_weight` scales the
-  divergence, which is a sum over all weights, relative to this mean.
+  The objective of the paper contains the negative log-likelihood of the
+  queries. This learner has the query loss in its place. For class labels, the
+  cross entropy equals the mean negative log-likelihood per query. For
+  regression, the mean squared error equals, up to a constant, the mean negative
+  log-likelihood of a Gaussian with a standard deviation of 0.71 (the square
+  root of 1/2). The divergence is a sum over all weights, and `kl_weight` scales
+  it relative to this mean.
 
   Differences from the paper (the authors published no code):
     - `prior_rate` and `posterior_rate` are one number each for all weights.
     - A constraint keeps the logarithms of the scales in [-10, 2].
-    - The initial scales and rates of the authors are not known.
+    - The authors' initial scales and rates are not known.
 
   Args:
     model: A built `keras.Model`, `[n, ...] -> [n, ...]`, whose weights are mu;
@@ -75,9 +81,9 @@ class PLATIPUS(probabilistic.ProbabilisticLearner):
       deviations. Defaults to 0.02.
     initial_shift_rate: Float. Initial value of `prior_rate` and
       `posterior_rate`. Defaults to 0.01.
-    initial_from: A trained learner of an equal model, such as a `MAML`, from
-      which mu is copied. It is not kept in the configuration. Defaults to
-      `None`.
+    initial_from: A trained learner with an equal model, such as a `MAML`, whose
+      weights become the initial mu. It is not part of the configuration.
+      Defaults to `None`, which keeps the weights of `model`.
     inner_steps: Integer >= 0. Number of inner gradient steps per task in
       training. Defaults to 1.
     inner_learning_rate: Float > 0. Step size of the inner loop. Defaults to
@@ -87,11 +93,12 @@ class PLATIPUS(probabilistic.ProbabilisticLearner):
     inner_loss: A Keras loss, its name, or a function `(y, y_pred) -> [n]`, for
       the support set and the query set. Defaults to
       `SparseCategoricalCrossentropy(from_logits=True)`.
-    normalization: Statistics that batch normalization uses for query examples:
-      `"transductive"` (those of the query set itself), `"support_stats"` (those
-      of the support set under the adapted weights) or `"none"` (the moving
-      statistics of the model, which training does not update). Defaults to
-      `"transductive"` if the model has batch normalization, else to `"none"`.
+    normalization: Which statistics batch normalization uses for query examples.
+      `"transductive"`: the statistics of the query set itself.
+      `"support_stats"`: the statistics of the support set under the adapted
+      weights. `"none"`: the moving statistics of the model, which training does
+      not update. Defaults to `"transductive"` if the model has batch
+      normalization, else to `"none"`.
     first_order: Boolean. Whether the outer gradient treats the inner gradients
       and the gradients that shift the means as constants. The rates are learned
       in both cases. Defaults to `False`.
@@ -166,13 +173,15 @@ class PLATIPUS(probabilistic.ProbabilisticLearner):
     scales = _tensors(self.prior_log_scales)
     shifted = self._prior_means(support_x, support_y, context)
     noise = noise_for(scales, self._sample_seed(context), self.num_samples)
+    # All items of a path share their noise, so they show how one sample moves.
 
     def path_of_sample(noise: tf.Tensor, context: Context) -> list[Weights]:
       before = sample_weights(means, scales, noise)
       before = self.with_statistics(before, support_x)
       initial = sample_weights(shifted, scales, noise)
       path = self._path_from(initial, support_x, support_y, context)
-      # The shift belongs to the first step; without steps it is the only move.
+      # The path counts the shift as a part of the first step. Without inner
+      # steps, the shift is the only move.
       return [before, *(path[1:] or path)]
 
     return self.for_each_sample(path_of_sample, noise, context=context)
@@ -190,6 +199,8 @@ class PLATIPUS(probabilistic.ProbabilisticLearner):
       self.posterior_rate, query_x, query_y, _POSTERIOR_STREAM, context
     )
     scales = _tensors(self.posterior_log_scales)
+    # One sample estimates the expected query loss under the posterior. It is
+    # differentiable in the means and scales, because the noise is given.
     noise = noise_for(scales, self._sample_seed(context))
     initial = sample_weights(posterior, scales, noise)
     weights = self._path_from(initial, support_x, support_y, context)[-1]
@@ -216,9 +227,9 @@ class PLATIPUS(probabilistic.ProbabilisticLearner):
   def _shifted(
     self, rate: Any, x: tf.Tensor, y: tf.Tensor, stream: int, context: Context
   ) -> Weights:
-    """Returns the means after a step on the loss of an example set.
+    """Returns the means after one gradient step on the loss of an example set.
 
-    Scales and shifts of normalization layers stay as they are.
+    The scales and shifts of normalization layers do not change.
     """
     rate = tf.convert_to_tensor(rate)
     loss_fn = self.support_loss(x, y, context)
@@ -283,7 +294,7 @@ def _tensors(log_scales: list[Any]) -> list[tf.Tensor | None]:
 
 
 class _ClippedScale(keras.constraints.Constraint):
-  """A constraint that clips a log-scale to its bounds after each update."""
+  """Constraint that clips a log-scale to its bounds after each update."""
 
   def __call__(self, log_scale: tf.Tensor) -> tf.Tensor:
     return tf.clip_by_value(log_scale, *_BOUNDS)
@@ -293,9 +304,10 @@ def noise_for(log_scales: LogScales, seed: tf.Tensor, *count: int) -> tf.Tensor:
   """Samples standard normal numbers `[*count, D]` for weights with a spread.
 
   Args:
-    log_scales: List of tensors with D elements in all, and of `None`.
-    seed: Integer `[2]`, which alone determines the numbers.
-    *count: Numbers of samples, or none for a single one.
+    log_scales: List of tensors that have D elements together. A weight without
+      a spread has `None`.
+    seed: Integers `[2]`, which alone determine the numbers.
+    *count: Number of samples. Without it, the result is one sample, `[D]`.
   """
   scales = [s for s in log_scales if s is not None]
   size = sum(math.prod(s.shape) for s in scales)
@@ -308,10 +320,10 @@ def sample_weights(
   """Returns one sample of all weights, differentiable in means and scales.
 
   Args:
-    means: List of tensors.
-    log_scales: For each mean a tensor of its shape, or `None` for a weight
-      without a spread.
-    noise: `[D]`, from `noise_for`.
+    means: List of tensors, the means of the weights.
+    log_scales: Logarithms of standard deviations: a tensor for each mean, of
+      the same shape, or `None` for a weight without a spread.
+    noise: Standard normal numbers `[D]`, from `noise_for`.
   """
   sizes = [0 if s is None else math.prod(s.shape) for s in log_scales]
   parts = tf.split(noise, sizes)
@@ -330,13 +342,13 @@ def divergence(
   """Returns the Kullback-Leibler divergence of two Gaussians, in nats.
 
   Args:
-    means: List of tensors: means of the Gaussian over which the expectation is
-      taken.
-    log_scales: Logarithms of its standard deviations: for each mean a tensor of
-      its shape, or `None`.
-    other_means: Means of the other Gaussian, of the same shapes.
-    other_log_scales: Logarithms of its standard deviations, with `None` at the
-      same places.
+    means: List of tensors, the means of the first Gaussian. The divergence is
+      an expectation over this Gaussian.
+    log_scales: Logarithms of the standard deviations of the first Gaussian: a
+      tensor for each mean, of the same shape, or `None`.
+    other_means: Means of the second Gaussian, of the same shapes.
+    other_log_scales: Logarithms of the standard deviations of the second
+      Gaussian, with `None` at the same places.
 
   Returns:
     Scalar, the sum over all weights that have a spread.

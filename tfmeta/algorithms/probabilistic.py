@@ -22,11 +22,12 @@ from tfmeta.typing import Weights
 
 
 class ProbabilisticLearner(meta_learner.MetaLearner):
-  """A learner whose adapted weights are M samples: lists of tensors `[M, ...]`.
+  """Meta-learner that predicts with M samples of the adapted weights.
 
-  `predict_with`, and with it `call`, returns the mean prediction of the
-  samples. For classes and logits it is the logarithm of the mean probability,
-  which is a logit again; for regression it is the mean.
+  The adapted weights are structures of tensors `[M, ...]`. `predict_with` and
+  `call` return the mean prediction of the samples. For logits of classes, this
+  is the logarithm of the mean probability, which is a logit again. For
+  regression, it is the mean of the outputs.
 
   A subclass writes `sampled_path` in place of `adaptation_path`.
 
@@ -35,8 +36,8 @@ class ProbabilisticLearner(meta_learner.MetaLearner):
       `[n, W]` logits.
     num_samples: Integer >= 1. Number M of samples.
     noise_stddev: Float > 0. In regression, the standard deviation of targets
-      around the outputs of one sample, for `predict_distribution`. Defaults to
-      1.0.
+      around the outputs of one sample, which `predict_distribution` uses.
+      Defaults to 1.0.
     **kwargs: Forwarded to `MetaLearner`, which describes them.
   """
 
@@ -62,14 +63,16 @@ class ProbabilisticLearner(meta_learner.MetaLearner):
     support_y: tf.Tensor,
     context: Context = EVALUATION,
   ) -> list[Any]:
-    """Adapts all samples, and keeps the weights before and between the steps.
+    """Returns the weights of all samples before and after each inner step.
 
-    Outside of training, the samples are determined by the seed of the learner
-    and by the support set, whatever the order of its examples. A task therefore
-    has the same samples in `predict`, in `evaluate` and in an exported model.
+    Outside of training, the samples depend only on the seed of the learner and
+    on the support set, regardless of the order of its examples. A task
+    therefore has the same samples in `predict`, in `evaluate` and in an
+    exported model.
     """
     if not context.training:
-      # The fingerprint reads the support set before anything else checks it.
+      # The fingerprint is the first to read the support set, so it needs the
+      # check.
       self.checked_support(support_x, support_y)
       key = random.fingerprint(support_x, support_y)
       context = context.replace(index=key)
@@ -81,12 +84,13 @@ class ProbabilisticLearner(meta_learner.MetaLearner):
     """Returns the weights of all samples before and after each inner step.
 
     Args:
-      support_x: `[S, ...]`.
-      support_y: `[S, ...]`.
-      context: Which task and step this is.
+      support_x: Support examples, `[S, ...]`.
+      support_y: Support targets, `[S, ...]`.
+      context: Task, step and mode of the call.
 
     Returns:
-      Structures of tensors `[M, ...]`.
+      A list of structures of tensors `[M, ...]`, in the order that
+      `MetaLearner.adaptation_path` describes.
     """
     raise NotImplementedError(
       f"{type(self).__name__} must define `sampled_path`"
@@ -104,9 +108,9 @@ class ProbabilisticLearner(meta_learner.MetaLearner):
     """Returns the outputs `[M, n, ...]` of each sample for examples `x`.
 
     Args:
-      weights: What `adapt` returned.
-      x: `[n, ...]`.
-      context: Which task and step this is; evaluation by default.
+      weights: Weights returned by `adapt`.
+      x: Examples, `[n, ...]`.
+      context: Task, step and mode of the call. Defaults to `EVALUATION`.
     """
 
     def one_sample(weights: Weights, context: Context) -> tf.Tensor:
@@ -117,7 +121,13 @@ class ProbabilisticLearner(meta_learner.MetaLearner):
   def predict_sample(
     self, weights: Weights, x: tf.Tensor, context: Context = EVALUATION
   ) -> tf.Tensor:
-    """Returns the outputs `[n, ...]` of one sample, whose weights have no M."""
+    """Returns the outputs `[n, ...]` of one sample of the weights.
+
+    Args:
+      weights: Weights of one sample, without the axis M.
+      x: Examples, `[n, ...]`.
+      context: Task, step and mode of the call. Defaults to `EVALUATION`.
+    """
     return super().predict_with(weights, x, context)
 
   def mean_prediction(self, outputs: tf.Tensor) -> tf.Tensor:
@@ -128,15 +138,15 @@ class ProbabilisticLearner(meta_learner.MetaLearner):
     """Returns the distribution of the targets of examples `x`.
 
     Args:
-      weights: What `adapt` returned.
-      x: `[n, ...]`.
+      weights: Weights returned by `adapt`.
+      x: Examples, `[n, ...]`.
 
     Returns:
-      A TensorFlow Probability distribution over `[n]` targets. For classes it
-      is a `OneHotCategorical` whose mean is the mean probabilities, for binary
-      targets a `Bernoulli`. For regression it is a mixture, with equal weights,
-      of a Gaussian around the outputs of each sample; its mean is what
-      `predict_with` returns.
+      A TensorFlow Probability distribution of `[n]` targets. For classes, it is
+      a `OneHotCategorical` whose mean holds the mean probabilities. For binary
+      targets, it is a `Bernoulli` for each output. For regression, it is an
+      equally weighted mixture of Gaussians, one around the outputs of each
+      sample; `predict_with` returns the mean of this mixture.
 
     Raises:
       ImportError: If TensorFlow Probability is not installed.
@@ -159,8 +169,9 @@ class ProbabilisticLearner(meta_learner.MetaLearner):
     """Returns the standard deviations `[M]` of targets around each sample.
 
     Args:
-      weights: What `adapt` returned.
-      given: A standard deviation that replaces the learner's own one.
+      weights: Weights returned by `adapt`.
+      given: A standard deviation that replaces the learner's own. Defaults to
+        `None`, which keeps the learner's own.
     """
     del weights
     stddev = self.noise_stddev if given is None else given
@@ -180,8 +191,8 @@ class ProbabilisticLearner(meta_learner.MetaLearner):
         tensors. If it has an argument `context`, it receives the context of the
         sample.
       *structures: Structures of tensors `[M, ...]`.
-      count: M; by default `num_samples`.
-      context: Which task and step this is; evaluation by default.
+      count: Integer, the number M of samples. Defaults to `num_samples`.
+      context: Task, step and mode of the call. Defaults to `EVALUATION`.
 
     Returns:
       The structure that `fn` returns, each tensor stacked to `[M, ...]`.
@@ -197,7 +208,13 @@ class ProbabilisticLearner(meta_learner.MetaLearner):
     return task_map.map_samples(one_sample, (indices, *structures), method)
 
   def to_model(self, weights: Weights) -> keras.Model:
-    """Returns a plain Keras model of all samples, like `predict_with`."""
+    """Returns a plain Keras model that averages all samples.
+
+    It predicts as `predict_with(weights, x)`.
+
+    Args:
+      weights: Weights returned by `adapt`.
+    """
     to_model = super().to_model
     members = [
       to_model([w[index] for w in weights]) for index in range(self.num_samples)
@@ -234,7 +251,7 @@ def _mixture(distributions: Any, outputs: tf.Tensor, stddevs: tf.Tensor) -> Any:
 
 
 class ParticleLearner(ProbabilisticLearner):
-  """A learner of M sets of initial weights, which adapt side by side.
+  """Meta-learner that adapts M sets of initial weights, the particles.
 
   The weights of the model are the first particle. The other particles start at
   fresh initializations of the model. Weights that are not specific to a
@@ -244,11 +261,11 @@ class ParticleLearner(ProbabilisticLearner):
     model: A built `keras.Model`, `[n, ...] -> [n, ...]`, that can be created
       again from its configuration.
     num_particles: Integer >= 1. Number M of particles. Defaults to 5.
-    particle_weights: Weights that each particle has of its own: `"all"`
+    particle_weights: Weights of which each particle has its own values: `"all"`
       (default); `"head"`, the last layer with trainable weights; a list of
-      names of layers; or a function from a variable to a boolean.
-    **kwargs: Forwarded to `ProbabilisticLearner`, which describes them;
-      `num_samples` is `num_particles`.
+      layer names; or a function from a variable to a boolean.
+    **kwargs: Forwarded to `ProbabilisticLearner`, which describes them. They
+      must not contain `num_samples`, because the samples are the particles.
   """
 
   def __init__(
@@ -330,7 +347,7 @@ class ParticleLearner(ProbabilisticLearner):
     return further
 
   def _check_apart(self, others: list[list[tf.Tensor]]) -> None:
-    """Checks that two particles differ; equal ones would stay equal."""
+    """Checks that two particles differ, because equal ones would stay equal."""
     own = functional.weights_of(self.model)
     pairs = zip(own, others[0], self.specific, strict=True)
     if all(np.array_equal(a, b) for a, b, specific in pairs if specific):

@@ -19,40 +19,41 @@ INNER_OPTIMIZERS = ("adam", "sgd")
 
 @keras.saving.register_keras_serializable("tfmeta")
 class Reptile(meta_learner.MetaLearner):
-  """Initial weights that move toward the adapted weights of each task.
+  """Meta-learner that moves its initial weights toward the adapted weights.
 
   Reptile needs no second derivatives and no query set [1]:
 
       weights = inner_steps mini-batch steps on the support set from theta
       theta = theta + epsilon * mean over tasks of (weights - theta)
 
-  The second line is a step of the outer optimizer on `meta_loss`, half the
-  squared distance to the adapted weights, whose gradient is `theta - weights`.
-  `keras.optimizers.SGD(epsilon)` is the update of the paper; a schedule such as
-  `PolynomialDecay(1.0, steps, 0.0)` anneals `epsilon`. A batch of one task is
-  the serial version of Reptile, a larger batch the batched version. Training
-  usually has more shots than the test: pass tasks of another `TaskSpec` to
-  `fit`.
+  The second line is a step of the outer optimizer on `meta_loss`. This loss is
+  half the squared distance between `theta` and the adapted weights, so its
+  gradient is `theta - weights`. `keras.optimizers.SGD(epsilon)` makes the
+  update of the paper, and a schedule such as `PolynomialDecay(1.0, steps, 0.0)`
+  anneals `epsilon`. A batch of one task gives the serial version of Reptile; a
+  larger batch gives the batched version. Training usually has more shots than
+  the test. To do the same, pass tasks of another `TaskSpec` to `fit`.
 
   Differences from the authors' code:
     - All tasks of a batch start with the same second moments of Adam, and the
-      mean of their final values is kept. In the authors' code, the moments go
-      from task to task; batches of one task do the same here.
-    - Predictions that do not depend on other queries use
-      `normalization="support_stats"`. The authors put each query into a batch
-      with the support set instead.
-    - The authors' inner loss is a sum over the mini-batch. This makes no
-      difference to Adam; for `"sgd"`, set `inner_loss_reduction="sum"`.
+      learner keeps the mean of their final values. In the authors' code, the
+      moments pass from task to task. Batches of one task do the same here.
+    - If predictions must not depend on other queries, set
+      `normalization="support_stats"`. The authors instead put each query into a
+      batch with the support set.
+    - The authors' inner loss is a sum over the mini-batch. With Adam, this
+      factor cancels, up to `epsilon`. With `"sgd"`, set
+      `inner_loss_reduction="sum"`.
 
   Args:
     model: A built `keras.Model`, `[n, ...] -> [n, ...]`; for classification,
       `[n, W]` logits.
-    inner_optimizer: `"adam"` (default) or `"sgd"`. Adam has `beta_1 = 0`, and
-      its second moments and step count persist over tasks and training, as in
+    inner_optimizer: `"adam"` (default) or `"sgd"`. Adam has `beta_1 = 0`. Its
+      second moments and step count persist over tasks and training steps, as in
       the released code.
-    support_batch_size: Integer >= 1. Number of examples in each inner step,
-      sampled without replacement until the support set is exhausted, and then
-      anew. Defaults to the whole support set.
+    support_batch_size: Integer >= 1. Number of support examples in each inner
+      step. They are sampled without replacement. If the support set is
+      exhausted, sampling starts anew. Defaults to the whole support set.
     inner_steps: Integer >= 0. Number of inner gradient steps per task in
       training. Defaults to 1.
     inner_learning_rate: Float > 0. Step size of the inner loop. Defaults to
@@ -62,11 +63,12 @@ class Reptile(meta_learner.MetaLearner):
     inner_loss: A Keras loss, its name, or a function `(y, y_pred) -> [n]`, for
       the support set and the query set. Defaults to
       `SparseCategoricalCrossentropy(from_logits=True)`.
-    normalization: Statistics that batch normalization uses for query examples:
-      `"transductive"` (those of the query set itself), `"support_stats"` (those
-      of the support set under the adapted weights) or `"none"` (the moving
-      statistics of the model, which training does not update). Defaults to
-      `"transductive"` if the model has batch normalization, else to `"none"`.
+    normalization: Which statistics batch normalization uses for query examples.
+      `"transductive"`: the statistics of the query set itself.
+      `"support_stats"`: the statistics of the support set under the adapted
+      weights. `"none"`: the moving statistics of the model, which training does
+      not update. Defaults to `"transductive"` if the model has batch
+      normalization, else to `"none"`.
     seed: Integer of 32 bits. Determines all random numbers, together with the
       training step and the index of the task. Defaults to 0.
     **kwargs: Forwarded to `MetaLearner`: `inner_loss_reduction`, `task_map`,
@@ -131,6 +133,7 @@ class Reptile(meta_learner.MetaLearner):
   ) -> tuple[tf.Tensor, tf.Tensor]:
     weights, slots = self._run(support_x, support_y, context)[-1]
     self._keep(slots)
+    # The adapted weights are constants, so the gradient is `theta - w`.
     distances = [
       tf.reduce_sum(tf.math.squared_difference(theta, tf.stop_gradient(w)))
       for theta, w in zip(
@@ -151,7 +154,7 @@ class Reptile(meta_learner.MetaLearner):
   def _run(
     self, support_x: tf.Tensor, support_y: tf.Tensor, context: Context
   ) -> list[Any]:
-    """Runs the inner loop, and returns `(weights, state of Adam)` by step."""
+    """Returns `(weights, state of Adam)` before and after the inner steps."""
     support_x, support_y = self.checked_support(support_x, support_y)
     steps = self.inner_steps_for(context)
     batches = self._batches(tf.shape(support_x)[0], steps, context)
@@ -186,14 +189,15 @@ class Reptile(meta_learner.MetaLearner):
   ) -> tf.Tensor | None:
     """Returns indices `[steps, b]` of mini-batches, or None for the whole set.
 
-    Examples are sampled without replacement until the set is exhausted, and
-    then anew.
+    Examples are sampled without replacement. If the support set is exhausted,
+    sampling starts anew.
     """
     if self.support_batch_size is None or steps == 0:
       return None
     size = tf.minimum(self.support_batch_size, examples)
     epochs = (steps * size - 1) // examples + 1
-    # Random floats of one seed differ between graphs and XLA; integers do not.
+    # Sorting random integers shuffles the examples. Random floats would differ
+    # between plain graphs and XLA, even with the same seed.
     noise = tf.random.stateless_uniform(
       [epochs, examples],
       context.seed_from(self.seed),
@@ -226,12 +230,13 @@ class Reptile(meta_learner.MetaLearner):
     if self.adam_count is None:
       return ()
     second = [tf.convert_to_tensor(v) for v in self.second_moments]
+    # With `beta_1 = 0`, a first moment is the last gradient, so none is kept.
     first = [tf.zeros_like(v) for v in second]
     count = tf.convert_to_tensor(self.adam_count)
     return inner_loop.AdamState(count, first, second)
 
   def _keep(self, slots: Any) -> None:
-    """Assigns the state of Adam; `MetaLearner` averages it over the tasks."""
+    """Assigns the state of Adam, which `MetaLearner` averages over tasks."""
     if self.adam_count is None:
       return
     self.adam_count.assign(slots.count)

@@ -1,4 +1,4 @@
-"""Checks of tasks and their tensors; each error is one sentence."""
+"""Checks of tasks and of their tensors."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,10 +17,11 @@ def check_inputs(
 
   Args:
     inputs: Mapping with `support_x`, `support_y`, `query_x`.
-    leading: Number of axes before the examples: 1 for a batch of tasks, 0 for
-      one task.
-    rank: Number of axes of the model's input. A single task has as many axes, a
-      batch of tasks one more.
+    leading: Number of axes before the examples: 1 for a batch of tasks
+      (default), 0 for one task.
+    rank: Number of axes of the model's input, including its batch axis. The
+      support examples of one task have as many axes, and a batch of tasks has
+      one more. Defaults to `None`, which skips this check.
 
   Raises:
     ValueError: If a key is missing or if the shapes do not fit each other.
@@ -42,7 +43,7 @@ def check_inputs(
 
 
 def check_features(support: Any, query: Any, *, leading: int) -> None:
-  """Checks that support and query examples have one feature shape."""
+  """Checks that support and query examples have the same shape."""
   same_rank = support.rank == query.rank
   after = leading + 1
   if same_rank and support[after:].is_compatible_with(query[after:]):
@@ -117,18 +118,18 @@ def checked_targets(
   """Returns targets after checking that they fit the loss and the outputs.
 
   Args:
-    name: What the targets are, for the message.
+    name: Name of the targets, for the message.
     targets: Tensor with the targets of all examples.
-    kind: What the loss takes.
+    kind: Kind of targets that the loss takes.
     output_shape: Shape `(None, ..., W)` of the model's outputs.
     leading: Number of axes before the examples: 1 for a batch of tasks, 0 for
       one task.
-    dtype: Float type to which integers are cast where the loss takes numbers.
+    dtype: Float type to which integers are cast unless the loss takes labels.
 
   Raises:
-    ValueError: If dtype or rank do not fit, or if labels are out of range in
-      eager mode. A graph raises `tf.errors.InvalidArgumentError` for the range,
-      with the same sentence.
+    ValueError: If the dtype or the rank does not fit, or, in eager mode, if
+      labels are out of range. For labels out of range, a graph raises
+      `tf.errors.InvalidArgumentError` with the same sentence.
   """
   integers = targets.dtype.is_integer
   if kind is Targets.LABELS:
@@ -151,8 +152,9 @@ def checked_labels(name: str, labels: tf.Tensor, ways: int) -> tf.Tensor:
   """Returns labels after checking that they lie in `[0, ways)`.
 
   Raises:
-    ValueError: In eager mode. A graph raises `tf.errors.InvalidArgumentError`
-      with the same sentence; XLA does not run the check.
+    ValueError: If a label is out of range, in eager mode. A graph raises
+      `tf.errors.InvalidArgumentError` with the same sentence. XLA does not run
+      the check.
   """
   lowest, highest = tf.reduce_min(labels), tf.reduce_max(labels)
   right = (lowest >= 0) & (highest < ways)

@@ -14,7 +14,11 @@ TrainFunction = Callable[[Any], Any]
 
 
 def can_serve(model: keras.Model) -> bool:
-  """Returns whether `model` asks for XLA and for several steps in a call."""
+  """Returns whether `in_one_program` can run the training steps of `model`.
+
+  The model must be compiled for XLA and for several steps per execution, in
+  graph mode and with a single replica.
+  """
   many = model.distribute_strategy.num_replicas_in_sync > 1
   eager = model.run_eagerly or tf.config.functions_run_eagerly()
   several = model.steps_per_execution > 1 and not eager
@@ -28,18 +32,18 @@ def in_one_program(
 
   Keras compiles only the step, and starts that program for each batch. For a
   short step, starting the program takes longer than the step. This function
-  first gathers the batches, which must be small for that reason, and then runs
-  one program over all of them.
+  first gathers the batches of a call, and then runs one program over all of
+  them. The batches must be small, because they are in memory together.
 
   Args:
     step: `train_step` of a Keras model with one replica.
     count: Integer >= 2, the number of steps in each call.
-    otherwise: The train function of Keras, for batches that cannot be stacked:
-      because their shape is not known in advance, because they come from a
-      strategy, or because `count` of them exceed 64 MiB.
+    otherwise: The train function of Keras. It runs if batches cannot be
+      stacked: if their shape is not known in advance, if they come from a
+      strategy, or if `count` of them exceed 64 MiB.
 
   Returns:
-    A function of an iterator, which makes up to `count` steps and returns the
+    A function of an iterator. It makes up to `count` steps and returns the
     result of the last one. It raises `StopIteration` if no data are left.
   """
   gather = tf.function(
@@ -86,7 +90,8 @@ def _gathered(iterator: Any, count: int) -> tuple[Any, tf.Tensor]:
   def body(i: tf.Tensor, following: Any, arrays: Any) -> Any:
     batch = tf.nest.flatten(following.get_value())
     arrays = [a.write(i, t) for a, t in zip(arrays, batch, strict=True)]
-    # Reading ahead after the last batch would take it from the next call.
+    # After the last batch of this call, reading ahead would lose a batch of the
+    # next call.
     following = tf.cond(
       i + 1 < count, iterator.get_next_as_optional, lambda: following
     )
@@ -102,6 +107,8 @@ def _gathered(iterator: Any, count: int) -> tuple[Any, tf.Tensor]:
 
 def _loop(step: Step, batches: Any, made: tf.Tensor) -> Any:
   """Makes `made` steps, and returns the result of the last one."""
+  # The trace of one step tells the structure of its result. The loop needs a
+  # result of this structure before its first step.
   one = tf.function(step, autograph=False).get_concrete_function(
     tf.nest.map_structure(
       lambda t: tf.TensorSpec(t.shape[1:], t.dtype), batches

@@ -31,12 +31,12 @@ def conjugate_gradient(
   Args:
     product: Maps x, a list of tensors like `b`, to `A x`.
     b: List of tensors.
-    iterations: Integer >= 1, the number of products at most. Defaults to 10.
-    tolerance: Float >= 0. The squared norm of the residual at which to stop.
-      Defaults to 1e-10.
+    iterations: Integer >= 1, the largest number of products. Defaults to 10.
+    tolerance: Float >= 0. The iteration stops once the squared norm of the
+      residual is at most this number. Defaults to 1e-10.
     unroll: Whether the graph holds all iterations. A product that synchronizes
-      replicas needs this, because loops of replicas may end at different times.
-      Defaults to `False`.
+      replicas needs this, because loops on different replicas may end at
+      different times. Defaults to `False`.
 
   Returns:
     The solution x, and its residual `b - A x`.
@@ -49,6 +49,7 @@ def conjugate_gradient(
   state = ([tf.zeros_like(v) for v in b], list(b), list(b))
   if unroll:
     for step in range(iterations):
+      # A step after convergence is computed on all replicas, but not used.
       following = _iterate(product, state)
       state = _where(continues(step, state), following, state)
   else:
@@ -63,12 +64,15 @@ def conjugate_gradient(
 
 
 def _iterate(product: Callable[[Weights], Weights], state: Any) -> Any:
-  """Makes one step: solution, residual and direction follow from the last."""
+  """Returns solution, residual and direction after one more step."""
   solution, residual, direction = state
   squared = dot(residual, residual)
   curved = product(direction)
+  # This length minimizes the quadratic function along the direction. If the
+  # residual is zero already, the division gives 0 rather than NaN.
   length = tf.math.divide_no_nan(squared, dot(direction, curved))
   following = along(residual, -length, curved)
+  # This share makes the new direction conjugate to all earlier ones.
   share = tf.math.divide_no_nan(dot(following, following), squared)
   return (
     along(solution, length, direction),

@@ -1,8 +1,8 @@
 """Surrogates of the return: losses whose gradient is the policy gradient.
 
 Three surrogates credit the actions of an episode. Their first derivatives are
-equal, those of the second order are not, and a meta-gradient depends on them.
-With g the gradient of the log-probability of an action and A its advantage, the
+equal. Their second derivatives differ, and a meta-gradient depends on them. Let
+g be the gradient of the log-probability of an action, and A its advantage. The
 Hessian of the expected return is
 
     H1 + H2 + H12 + H12'
@@ -10,7 +10,8 @@ Hessian of the expected return is
     H2  = E sum_t (Hessian of log pi_t) A_t
     H12 = E sum_t sum_{s < t} g_s g_t' A_t
 
-`"log_likelihood"` has H2 alone, `"lvc"` H1 + H2, and `"dice"` all of it.
+`"log_likelihood"` has H2 alone, `"lvc"` has H1 + H2, and `"dice"` has all four
+terms.
 """
 
 from typing import get_args
@@ -35,17 +36,19 @@ def credit(
   Args:
     kind: `"log_likelihood"`: the log-probability, as in MAML [1]. `"lvc"`: the
       ratio of the probabilities now and when the action was taken [2].
-      `"dice"`: the credit of the action, of which earlier actions have a share
+      `"dice"`: the credit of the action, which it shares with earlier actions
       [3, 4]; its value is 0.
     new: Log-probabilities `[B, H]` of the actions now.
-    acted: Log-probabilities `[B, H]` when they were taken; constants.
+    acted: Log-probabilities `[B, H]` of the actions when they were taken. They
+      are constants.
     mask: `[B, H]`, 1 up to and including the last step of an episode.
-    credit_decay: Float in [0, 1], for `"dice"`: the factor by which the share
-      of an earlier action falls with each step. With 1, second derivatives are
-      exact in expectation; with 0, they are those of `"lvc"`.
+    credit_decay: Float in [0, 1], which only `"dice"` uses. The share of an
+      earlier action falls by this factor with each step. With 1, second
+      derivatives are exact in expectation. With 0, they equal the second
+      derivatives of `"lvc"`.
 
   Returns:
-    `[B, H]`.
+    The factors, `[B, H]`.
 
   References:
     [1] C. Finn, P. Abbeel, S. Levine. Model-Agnostic Meta-Learning for Fast
@@ -64,14 +67,16 @@ def credit(
     return new
   if kind == "lvc":
     return _ratio(new, acted, mask)
+  # A product with the mask would keep values that are not finite.
   alive = tf.where(mask > 0, new, tf.zeros_like(new))
   shares = tf.linalg.matmul(alive, _earlier(new, credit_decay))
   before = credit_decay * tf.pad(shares[:, :-1], [[0, 0], [1, 0]])
+  # The difference keeps only the derivatives in which this action takes part.
   return _magic_box(shares) - _magic_box(before)
 
 
 def _earlier(like: tf.Tensor, decay: float) -> tf.Tensor:
-  """Returns the matrix that sums over the steps up to each one, decayed."""
+  """Returns the matrix that sums over each step and, decayed, earlier ones."""
   steps = np.arange(like.shape[-1])
   since = np.subtract.outer(steps, steps).T
   factors = np.where(since >= 0, float(decay) ** np.maximum(since, 0), 0.0)
@@ -80,7 +85,8 @@ def _earlier(like: tf.Tensor, decay: float) -> tf.Tensor:
 
 def _ratio(new: tf.Tensor, acted: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
   """Returns the ratio of the probabilities, which is 1 after the end."""
-  # An exponential that overflows has a slope of NaN even where it is masked.
+  # If an exponential overflows, its gradient is NaN even at masked steps, so
+  # the mask must act before it.
   difference = new - tf.stop_gradient(acted)
   return tf.exp(tf.where(mask > 0, difference, tf.zeros_like(difference)))
 
@@ -102,12 +108,12 @@ def surrogate_loss(
   """Returns the negative mean over steps of `credit * advantages`, a scalar.
 
   Args:
-    kind: Name of the surrogate, see `credit`.
+    kind: Name of the surrogate: see `credit`.
     new: Log-probabilities `[B, H]` of the actions now.
-    acted: Log-probabilities `[B, H]` when they were taken.
+    acted: Log-probabilities `[B, H]` of the actions when they were taken.
     advantages: `[B, H]`, constants.
-    mask: `[B, H]`; steps count by their mask.
-    credit_decay: Float in [0, 1], for `"dice"`. Defaults to 1.0.
+    mask: Weights `[B, H]` of the steps, 0 after the end of an episode.
+    credit_decay: Float in [0, 1], which only `"dice"` uses. Defaults to 1.0.
   """
   factors = credit(kind, new, acted, mask, credit_decay)
   return -_mean(factors * tf.stop_gradient(advantages), mask)
@@ -124,11 +130,11 @@ def clipped_ratio_loss(
 
   Args:
     new: Log-probabilities `[B, H]` of the actions now.
-    acted: Log-probabilities `[B, H]` when they were taken.
+    acted: Log-probabilities `[B, H]` of the actions when they were taken.
     advantages: `[B, H]`, constants.
-    mask: `[B, H]`; steps count by their mask.
-    clip_ratio: Float > 0. A ratio of probabilities that is further from 1 than
-      this earns nothing more. Defaults to no limit.
+    mask: Weights `[B, H]` of the steps, 0 after the end of an episode.
+    clip_ratio: Float > 0. A ratio of probabilities gains nothing by moving
+      further from 1 than this. Defaults to no limit.
 
   References:
     [1] J. Schulman, F. Wolski, P. Dhariwal, A. Radford, O. Klimov. Proximal
@@ -144,5 +150,6 @@ def clipped_ratio_loss(
 
 
 def _mean(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+  # A product with the mask alone would keep values that are not finite.
   there = tf.where(mask > 0, values, tf.zeros_like(values))
   return tf.reduce_sum(there * mask) / tf.reduce_sum(mask)

@@ -23,7 +23,7 @@ from tfmeta.typing import Weights
 def weights_of(model: keras.Model) -> Weights:
   """Returns the trainable weights of `model` as tensors.
 
-  A surrounding gradient tape records them as reads of the variables.
+  A surrounding gradient tape connects these tensors to the variables.
   """
   return [tf.convert_to_tensor(v) for v in model.trainable_variables]
 
@@ -32,18 +32,19 @@ def weights_of(model: keras.Model) -> Weights:
 def substituted(
   model: keras.Model, variables: Sequence[Any], values: Sequence[tf.Tensor]
 ) -> Iterator[None]:
-  """Makes variables of `model` read as given tensors inside the `with`.
+  """Substitutes tensors for variables of `model` inside a `with` statement.
 
-  Gradients then flow to the tensors. Contexts nest: variables that an outer
-  context substitutes keep their substitutes, unless they are given again. An
-  assignment of a variable inside the context has no effect.
+  Gradients then flow to the tensors. Contexts nest: a variable keeps the
+  substitute of an outer context, unless the inner context substitutes it again.
+  Assigning a variable inside the context has no effect.
 
   Args:
     model: A built model.
     variables: Some of the variables of `model`.
     values: One tensor for each of `variables`.
   """
-  # A StatelessScope hides the one around it, so it must repeat its values.
+  # A StatelessScope hides the scope around it, so this scope repeats the values
+  # of all other variables.
   current = {id(v): (v, tf.convert_to_tensor(v)) for v in model.variables}
   given = zip(variables, values, strict=True)
   current.update({id(v): (v, value) for v, value in given})
@@ -63,9 +64,10 @@ def state_of(model: keras.Model, seed: tf.Tensor | None = None) -> State:
 
   Args:
     model: A built model.
-    seed: Integer tensor of shape `[2]`, or `None`. If given, it replaces the
-      seeds that the random layers hold: each layer gets a seed of its own,
-      which is a pure function of `seed`.
+    seed: Integer tensor of shape `[2]`. If given, it replaces the seeds that
+      the random layers hold: each layer gets a seed of its own, which depends
+      only on `seed` and on the place of the layer. Defaults to `None`, which
+      keeps the seeds.
   """
   variables = model.non_trainable_variables
   state = []

@@ -52,6 +52,7 @@ def gradients_of(
     tape.watch(weights)
     loss = loss_fn(weights)
   gradients = tape.gradient(loss, weights, unconnected_gradients="zero")
+  # The gradient of an embedding is sparse, and a step needs a dense tensor.
   gradients = [tf.convert_to_tensor(g) for g in gradients]
   return [tf.stop_gradient(g) for g in gradients] if first_order else gradients
 
@@ -68,10 +69,10 @@ def gradient_step(
   Args:
     loss_fn: Maps weights to a scalar.
     weights: List of tensors.
-    learning_rates: One per weight: a number, a tensor that broadcasts to the
-      weight, or `None` for a weight that stays as it is.
+    learning_rates: One rate for each weight: a number, a tensor that broadcasts
+      to the weight, or `None`, which leaves the weight unchanged.
     first_order: Whether an outer tape treats the gradients as constants. The
-      learning rates keep their gradients. Defaults to `False`.
+      outer gradients of the learning rates remain. Defaults to `False`.
 
   Returns:
     The new weights.
@@ -90,6 +91,8 @@ def gradient_step(
     moved = iter(chosen)
     return [w if rate is None else next(moved) for w, rate in pairs]
 
+  # Only the chosen weights are differentiated, which saves the backward pass
+  # through layers that do not move.
   pairs = zip(weights, learning_rates, strict=True)
   chosen = [w for w, rate in pairs if rate is not None]
   rates = [rate for rate in learning_rates if rate is not None]
@@ -105,7 +108,7 @@ def gradient_step(
 
 
 def _rate_like(rate: tf.Tensor | float, weight: tf.Tensor) -> Any:
-  """Casts a tensor to the dtype of `weight`; a number keeps its precision."""
+  """Returns a tensor cast to the dtype of `weight`, and a number as it is."""
   return tf.cast(rate, weight.dtype) if tf.is_tensor(rate) else rate
 
 
@@ -119,19 +122,21 @@ def adam_step(
   beta_2: float = 0.999,
   epsilon: float = 1e-8,
 ) -> tuple[Weights, AdamState]:
-  """Takes one step of Adam [1], as a function of its state.
+  """Takes one step of Adam [1], as a pure function of the optimizer's state.
 
-  An outer tape treats the gradients as constants, because the square root of a
-  second moment that is still zero has an infinite derivative.
+  An outer tape treats the gradients as constants. Otherwise, a second moment of
+  zero would break the outer gradient, because the derivative of its square root
+  is infinite.
 
   Args:
     loss_fn: Maps weights to a scalar.
     weights: List of tensors.
-    state: State after the steps before.
+    state: State after the preceding steps.
     learning_rate: Float, the step size.
-    beta_1: Float in [0, 1), decay of the first moments. Defaults to 0.9.
-    beta_2: Float in (0, 1), decay of the second moments. Defaults to 0.999.
-    epsilon: Float, added to the root of the second moments. Defaults to 1e-8.
+    beta_1: Float in [0, 1), the decay of the first moments. Defaults to 0.9.
+    beta_2: Float in (0, 1), the decay of the second moments. Defaults to 0.999.
+    epsilon: Float that is added to the square roots of the second moments.
+      Defaults to 1e-8.
 
   Returns:
     The new weights and the new state.
@@ -150,6 +155,8 @@ def adam_step(
     beta_2 * v + (1 - beta_2) * tf.square(g)
     for v, g in zip(state.second_moments, gradients, strict=True)
   ]
+  # The rate holds the bias corrections of both moments, which saves two passes
+  # over the weights.
   rate = learning_rate * tf.sqrt(_bias(beta_2, count)) / _bias(beta_1, count)
   weights = [
     w - tf.cast(rate, w.dtype) * m / (tf.sqrt(v) + epsilon)
@@ -160,6 +167,7 @@ def adam_step(
 
 def _bias(beta: float, count: tf.Tensor) -> tf.Tensor | float:
   """Returns `1 - beta**count`, without cancellation for a beta close to 1."""
+  # The logarithm of a beta of 0 does not exist, but its correction is 1.
   return -tf.math.expm1(count * math.log(beta)) if beta else 1.0
 
 
@@ -177,19 +185,22 @@ def run_inner_loop(
       structure, shapes and dtypes.
     carry: Structure of tensors.
     steps: Integer >= 0, the number of steps.
-    unroll: `True` (default) puts each step into the graph, which is fast and
-      gives access to the carries between the steps. `False` makes one
-      `tf.while_loop`, which keeps the graph of a long run small.
+    unroll: Whether the graph holds a copy of each step, which is fast and
+      gives access to the carries between the steps. If `False`, the steps run
+      in one `tf.while_loop`, which keeps the graph of a long run small.
+      Defaults to `True`.
 
   Returns:
     A list of carries. If unrolled, it holds the carry before the first step and
-    after each step; otherwise, before the first and after the last step.
+    the carry after each step. Otherwise, it holds the carry before the first
+    step and the carry after the last step.
   """
   if unroll:
     path = [carry]
     for step in range(steps):
       path.append(step_fn(step, path[-1]))
     return path
+  # XLA can differentiate a loop only if the number of its steps has a bound.
   _, last = tf.while_loop(
     lambda step, _: step < steps,
     lambda step, carry: (step + 1, step_fn(step, carry)),
@@ -213,14 +224,15 @@ def gradient_path(
   Args:
     loss_fn: Maps `(weights, step)` to a scalar.
     weights: List of tensors to start from.
-    learning_rates: One per weight: a number, a tensor that broadcasts to the
-      weight, or `None` for a weight that stays as it is. Or a function from the
-      step to such a list.
+    learning_rates: One rate for each weight: a number, a tensor that broadcasts
+      to the weight, or `None`, which leaves the weight unchanged. A function
+      from the step to such a list gives each step its own rates.
     steps: Integer >= 0, the number of steps.
     first_order: Whether an outer tape treats the gradients as constants.
       Defaults to `False`.
-    unroll: Whether the graph holds each step. Without it, only the weights
-      before the first and after the last step are returned. Defaults to `True`.
+    unroll: Whether the graph holds a copy of each step. If `False`, only the
+      weights before the first step and after the last step are returned.
+      Defaults to `True`.
   """
 
   def step_fn(step: Any, weights: Weights) -> Weights:

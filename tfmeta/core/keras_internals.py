@@ -1,8 +1,8 @@
 """Private names of Keras and TensorFlow, each with the reason for its use.
 
-No other file of tfmeta uses a private name of a framework; a test holds this.
-For each name below, tests/core/keras_internals_test.py fails on the day that a
-public way exists or that the name is no longer needed.
+No other file of tfmeta uses a private name of a framework; a test enforces
+this. For each name below, tests/core/keras_internals_test.py fails as soon as a
+public way exists or the name is no longer needed.
 """
 
 from collections.abc import Sequence
@@ -21,8 +21,8 @@ def flatten_layers(
 ) -> list[keras.layers.Layer]:
   """Returns the layers inside `layer`, at any depth, outer ones first.
 
-  `Model.layers` lists the direct children only, and only those of models; the
-  layer inside a wrapper, such as `TimeDistributed`, appears nowhere else.
+  `Model.layers` lists only the direct children of a model. No public list
+  contains the layer inside a wrapper, such as `TimeDistributed`.
   """
   return list(
     layer._flatten_layers(include_self=include_self, recursive=recursive)
@@ -32,7 +32,7 @@ def flatten_layers(
 def has_own_trainable_weights(layer: keras.layers.Layer) -> bool:
   """Returns whether `layer` holds trainable weights that no sublayer holds.
 
-  `Layer.trainable_weights` includes those of the sublayers.
+  `Layer.trainable_weights` also includes the weights of the sublayers.
   """
   return bool(layer._trainable_variables) and layer.trainable
 
@@ -48,8 +48,8 @@ def compiled_metrics(model: keras.Model) -> Any:
 def compiled_loss(model: keras.Model) -> Any:
   """Returns the object made of the loss that `compile` was given, or `None`.
 
-  `Model.loss` holds the argument of `compile`, or what a subclass assigned to
-  it last. It does not tell whether `compile` was given a loss.
+  `Model.loss` holds the argument of `compile`, or the value that a subclass
+  assigned to it last. It does not tell whether `compile` was given a loss.
   """
   return model._compile_loss
 
@@ -57,7 +57,8 @@ def compiled_loss(model: keras.Model) -> Any:
 def batches_seen(optimizer: keras.optimizers.Optimizer) -> tf.Tensor:
   """Returns how many gradients `optimizer` was given, an integer scalar.
 
-  With `gradient_accumulation_steps`, `Optimizer.iterations` counts updates.
+  With `gradient_accumulation_steps`, `Optimizer.iterations` counts only the
+  updates.
   """
   optimizer = getattr(optimizer, "inner_optimizer", optimizer)
   return tf.convert_to_tensor(optimizer._iterations)
@@ -73,11 +74,11 @@ def in_xla_context() -> bool:
 
 
 def builds_for_fit(learner_class: Any) -> Any:
-  """Class decorator: `fit` calls `build_for_fit` before the first step.
+  """Makes `fit` of a class call `build_for_fit` before the first step.
 
-  Keras 3.15 calls the model on symbolic inputs there. Under a strategy this
-  fails; elsewhere it leaves the optimizer and the metrics to make their
-  variables in the first step, which is then traced twice.
+  Keras 3.15 instead calls the model on symbolic inputs at this point. Under a
+  strategy, this call fails. Elsewhere, it leaves the optimizer and the metrics
+  to create their variables in the first step, which is then traced twice.
 
   Args:
     learner_class: A `keras.Model` with a method `build_for_fit(targets)`, which
@@ -99,7 +100,7 @@ def builds_for_fit(learner_class: Any) -> Any:
 def seeds(variables: Sequence[Any]) -> list[bool]:
   """Returns which of `variables` are the state of a seed generator.
 
-  A `SeedGenerator` has no public place in a model; its variable has a name that
-  nothing documents.
+  No public attribute of a model lists its seed generators. Their variables have
+  a name that Keras does not document.
   """
   return [variable.name == "seed_generator_state" for variable in variables]

@@ -1,7 +1,7 @@
 """Losses on one example set, and the kind of targets that each loss takes.
 
-Everything that depends on the kind of targets asks `kind_of_targets`: checks,
-metrics, likelihoods, exports and the averaging of several predictions.
+Checks, metrics, likelihoods, exports and the averaging of several predictions
+depend on the kind of targets. They all ask `kind_of_targets`.
 """
 
 from collections.abc import Callable
@@ -22,13 +22,13 @@ Loss = keras.losses.Loss | Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 class Targets(enum.Enum):
-  """What the targets of a loss are.
+  """The kind of targets that a loss takes.
 
   Attributes:
     LABELS: Integers in `[0, W)`, one for each example; outputs have W entries.
     ONE_HOT: One probability for each of W classes, of the shape of the outputs.
-    BINARY: Numbers from 0 to 1, one for each output: its probability.
-    NUMBERS: Any numbers, of the shape of the outputs: a regression.
+    BINARY: One probability for each output.
+    NUMBERS: Numbers of the shape of the outputs, for regression.
   """
 
   LABELS = "labels"
@@ -58,12 +58,13 @@ _KERAS_LOSSES: dict[Targets, tuple[Any, ...]] = {
 
 
 def kind_of_targets(loss: Loss, output_shape: Any) -> Targets:
-  """Returns what the targets of `loss` are.
+  """Returns the kind of targets that `loss` takes.
 
-  The cross entropies of Keras and classes that derive from them are known. Any
-  other loss is called once on zeros: if it takes numbers of the shape of the
-  outputs, its targets are numbers; if it takes integer labels without the last
-  axis of the outputs instead, they are labels.
+  The kind is known for the cross entropies of Keras and for classes that derive
+  from them. All other loss classes of Keras take numbers. Any other loss is
+  called on zeros. If it accepts numbers of the shape of the outputs, its
+  targets are numbers. If it accepts only integer labels, without the last axis
+  of the outputs, its targets are labels.
 
   Args:
     loss: A Keras loss, or a function `(y, y_pred) -> [n, ...]`.
@@ -83,8 +84,8 @@ def _is_of_keras(loss: keras.losses.Loss) -> bool:
 
 
 def _kind_by_trial(loss: Loss, shape: tuple[int | None, ...]) -> Targets:
-  # With more examples than any other axis is long, labels cannot be broadcast
-  # against outputs of several entries without an error.
+  # The axis of examples is longer than any other axis. Labels then cannot be
+  # broadcast against outputs of several entries without an error.
   known = [size or 2 for size in shape]
   examples = max(known, default=1) + 1
   # The tensors must not join a graph that is being traced.
@@ -102,7 +103,7 @@ def _takes(loss: Loss, targets: tf.Tensor, outputs: tf.Tensor) -> bool:
   """Returns whether `loss` gives one value per example for such targets."""
   try:
     values = tf.convert_to_tensor(_per_example(loss)(targets, outputs))
-  except Exception:  # Whatever a user's function raises, it is a refusal.
+  except Exception:  # Any error of a user's function counts as a refusal.
     return False
   return values.shape[:1] == outputs.shape[:1] and (
     values.shape.rank < max(outputs.shape.rank, 2)
@@ -113,7 +114,8 @@ def takes_logits(loss: Loss) -> bool:
   """Returns whether `loss` takes logits rather than probabilities.
 
   A Keras loss says so by its attribute `from_logits`, and a function by the
-  default of its argument of that name. A loss that says nothing takes logits.
+  default of its argument of that name. A loss without either is assumed to take
+  logits.
   """
   if hasattr(loss, "from_logits"):
     return bool(loss.from_logits)
@@ -132,7 +134,7 @@ def resolve_loss(loss: Any) -> Any:
       integer labels and logits.
 
   Raises:
-    ValueError: If it is none of these.
+    ValueError: If `loss` is none of these.
   """
   if loss is None:
     return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -145,8 +147,8 @@ def resolve_loss(loss: Any) -> Any:
     ) from error
   if not isinstance(loss, str) or isinstance(resolved, keras.losses.Loss):
     return resolved
-  # Keras returns functions for some names; the class of the same name can be
-  # saved and says whether it takes logits.
+  # For some names, Keras returns functions. The class of the same name is
+  # better, because it can be saved and says whether it takes logits.
   name = "".join(part.capitalize() for part in resolved.__name__.split("_"))
   return getattr(keras.losses, name, lambda: resolved)()
 
@@ -191,10 +193,12 @@ def reduced_loss(
     loss: A Keras loss, or a function that gives one value per example.
     y: Targets, `[n, ...]`.
     y_pred: Outputs of the model, `[n, ...]`.
-    reduction: `"mean"` over examples; `"sum"`; or `"sum_over_ways"`, the sum
-      divided by the shots. The last is the mean times `ways` (the width of
-      `y_pred`), which is the convention of the released code of MAML.
+    reduction: How the values are reduced over examples: `"mean"` (default),
+      `"sum"`, or `"sum_over_ways"`. The last is the sum divided by the shots,
+      or the mean times the ways (the width of `y_pred`), as in the released
+      code of MAML.
   """
+  # In 16 bits, a sum over examples would lose too many digits.
   if y_pred.dtype.size < 4:
     y_pred = tf.cast(y_pred, tf.float32)
   values = _per_example(loss)(y, y_pred)
@@ -221,15 +225,17 @@ def loss_of_batch(loss: Loss, y: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
   ]
   merged[1] = tf.ensure_shape(merged[1], [None, *y_pred.shape[2:]])
   value = reduced_loss(loss, *merged)
+  # The mean over no examples is NaN, which would spoil a running metric.
   return tf.where(tf.shape(y)[0] > 0, value, tf.zeros_like(value))
 
 
 def mean_prediction(outputs: tf.Tensor, loss: Loss) -> tf.Tensor:
   """Returns the joint prediction of several samples of the weights.
 
-  Probabilities of classes are averaged, and numbers of a regression. If the
-  loss takes logits, the result is made of logits again: for several classes the
-  logarithm of the mean probability, for a binary output its log-odds.
+  For classes, it averages probabilities; for a regression, it averages the
+  outputs. If the outputs are logits, the result consists of logits again: the
+  logarithm of the mean probability for several classes, and the log-odds of the
+  mean probability for a binary output.
 
   Args:
     outputs: `[M, n, ...]`, the outputs of each sample.
@@ -245,7 +251,7 @@ def mean_prediction(outputs: tf.Tensor, loss: Loss) -> tf.Tensor:
 def mean_prediction_of(
   outputs: tf.Tensor, kind: Targets, loss: Loss
 ) -> tf.Tensor:
-  """Returns `mean_prediction`, if the kind of targets is known already.
+  """Returns the `mean_prediction` for a known kind of targets.
 
   Finding out the kind may call the loss, so a learner does it only once.
 

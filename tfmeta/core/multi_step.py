@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-# No loss but the last falls below this fraction of its equal share.
+# While several losses count, none falls below this fraction of an equal share.
 _LEAST_SHARE = 0.03
 
 
@@ -16,9 +16,10 @@ def multi_step_shares(
   loss counts. This is the schedule of the released code of MAML++ [1].
 
   Args:
-    epoch: Integer scalar >= 0.
-    steps: Integer >= 1.
-    epochs: Integer >= 0. With 0, only the last loss counts from the beginning.
+    epoch: Integer scalar >= 0, the current epoch.
+    steps: Integer >= 1, the number of inner steps.
+    epochs: Integer >= 0, the number of epochs in which several losses count.
+      With 0, only the last loss counts from the beginning.
 
   Returns:
     `[steps]` float32, nonnegative, with the sum 1.
@@ -45,8 +46,8 @@ def multi_step_loss(
 
   Args:
     losses: Scalars, the query losses after steps 1 to `len(losses)`. A single
-      one is the loss after the last step, which then counts alone.
-    epoch: Integer scalar >= 0.
+      scalar is the loss after the last step, which then counts alone.
+    epoch: Integer scalar >= 0, the current epoch.
     epochs: Integer >= 0, the number of epochs in which several losses count.
   """
   if len(losses) == 1:

@@ -1,12 +1,12 @@
 """Random numbers as a function of a seed, and seeds as a function of data.
 
 The numbers are a hash of the seed and of a counter. TensorFlow's own stateless
-random numbers do not serve: unless their seed is a constant, they differ
+random numbers are unsuitable: unless their seed is a constant, they differ
 between XLA and other execution, and `tf.vectorized_map` loops over them.
 
 The hash is triple32 by C. Wellons, https://github.com/skeeto/hash-prospector.
-It is a bijection of 32 bits in which each bit of the input flips each bit of
-the output in half of all cases, to within 0.02 %.
+It is a bijection of 32-bit numbers. If one bit of the input flips, each bit of
+the output flips in half of all cases, to within 0.02%.
 """
 
 from typing import Any
@@ -17,28 +17,29 @@ import tensorflow as tf
 _ROUNDS = ((17, 0xED5AD4BB), (11, 0xAC4C1B51), (15, 0x31848BAB))
 _LAST_SHIFT = 14
 
-# 2**32 divided by the golden ratio: its multiples are spread evenly.
+# The multiples of this number, 2**32 divided by the golden ratio, are spread
+# evenly.
 _ODD = 0x9E3779B9
-# The factor is even, so that adding a multiple of one number to another can be
-# undone.
+# `fold_in` mixes two words into `a + _EVEN * b` and `b + _EVEN * a`. An even
+# factor makes the determinant odd, so no two pairs give the same mixture.
 _EVEN = 0x2C1B3C6E
 
 # A fingerprint multiplies floats by each of these before it truncates them to
-# integers. Powers of two round nothing. Together they distinguish magnitudes
-# from 2**-38 to 2**24: where one factor exceeds the largest integer and clips,
-# the next one still distinguishes.
+# integers. Multiplying by a power of two does not round. Together the factors
+# distinguish magnitudes from 2**-38 to 2**24: if one product is clipped to the
+# largest integer, the product with the next factor still distinguishes.
 _MAGNIFIED = (2.0**38, 2.0**22, 2.0**6)
 _LARGEST = 2.0**30
 
-_BITS = 23  # Random bits of a uniform number: what float32 resolves below 1.
+_BITS = 23  # With half a unit added, float32 still resolves this many bits.
 
 
 def fingerprint(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-  """Returns a hash of examples and labels that ignores their order.
+  """Returns a hash of examples and targets that ignores their order.
 
   Args:
-    x: `[n, ...]`, any numbers.
-    y: `[n, ...]`.
+    x: Examples, `[n, ...]`.
+    y: Targets, `[n, ...]`.
 
   Returns:
     Int32 scalar.
@@ -46,6 +47,8 @@ def fingerprint(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
   rows = [tf.reshape(t, [tf.shape(t)[0], -1]) for t in (x, y)]
   row = tf.concat([tf.cast(t, tf.float32) for t in rows], axis=1)
   row = tf.concat([_cut(row * factor) for factor in _MAGNIFIED], axis=1)
+  # The place of a number enters its hash, because order matters in an example.
+  # The sum over examples ignores their order.
   places = _words(tf.range(1, tf.shape(row)[1] + 1))
   hashes = _scrambled(_words(row) + places * _word(_ODD))
   of_rows = _scrambled(_words(_sum(hashes, axis=1)))
@@ -53,13 +56,14 @@ def fingerprint(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
 
 
 def fold_in(seed: tf.Tensor, data: tf.Tensor | int) -> tf.Tensor:
-  """Returns the seed of stream `data` of `seed`.
+  """Derives a new seed from `seed` and an integer.
 
-  It is the same in eager mode, graphs, vectorized maps and under XLA.
+  The result is the same in eager mode, graphs, vectorized maps and under XLA.
+  With one seed, different integers give different results.
 
   Args:
     seed: Integers `[2]`.
-    data: Integer scalar.
+    data: Integer scalar, such as an index or the number of a stream.
 
   Returns:
     Int32 `[2]`.
@@ -80,9 +84,12 @@ def uniform(shape: Any, seed: tf.Tensor, dtype: Any) -> tf.Tensor:
   """
   size = tf.reduce_prod(shape)
   first, second = tf.unstack(_words(seed))
+  # The two halves of the seed enter before and after the first hash, so that
+  # both matter and cannot cancel.
   bits = _scrambled(_words(tf.range(size)) * _word(_ODD) + first)
   bits = _scrambled(tf.bitwise.bitwise_xor(bits, second))
   whole = tf.cast(tf.bitwise.right_shift(bits, _word(32 - _BITS)), tf.float32)
+  # The half excludes 0 and 1, where normal numbers would be infinite.
   return tf.cast(tf.reshape((whole + 0.5) * 2.0**-_BITS, shape), dtype)
 
 
@@ -98,7 +105,7 @@ def normal(shape: Any, seed: tf.Tensor, dtype: Any) -> tf.Tensor:
 
 
 def _scrambled(words: tf.Tensor) -> tf.Tensor:
-  """Hashes uint32 numbers, one by one; different numbers stay different."""
+  """Hashes each uint32 number. Different numbers have different hashes."""
   for shift, factor in _ROUNDS:
     words = _folded(words, shift) * _word(factor)
   return _folded(words, _LAST_SHIFT)
@@ -110,7 +117,7 @@ def _folded(words: tf.Tensor, shift: int) -> tf.Tensor:
 
 
 def _cut(numbers: tf.Tensor) -> tf.Tensor:
-  """Truncates to int32, because `tf.vectorized_map` has no `tf.bitcast`."""
+  """Truncates to int32, because `tf.vectorized_map` cannot map `tf.bitcast`."""
   return tf.cast(tf.clip_by_value(numbers, -_LARGEST, _LARGEST), tf.int32)
 
 

@@ -16,12 +16,12 @@ def sum_over_replicas(value: Any) -> Any:
 def task_indices(count: tf.Tensor, first: Any = 0) -> tf.Tensor:
   """Returns the indices of this replica's tasks within the whole batch.
 
-  A strategy cuts a batch into parts of equal size; the last part may be shorter
-  or empty.
+  A strategy cuts a batch into parts of equal size. The last parts may be
+  shorter or empty.
 
   Args:
     count: Integer, the number of tasks of this replica.
-    first: Integer, the index of the first task of the batch.
+    first: Integer, the index of the first task of the batch. Defaults to 0.
 
   Returns:
     Integers `[count]`.
@@ -29,6 +29,7 @@ def task_indices(count: tf.Tensor, first: Any = 0) -> tf.Tensor:
   replica = tf.distribute.get_replica_context()
   if replica is not None and replica.num_replicas_in_sync > 1:
     total = sum_over_replicas(tf.cast(count, tf.float32))
+    # The size of a part is rounded up, as the strategy rounds it.
     part = -(-tf.cast(total, tf.int32) // replica.num_replicas_in_sync)
     first += tf.cast(replica.replica_id_in_sync_group, tf.int32) * part
   return first + tf.range(count)
@@ -44,8 +45,8 @@ def clipped(
   """Clips the sum of gradients over all replicas.
 
   Each element is clipped first, then the norm of each tensor. A Keras optimizer
-  applies only one of the two, and applies it to the part of each replica before
-  the parts are added: parts of 5 and -4, both clipped to 0.1, would cancel.
+  applies only one of the two. It also clips the part of each replica before the
+  parts are added: parts of 5 and -4, both clipped to 0.1, would cancel.
 
   Args:
     gradients: The parts of this replica, tensors of any shapes.
@@ -53,6 +54,7 @@ def clipped(
       `None`.
     clipnorm: Bound on the norm of each tensor of the sum, or `None`.
     scale: Scalar by which the gradients were multiplied for loss scaling.
+      Defaults to 1.0.
 
   Returns:
     Tensors of the same shapes, which add up to the clipped sum over all
@@ -64,7 +66,8 @@ def clipped(
   count = tf.distribute.get_strategy().num_replicas_in_sync
   parts = []
   for total in sum_over_replicas(gradients):
-    # Clipping would turn an infinite element into a finite one.
+    # Clipping would turn an infinite element into a finite one. This difference
+    # is NaN where an element is not finite, and 0 elsewhere.
     zero_or_nan = total - total
     if clipvalue is not None:
       limit = tf.cast(clipvalue * scale, total.dtype)
@@ -88,10 +91,10 @@ def has_many_workers(strategy: tf.distribute.Strategy) -> bool:
 
 
 def as_logs(results: dict[str, Any]) -> dict[str, Any]:
-  """Returns metrics in the form in which Keras takes them from a step.
+  """Returns metrics in the form that Keras expects from a step.
 
-  With several workers, Keras 3.15 reduces them along their first axis, which a
-  scalar does not have.
+  With several workers, Keras 3.15 reduces metrics along their first axis, and a
+  scalar has no axis.
   """
   if not has_many_workers(tf.distribute.get_strategy()):
     return results
@@ -103,7 +106,7 @@ def check_fit(strategy: tf.distribute.Strategy, steps: int) -> None:
 
   Args:
     strategy: The strategy in whose scope the learner was created.
-    steps: `steps_per_execution`.
+    steps: Integer, the `steps_per_execution` of the learner.
 
   Raises:
     ValueError: If the strategy is a `ParameterServerStrategy`, or if there are

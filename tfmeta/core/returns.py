@@ -1,8 +1,8 @@
 """Returns, baselines and advantages of the episodes of one task.
 
 Episodes are padded to one length: `[B, H]` tensors, with a mask that is 1 up to
-and including the last step of an episode. What stands behind the end of an
-episode changes nothing.
+and including the last step of an episode. Values after the end of an episode
+change no result.
 """
 
 from typing import NamedTuple
@@ -10,25 +10,26 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-# The features of a baseline are cut to this range, and steps are counted in
-# hundreds, as in the released code of MAML.
+# The baseline clips its features to this range and counts steps in hundreds, as
+# the released code of MAML does.
 _LARGEST_FEATURE = 10.0
 _STEPS_PER_UNIT = 100
 _RIDGE = 1e-5
 
-# Added to the deviation of the advantages, which may be 0.
+# The standard deviation of the advantages may be 0, so this number is added.
 _LEAST_DEVIATION = 1e-8
 
 
 class Advantages(NamedTuple):
-  """How much better each action was than the baseline expected.
+  """The advantages of actions over the baseline, and the value of the policy.
 
   Attributes:
-    advantages: `[B, H]`, with mean 0 and deviation 1 over the steps; 0 behind
-      the end of an episode.
-    value: Scalar, the mean discounted return in units of the mean over steps of
-      `probability ratio * advantages`: the gradient of that mean is the
-      gradient of this value.
+    advantages: `[B, H]`, how much better each action was than the baseline
+      expected. They have mean 0 and standard deviation 1 over the steps, and
+      are 0 after the end of an episode.
+    value: Scalar, the mean discounted return. It is scaled so that its gradient
+      equals the gradient of the mean over steps of `probability ratio *
+      advantages`.
   """
 
   advantages: tf.Tensor
@@ -43,7 +44,7 @@ def discounted_sums(x: tf.Tensor, discount: float) -> tf.Tensor:
     discount: Float in [0, 1], the factor of each further step.
 
   Returns:
-    `[..., H]`.
+    The sums, `[..., H]`.
   """
   # One product with a constant matrix replaces a loop over the steps.
   steps = np.arange(x.shape[-1])
@@ -64,7 +65,7 @@ def linear_baseline(
   Args:
     observations: `[B, H, ...]`.
     returns: `[B, H]`.
-    mask: `[B, H]`; steps count by their mask.
+    mask: Weights `[B, H]` of the steps, 0 after the end of an episode.
 
   Returns:
     The fitted returns, `[B, H]`.
@@ -112,8 +113,8 @@ def advantages(
   Args:
     observations: `[B, H, ...]`.
     rewards: `[B, H]`.
-    mask: `[B, H]`, 1 up to and including the last step of an episode. A number
-      above 0 counts a step with that weight.
+    mask: `[B, H]`, 1 up to and including the last step of an episode, and 0
+      after it. Other numbers above 0 are weights of the steps.
     discount: Float in [0, 1].
     gae_decay: Float in [0, 1]. With 1, advantages are returns minus the
       baseline; with 0, they are one-step temporal differences.
@@ -123,7 +124,7 @@ def advantages(
         High-Dimensional Continuous Control Using Generalized Advantage
         Estimation. ICLR 2016. https://arxiv.org/abs/1506.02438
   """
-  # A product with the mask would keep what is not finite.
+  # A product with the mask would keep values that are not finite.
   alive = mask > 0
   there = tf.reshape(alive, _rank_of(observations, tf.shape(mask)))
   observations = tf.where(there, observations, tf.zeros_like(observations))
@@ -136,13 +137,15 @@ def advantages(
   raw = discounted_sums(differences, discount * gae_decay)
   normalized, deviation = _normalized(tf.where(alive, raw, 0.0), mask)
   episodes = tf.reduce_sum(mask[:, 0])
+  # The advantages were divided by their deviation, and a surrogate is a mean
+  # over steps, so the value gets the same factors.
   value = tf.reduce_sum(returns[:, 0] * mask[:, 0]) / episodes
   scaled = value * episodes / (tf.reduce_sum(mask) * deviation)
   return Advantages(tf.stop_gradient(normalized), tf.stop_gradient(scaled))
 
 
 def _rank_of(tensor: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
-  """Returns `shape` with an axis of length 1 for each further axis."""
+  """Extends `shape` `[2]` by axes of length 1 to the rank of `tensor`."""
   further = [1] * (tensor.shape.rank - 2)
   return tf.concat([shape, tf.constant(further, tf.int32)], axis=0)
 
@@ -150,7 +153,7 @@ def _rank_of(tensor: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
 def _normalized(
   values: tf.Tensor, mask: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-  """Returns values of mean 0 and deviation 1, and the deviation before."""
+  """Returns values with mean 0 and deviation 1, and the original deviation."""
   total = tf.reduce_sum(mask)
   centered = values - tf.reduce_sum(values * mask) / total
   centered = tf.where(mask > 0, centered, tf.zeros_like(centered))

@@ -1,8 +1,8 @@
 """Stein variational gradient descent: particles that approximate a density.
 
-M particles are a tensor `[M, ...]`, or a list of such tensors, each of which
-holds one part of every particle. The parts are not concatenated, because passes
-over all particles are the most expensive operation here.
+M particles are a tensor `[M, ...]`, or a list of such tensors. Each tensor of a
+list holds one part of every particle. The parts are not concatenated, because
+passes over all particles are the most expensive operations here.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from tfmeta.typing import Weights
 
 Particles = tf.Tensor | Weights
 
-# Identical particles have this bandwidth, so that nothing is divided by zero.
+# Identical particles get this bandwidth, which prevents a division by zero.
 _LEAST_BANDWIDTH = 1e-12
 
 
@@ -29,22 +29,9 @@ def squared_distances(particles: Particles) -> tf.Tensor:
 def median_bandwidth(distances: tf.Tensor) -> tf.Tensor:
   """Returns `median / log M` of the squared distances of distinct particles.
 
-  Args:
-    distances: `[M, M]`, with M >= 2 known when traced.
-
-  Returns:
-    Scalar h > 0.
-  """
-  count = distances.shape[0]
-  pairs = np.stack(np.triu_indices(count, k=1), axis=-1)
-  ordered = tf.sort(tf.gather_nd(distances, pairs))
-  low, high = (len(pairs) - 1) // 2, len(pairs) // 2
-  median = (ordered[low] + ordered[high]) / 2
-  return tf.maximum(median / math.log(count), _LEAST_BANDWIDTH)
-
-
-def mean_distance_bandwidth(distances: tf.Tensor) -> tf.Tensor:
-  """Returns `mean^2 / log(M + 1)`, with the mean distance of two particles.
+  With this bandwidth, the kernel of two particles at the median distance is
+  `1 / M`. The other particles together then count about as much as a particle
+  counts for itself.
 
   Args:
     distances: Squared distances `[M, M]`, with M >= 2 known when traced.
@@ -53,7 +40,27 @@ def mean_distance_bandwidth(distances: tf.Tensor) -> tf.Tensor:
     Scalar h > 0.
   """
   count = distances.shape[0]
-  # The root has no derivative at 0, the distance of a particle to itself.
+  # The upper triangle holds each pair of particles once.
+  pairs = np.stack(np.triu_indices(count, k=1), axis=-1)
+  ordered = tf.sort(tf.gather_nd(distances, pairs))
+  # If the number of pairs is even, the median is the mean of the middle two.
+  low, high = (len(pairs) - 1) // 2, len(pairs) // 2
+  median = (ordered[low] + ordered[high]) / 2
+  return tf.maximum(median / math.log(count), _LEAST_BANDWIDTH)
+
+
+def mean_distance_bandwidth(distances: tf.Tensor) -> tf.Tensor:
+  """Returns `mean^2 / log(M + 1)`, for the mean distance of two particles.
+
+  Args:
+    distances: Squared distances `[M, M]`, with M >= 2 known when traced.
+
+  Returns:
+    Scalar h > 0.
+  """
+  count = distances.shape[0]
+  # The derivative of the root is infinite at 0, which is the distance of a
+  # particle to itself.
   apart = tf.maximum(distances, _LEAST_BANDWIDTH)
   roots = tf.sqrt(apart) * (1 - tf.eye(count, dtype=apart.dtype))
   mean = tf.reduce_sum(roots) / (count * (count - 1))
@@ -77,8 +84,8 @@ def rbf_kernel(
   Args:
     particles: `[M, ...]`, or a list of such tensors, with M >= 2 known when
       traced.
-    bandwidth: How h is chosen: `"median"` (default), see `median_bandwidth`, or
-      `"mean_distance"`, see `mean_distance_bandwidth`.
+    bandwidth: Name of the function that returns h: `"median"` (default) for
+      `median_bandwidth`, or `"mean_distance"` for `mean_distance_bandwidth`.
     stop_bandwidth: Whether an outer tape treats h as a constant. Defaults to
       `True`.
 
@@ -105,22 +112,26 @@ def svgd_direction(
 
       phi(a) = mean over b of  k(b, a) grad log p(b) + grad_b k(b, a)
 
+  The first term moves particles toward regions of high density. The second term
+  moves them apart.
+
   Args:
     particles: `[M, ...]`, or a list of such tensors, with M known when traced.
     gradients: Gradients of the log-density at the particles, of the same
       structure.
-    repulsion_scale: Float >= 0, factor of the second term. 1.0 (default) is
-      exact. The released code of BMAML [2] for sinusoids uses 0.5, which halves
-      the covariance that the particles settle to.
+    repulsion_scale: Float >= 0, the factor of the second term. Defaults to 1.0,
+      which is exact. The released code of BMAML [2] for sinusoids uses 0.5,
+      which halves the covariance that the particles settle to.
     bandwidth: `"median"` (default) or `"mean_distance"`, see `rbf_kernel`.
     stop_bandwidth: Whether an outer tape treats the bandwidth of the kernel as
       a constant. Defaults to `True`.
-    scale: Factor of the direction, such as a learning rate. It is applied to
-      the small kernel matrices, which costs less than scaling the result.
+    scale: Factor of the direction, such as a learning rate. It multiplies the
+      small kernel matrices, which costs less than scaling the result. Defaults
+      to 1.0.
 
   Returns:
-    The structure of `particles`. The direction of a single particle is its
-    gradient.
+    The directions, in the structure of `particles`. The direction of a single
+    particle is its gradient, times `scale`.
 
   References:
     [1] Q. Liu, D. Wang. Stein Variational Gradient Descent: A General Purpose
@@ -134,8 +145,9 @@ def svgd_direction(
   kernel, h = rbf_kernel(
     particles, bandwidth=bandwidth, stop_bandwidth=stop_bandwidth
   )
-  # The gradient of the kernel is (a - b) k(b, a) 2 / h. All factors multiply
-  # the small matrices rather than the particles.
+  # The gradient of the kernel is (a - b) k(b, a) 2 / h. Its sum over b is the
+  # Laplacian of the kernel times the particles. All factors multiply the small
+  # matrices rather than the particles.
   factor = scale / tf.cast(count, kernel.dtype)
   attracted = factor * kernel
   repelled = _laplacian(kernel) * (factor * repulsion_scale * 2 / h)
@@ -161,9 +173,9 @@ def svgd_step(
     particles: Tensors `[M, ...]`.
     gradients: Gradients of the log-density, tensors `[M, ...]`.
     specific: For each tensor, whether the kernel compares particles by it. The
-      other tensors are equal in all particles. They follow the mean of their
-      gradients, as they would under a kernel of 1.
-    learning_rate: Factor of the directions.
+      other tensors are equal in all particles. They move along the mean of
+      their gradients, as they would under a kernel of 1.
+    learning_rate: Factor of the directions, the step size.
     **options: `repulsion_scale`, `bandwidth` and `stop_bandwidth` of
       `svgd_direction`.
 
@@ -182,7 +194,12 @@ def svgd_step(
 
 
 def squared_distance(particles: Weights, others: Weights) -> tf.Tensor:
-  """Returns the squared distance of two sets of particles, summed over M."""
+  """Returns the sum over particles of their squared distances to `others`.
+
+  Args:
+    particles: Tensors `[M, ...]`.
+    others: Tensors of the same shapes.
+  """
   pairs = zip(particles, others, strict=True)
   return tf.add_n(
     [tf.reduce_sum(tf.math.squared_difference(a, b)) for a, b in pairs]
@@ -191,8 +208,8 @@ def squared_distance(particles: Weights, others: Weights) -> tf.Tensor:
 
 @tf.custom_gradient
 def _squared_distances(rows: tf.Tensor) -> Any:
-  # The difference of the products of the rows would lose all digits for close
-  # particles, so the differences of the rows are squared.
+  # The identity |a - b|^2 = a a - 2 a b + b b would lose all digits for close
+  # particles, so this function squares the differences.
   apart = tf.math.squared_difference(
     tf.expand_dims(rows, 1), tf.expand_dims(rows, 0)
   )
@@ -207,10 +224,14 @@ def _squared_distances(rows: tf.Tensor) -> Any:
 
 
 def _laplacian(weights: tf.Tensor) -> tf.Tensor:
-  """Returns the matrix that maps rows to weighted sums of their differences."""
+  """Returns the matrix that maps rows to weighted sums of their differences.
+
+  Row i of the product with rows `x` is the sum over j of `weights[i, j] * (x[i]
+  - x[j])`.
+  """
   diagonal = tf.eye(weights.shape[0], dtype=weights.dtype)
-  # The weight of a row for itself is left out, because small weights would lose
-  # all digits beside it.
+  # The weight of a row for itself is left out. It would cancel, but small
+  # weights would lose all digits beside it.
   others = weights * (1 - diagonal)
   return tf.reduce_sum(others, axis=1, keepdims=True) * diagonal - others
 
@@ -230,11 +251,11 @@ def _product(kernel: tf.Tensor, rows: tf.Tensor) -> Any:
     of_kernel = tf.matmul(upstream, rows, transpose_b=True)
     return of_kernel, _product(tf.transpose(kernel), upstream)
 
-  # This is the batched product, although nothing is batched here:
-  # `tf.vectorized_map` then makes the tasks its batch, whereas it would make
-  # `tf.matmul` transpose all rows if the kernel is the same for all tasks. A
-  # batch of one is no way out: it leads to a product of `[T, 1, ...]` and `[1,
-  # 1, ...]`, in which oneDNN writes out of bounds.
+  # Nothing is batched here, but `tf.vectorized_map` turns the tasks into the
+  # batch of this operation. It would turn `tf.matmul` into a transposition of
+  # all rows if the kernel is the same for all tasks. Adding a batch axis of
+  # length 1 does not help: it leads to a product of `[T, 1, ...]` and `[1, 1,
+  # ...]`, in which oneDNN writes out of bounds.
   return tf.raw_ops.BatchMatMulV2(x=kernel, y=rows), gradient
 
 

@@ -1,4 +1,4 @@
-"""Functions that apply a function of one task to a batch of tasks."""
+"""Ways to apply a function of one task to a batch of tasks."""
 
 from collections.abc import Callable
 import os
@@ -25,20 +25,20 @@ _DENSE_LAYERS = (
 # Running more tasks at once than there are cores would only take more memory.
 _PARALLEL_TASKS = min(os.cpu_count() or 1, 10)
 
-# More samples run in a loop, because each inlined call enlarges the graph.
+# A larger number of samples runs in a loop, because each inlined call enlarges
+# the graph.
 _SAMPLES_WITHOUT_LOOP = 5
 
 
 def choose_method(model: keras.Model) -> TaskMap:
   """Returns `"vectorize"` if all weights of `model` are dense, else `"map"`.
 
-  A layer of one's own counts as dense if it has an attribute `vectorizes` that
-  is true.
+  `tf.vectorized_map` turns a dense layer into one batched product for all
+  tasks, which is several times faster than one task after the other. It has no
+  rule for convolutions whose filters differ from task to task. It falls back to
+  loops that are slower than `tf.map_fn` and that XLA cannot compile.
 
-  `tf.vectorized_map` turns the dense layers of all tasks into one batched
-  product, which is several times faster than one task after the other. It has
-  no rule for convolutions whose filters differ per task: it falls back to loops
-  that are slower than `tf.map_fn` and that XLA cannot compile.
+  A custom layer counts as dense if its attribute `vectorizes` is true.
   """
   weighted = [
     layer
@@ -60,10 +60,10 @@ def map_tasks(
   Args:
     fn: Maps the slices of `tasks` for one task to a structure of tensors.
     tasks: Structures of tensors, each `[T, ...]`.
-    method: `"map"` runs one graph of one task for each task, as many at a time
-      as there are cores; its memory does not grow with T. `"vectorize"` runs
-      all tasks in one batched graph. `"unroll"` copies the graph for each task,
-      and T must be known when the graph is traced.
+    method: `"map"` runs the graph of one task for each task, several tasks in
+      parallel: one for each core, up to 10. Its memory does not grow with T.
+      `"vectorize"` runs all tasks in one batched graph. `"unroll"` copies the
+      graph for each task; T must be known when the graph is traced.
 
   Returns:
     The structure that `fn` returns, each tensor stacked to `[T, ...]`.
@@ -87,21 +87,23 @@ def map_samples(
 ) -> Any:
   """Applies `fn` to each of several samples of the weights for one task.
 
-  It is `map_tasks` for an axis whose size is known when the graph is traced and
-  through which gradients are taken. Both decide how the samples are mapped:
+  It differs from `map_tasks` in two ways: the number of samples is known when
+  the graph is traced, and gradients are taken through the map. For the sake of
+  these gradients, some samples are mapped without a loop:
 
-  - With `"map"`, a few samples call one function, which TensorFlow inlines at
+  - With `"map"`, up to 5 samples call one function, which TensorFlow inlines at
     each call. Gradients through a loop would lose TensorFlow's fast kernels of
     pooling.
-  - Under XLA, the gradient of a function takes shapes as inputs, and
-    `tf.vectorized_map` makes a function too. XLA must know these shapes, so it
-    treats all inputs of the function as constants, the weights included, and
-    would compile each step anew. Each sample gets a copy of the graph instead.
+  - Under XLA, up to 5 samples, and all samples of `"vectorize"`, each get a
+    copy of the graph. The gradient of a function would take shapes as inputs,
+    and `tf.vectorized_map` makes a function too. XLA must know these shapes, so
+    it would treat all inputs of the function as constants, the weights
+    included, and would compile each step anew.
 
   Args:
     fn: Maps the slices of `samples` for one sample to a structure of tensors.
     samples: Structures of tensors, each `[M, ...]`.
-    method: As for `map_tasks`: `"map"`, `"vectorize"` or `"unroll"`.
+    method: `"map"`, `"vectorize"` or `"unroll"`: see `map_tasks`.
 
   Returns:
     The structure that `fn` returns, each tensor stacked to `[M, ...]`.
@@ -120,10 +122,10 @@ def map_samples(
 def _map_samples_in_loop(
   fn: Callable[..., Any], samples: tuple[tf.Tensor, ...]
 ) -> Any:
-  """Maps the first sample outside the loop, which tells the output types.
+  """Maps the first sample outside of the loop, and the others inside.
 
-  The loop then calls no function of its own, so that XLA can compile gradients
-  through it.
+  The outputs for the first sample tell the loop its output types. A traced
+  function could tell them too, but XLA could not compile gradients through it.
   """
   first = fn(*[t[0] for t in samples])
   others = tf.map_fn(
@@ -142,7 +144,8 @@ def _map_vectorized(
 ) -> Any:
   if tf.distribute.get_strategy().num_replicas_in_sync == 1:
     return _vectorized(fn, tasks)
-  # Vectorized operations fail on a replica that was left without tasks.
+  # Vectorized operations fail on a replica without tasks. Such a replica gets a
+  # task of zeros, whose outputs are dropped.
   count = tf.shape(tasks[0])[0]
   padding = tf.cast(count == 0, tf.int32)
   padded = tuple(
@@ -153,7 +156,7 @@ def _map_vectorized(
 
 
 def _vectorized(fn: Callable[..., Any], tasks: tuple[tf.Tensor, ...]) -> Any:
-  # With warnings on, it would report each random operation that it loops over.
+  # Warnings are off, because they would report each random operation.
   return tf.vectorized_map(lambda task: fn(*task), tasks, warn=False)
 
 
@@ -172,7 +175,7 @@ def map_and_sum(
     fn: Maps the slices of `tasks` for one task to a pair `(mapped, summed)` of
       structures of tensors.
     tasks: Structures of tensors, each `[T, ...]`.
-    method: As for `map_tasks`: `"map"`, `"vectorize"` or `"unroll"`.
+    method: `"map"`, `"vectorize"` or `"unroll"`: see `map_tasks`.
 
   Returns:
     The structure `mapped`, each tensor stacked to `[T, ...]`, and the structure
@@ -200,6 +203,8 @@ def _map_and_sum_in_loop(
     lambda t: tf.zeros(t.shape, t.dtype), summed_like
   )
 
+  # Only the sums are carried along, so the memory for `summed` does not grow
+  # with the number of tasks.
   def body(i: tf.Tensor, arrays: Any, sums: Any) -> Any:
     mapped, summed = one(*[t[i] for t in tasks])
     arrays = tf.nest.map_structure(lambda a, t: a.write(i, t), arrays, mapped)
@@ -227,7 +232,7 @@ def _flattened(
 
 
 def _trace(fn: Callable[..., Any], tasks: tuple[tf.Tensor, ...]) -> Any:
-  """Returns the graph of `fn` for one task, which also tells its outputs."""
+  """Returns the traced `fn` for one task, which knows its output types."""
   one = [tf.TensorSpec(t.shape[1:], t.dtype) for t in tasks]
   return tf.function(fn, autograph=False).get_concrete_function(*one)
 
@@ -245,7 +250,7 @@ def _unstack(tasks: tuple[tf.Tensor, ...]) -> list[tuple[tf.Tensor, ...]]:
       "task_map='unroll' needs the number of tasks when the step is traced: "
       "batch the tasks with drop_remainder=True. Received: an unknown number"
     )
-  # The gradient of unstacking stacks the parts once; the gradient of an index
+  # The gradient of `tf.unstack` stacks the parts once. The gradient of indexing
   # would pad each part to the size of all tasks.
   return list(zip(*[tf.unstack(t) for t in tasks], strict=True))
 

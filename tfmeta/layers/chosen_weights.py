@@ -1,4 +1,4 @@
-"""Chooses some of the trainable weights of a model, by layer or by variable."""
+"""Choice of some trainable weights of a model, by layer or by variable."""
 
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -14,15 +14,15 @@ WeightChoice = str | Sequence[str] | Callable[[Any], bool]
 def chosen_mask(
   model: keras.Model, name: str, choice: WeightChoice
 ) -> list[bool]:
-  """Returns which of the trainable variables of `model` are chosen.
+  """Returns which trainable variables of `model` a choice selects.
 
   Args:
     model: A built model.
     name: Name of the argument that holds the choice, for error messages.
-    choice: One of three. `"head"` chooses the last layer that has trainable
-      weights. A path (`"block/dense"`) or unique name of a layer, or a list of
-      them, chooses these layers. A function from a variable to a boolean
-      chooses the variables for which it is true.
+    choice: `"head"` chooses the last layer that has trainable weights. A path
+      (`"block/dense"`) or unique name of a layer, or a list of them, chooses
+      these layers. A function from a variable to a boolean chooses the
+      variables for which it is true.
 
   Returns:
     One boolean for each of `model.trainable_variables`.
@@ -50,15 +50,15 @@ def chosen_mask(
 def _chosen_layers(
   model: keras.Model, argument: str, choice: str | Sequence[str]
 ) -> list[keras.layers.Layer]:
-  # A nested model is not a choice of its own: "head" must mean its last layer.
+  # A nested model is no candidate, because "head" must mean its last layer.
   candidates = [
     (path, layer)
     for path, layer in copying.walk(model)
     if layer.trainable_weights and not isinstance(layer, keras.Model)
   ]
   if choice == "head":
-    # The last variable tells the last layer even in a model of one's own class,
-    # whose layers need not be listed in the order of their calls.
+    # The last variable belongs to the last layer, even in a model of a custom
+    # class, which need not list its layers in the order of their calls.
     last = model.trainable_variables[-1]
     return [
       layer

@@ -13,11 +13,11 @@ from tfmeta.core import keras_internals
 def walk(
   parent: keras.Layer, prefix: str = ""
 ) -> Iterator[tuple[str, keras.Layer]]:
-  """Yields the path and layer of everything in `parent`, outer layers first.
+  """Yields the path and the layer of each layer in `parent`, outer ones first.
 
   Args:
     parent: A model, or any layer with layers inside.
-    prefix: What all paths begin with. Default: nothing.
+    prefix: Text with which all paths begin. Defaults to `""`.
   """
   for layer in keras_internals.flatten_layers(
     parent, include_self=False, recursive=False
@@ -35,7 +35,8 @@ def rebuild(
     model: A built model.
     edit: A function that is called with the configuration of each object in the
       model (a dict with `"class_name"`, `"module"`, `"registered_name"` and
-      `"config"`), inner objects first, and returns what takes its place.
+      `"config"`), inner objects first. It returns the configuration to use
+      instead.
 
   Returns:
     A new model, not compiled, with the values of all variables of `model`, cast
@@ -85,16 +86,16 @@ def _copy_state(source, target):
       raise ValueError(f"{new.path} has shape {new.shape}, not {old.shape}")
     new.assign(keras.ops.cast(old, new.dtype))
   for layer in keras_internals.flatten_layers(target):
-    # This layer computes with constants that it makes from its variables.
+    # This layer computes with constants, which it makes from its variables.
     if isinstance(layer, keras.layers.Normalization):
       layer.finalize_state()
 
 
 def _custom_objects(model):
-  """Returns the classes and functions in `model` that Keras cannot know.
+  """Returns the classes and functions in `model` that Keras may not know.
 
-  A class or an activation of the user's own that was not registered can be
-  looked up by name only here.
+  Keras cannot look up a custom class or activation by name if nobody has
+  registered it.
   """
   layers = keras_internals.flatten_layers(model)
   found = [type(layer) for layer in layers]

@@ -1,4 +1,4 @@
-"""Replaces the layers of a model by ones with exact second derivatives."""
+"""Replacement of layers by layers with exact second derivatives."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +10,7 @@ from tfmeta.layers import copying
 from tfmeta.layers import normalization
 from tfmeta.layers import pooling
 
-# Each has the name and the arguments of the layer of Keras that it replaces.
+# Each class has the name and the arguments of the Keras layer that it replaces.
 EXACT_LAYERS = (
   normalization.BatchNormalization,
   normalization.LayerNormalization,
@@ -32,8 +32,8 @@ def exact(model: keras.Model) -> keras.Model:
   compiled.
 
   Args:
-    model: A built `keras.Model`: functional, `Sequential`, or of a class of
-      your own that returns its layers in its `get_config`.
+    model: A built `keras.Model`: functional, `Sequential`, or of a custom class
+      whose `get_config` returns its layers.
 
   Returns:
     The copy. It shares no variable with `model`.
@@ -64,13 +64,13 @@ def inexact_layers(
 
   Args:
     model: A built model.
-    jit_compile: Whether to find also the layers that are wrong only when XLA
-      compiles them. Default `False`.
+    jit_compile: Whether to also find the layers that are wrong only if XLA
+      compiles them. Defaults to `False`.
 
   Returns:
-    Mapping from the path of each layer found to what to do about it: a clause
-    such as `"use tfmeta.layers.exact(model)"`. It is empty if no layer is known
-    to be wrong.
+    Mapping from the path of each layer found to its remedy: a clause such as
+    `"use tfmeta.layers.exact(model)"`. It is empty if no layer is known to be
+    wrong.
   """
   found = {}
   for path, layer in _inexact(model, jit_compile=jit_compile):
@@ -98,8 +98,8 @@ def _inexact(
 ) -> Iterator[tuple[str, keras.Layer]]:
   """Yields the path of each inexact layer, and the layer.
 
-  The second derivative of a resize is taken only if its inputs depend on
-  trained weights, so a resize before the first of them is fine.
+  A resize before the first trained weights does not count: its inputs depend on
+  no trained weight, so no gradient runs through it.
   """
   trained = False
   for path, layer in copying.walk(model):
@@ -115,7 +115,8 @@ def _inexact(
 def _is_inexact_normalization(layer: keras.Layer) -> bool:
   for stock, ours in _NORMALIZATIONS:
     if isinstance(layer, stock) and not isinstance(layer, ours):
-      # Neither moving statistics nor a root mean square need `tf.nn.moments`.
+      # A frozen batch normalization uses moving statistics, and `rms_scaling`
+      # uses a root mean square. Neither needs `tf.nn.moments`.
       frozen = stock is keras.layers.BatchNormalization and not layer.trainable
       return not frozen and not getattr(layer, "rms_scaling", False)
   return False
@@ -138,7 +139,7 @@ def _is_inexact_resize(layer: keras.Layer) -> bool:
 
 
 def _remedy(layer: keras.Layer) -> str:
-  """Returns what to do about an inexact layer."""
+  """Returns the remedy for an inexact layer."""
   if type(layer) in _stock_classes():
     return "use tfmeta.layers.exact(model)"
   if _is_inexact_normalization(layer):

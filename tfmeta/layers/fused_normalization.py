@@ -1,10 +1,10 @@
 """Batch normalization of images by TensorFlow's fused kernels.
 
 A fused kernel reads the images once for the statistics and once for the
-outputs; composed operations each read them again. This memory traffic limits
+outputs. Composed operations each read them again. This memory traffic limits
 second-order training of small convolutional networks. TensorFlow composes the
-second derivative of its kernels from many operations; this module writes it
-out, in terms of the same kernels, so that derivatives of any order are fast and
+second derivative of its kernels from many operations. This module instead
+expresses it by the same kernels, so that derivatives of any order are fast and
 exact.
 """
 
@@ -16,21 +16,21 @@ import tensorflow as tf
 
 from tfmeta.core import keras_internals
 
-# Kernels on GPUs replace a smaller epsilon by another value.
+# On GPUs, the kernels would replace a smaller epsilon by another value.
 _LEAST_EPSILON = 1.001e-5
 
 
 def can_serve(x: tf.Tensor, axes: Sequence[int], epsilon: float) -> bool:
   """Returns whether the fused kernels compute batch normalization of `x`.
 
-  They take float32 images with the channels last. XLA is excluded: it replaces
-  the kernels by operations of its own, which compute the variance as a
-  difference of squares and lose all digits far from zero.
+  They take float32 images with the channels last. XLA is excluded, because it
+  replaces the kernels by operations of its own. These compute the variance as a
+  difference of squares, and lose all digits if the inputs are far from zero.
 
   Args:
     x: Inputs of a layer.
-    axes: Axes that are reduced.
-    epsilon: What is added to the variance.
+    axes: Axes over which the statistics are computed.
+    epsilon: Float that is added to the variance.
   """
   images = x.shape.rank == 4 and tuple(axes) == (0, 1, 2)
   served = images and x.dtype == tf.float32 and epsilon >= _LEAST_EPSILON
@@ -46,14 +46,14 @@ def fused_batch_normalization(
     x: Float32 images `[n, height, width, channels]`.
     scale: `[channels]`.
     offset: `[channels]`.
-    epsilon: Float, added to the variance.
+    epsilon: Float that is added to the variance.
 
   Returns:
     Three tensors with exact derivatives of any order: `scale * (x - mean) /
     sqrt(variance + epsilon) + offset`; the mean `[channels]`; and the (biased)
     variance `[channels]`.
   """
-  # The kernel's own gradient is not used, so the kernel sees only constants.
+  # The kernel sees only constants, because its own gradient is not used.
   outputs, *found = tf.raw_ops.FusedBatchNormV3(
     x=tf.stop_gradient(x),
     scale=tf.stop_gradient(scale),
@@ -67,8 +67,8 @@ def fused_batch_normalization(
 
   @tf.custom_gradient
   def normalize(x: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor) -> Any:
-    # The outputs are given, but their gradient takes `x` and `scale` as
-    # arguments: a tape around this one must see how it depends on them.
+    # The outputs are computed above. Their gradient takes `x` and `scale` as
+    # arguments, because an outer tape must see how it depends on them.
     del offset
     return outputs, lambda upstream: batch.backward(upstream, x, scale)
 
@@ -79,7 +79,7 @@ class _Batch:
   """The derivatives of the normalization of one batch."""
 
   def __init__(self, x: tf.Tensor, epsilon: float, found: list[tf.Tensor]):
-    # `_saved` is what the kernel of the gradient needs of the forward one.
+    # The gradient kernel reads `_saved`, which the forward kernel returned.
     mean, variance, *self._saved = found
     self._epsilon = epsilon
     sizes = x.shape[:3].as_list()
@@ -97,8 +97,9 @@ class _Batch:
     @tf.custom_gradient
     def differentiable(x: tf.Tensor) -> Any:
       def gradient(of_mean: tf.Tensor, of_variance: tf.Tensor) -> tf.Tensor:
-        # Of mean and variance: `1 / count` and `2 * (x - mean) / count`. The
-        # mean comes from `moments` again, so that it is differentiable too.
+        # The derivatives of mean and variance are `1 / count` and `2 * (x -
+        # mean) / count`. `moments` returns the mean again, so that the gradient
+        # is differentiable too.
         mean, _ = self.moments(x)
         slope = 2.0 * of_variance / self._count
         return x * slope + (of_mean / self._count - mean * slope)
@@ -116,16 +117,17 @@ class _Batch:
   ) -> tuple[tf.Tensor, ...]:
     """Returns the gradients with respect to `x`, scale and offset.
 
-    With `z` the normalized batch and `deviation` what it was divided by, they
-    are `scale / deviation * (upstream - mean(upstream) - z * mean(upstream *
-    z))`, `sum(upstream * z)` and `sum(upstream)`.
+    Let `z` be the normalized batch, and `deviation` the number that the batch
+    was divided by. The gradients are `scale / deviation * (upstream -
+    mean(upstream) - z * mean(upstream * z))`, `sum(upstream * z)` and
+    `sum(upstream)`.
 
     Args:
       upstream: Gradient with respect to the outputs, shaped like `x`.
       x: The batch.
       scale: `[channels]`.
-      found: The three gradients, if they were computed before: only their
-        derivatives are needed then. Default: the kernel computes them.
+      found: The three gradients, if they are known already. This call then only
+        makes them differentiable. Defaults to `None`: the kernel computes them.
     """
 
     @tf.custom_gradient
@@ -155,9 +157,10 @@ class _Batch:
       epsilon=self._epsilon,
       is_training=True,
     )
-    # The stack keeps the number of the kernel's consumers small. With more than
-    # eight, TensorFlow's oneDNN pass may fuse the gradient of a bias with that
-    # of the wrong filter, which makes a graph with a cycle.
+    # The stack keeps the number of operations that read the kernel small. If
+    # there are more than eight, TensorFlow's oneDNN pass may fuse the gradient
+    # of a bias with the gradient of the wrong filter, which makes a cycle in
+    # the graph.
     return of_x, *tf.unstack(tf.stack(others[:2]))
 
   def _second(
@@ -170,10 +173,9 @@ class _Batch:
   ) -> tuple[tf.Tensor, ...]:
     """Returns the gradients of `backward` with respect to its arguments.
 
-    They are written with `backward` itself, applied to `by_x` in place of the
-    upstream gradient, because the gradient with respect to `x` is a symmetric
-    linear map of the upstream gradient. This takes one more
-    call of the kernel.
+    The gradient with respect to `x` is a symmetric linear map of the upstream
+    gradient. Its own gradient is therefore `backward` again, applied to `by_x`
+    in place of the upstream gradient. This takes one more call of the kernel.
 
     Args:
       directions: Gradients of a scalar with respect to the three results of
@@ -186,7 +188,8 @@ class _Batch:
     Returns:
       Gradients of that scalar with respect to `upstream`, `x` and `scale`.
     """
-    # `by_x` and the like come from above; `of_x` and the like are results.
+    # Names with `by_` are the given directions. Names with `of_` are gradients
+    # that this class computes.
     by_x, by_scale, by_offset = directions
     _, of_scale, of_offset = found
     mean, variance = self.moments(x)
@@ -200,12 +203,12 @@ class _Batch:
     first = -rate * of_scale / self._count
     second = rate * (by_scale - scale * rate * along_z / self._count)
     third = -(second * of_scale + scale * projected * rate**2) / self._count
-    # `z` is `(x - mean) * rate`, so `third * z` is linear in `x`. One product
-    # with `x` is all that this takes over the images.
+    # `z` is `(x - mean) * rate`, so `third * z` is linear in `x`. It needs only
+    # one product over all images.
     slope = third * rate
     rest = -second * of_offset / self._count - slope * mean
     of_x = first * along + second * upstream + (slope * x + rest)
-    # `along + by_scale * z + by_offset`, with `z` written out likewise.
+    # This is `along + by_scale * z + by_offset`, with `z` written out too.
     tilt = by_scale * rate
     of_upstream = along + (tilt * x + (by_offset - tilt * mean))
     return of_upstream, of_x, rate * projected

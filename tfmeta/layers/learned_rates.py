@@ -9,23 +9,23 @@ import tensorflow as tf
 
 @keras.saving.register_keras_serializable("tfmeta")
 class LearnedRates(keras.layers.Layer):
-  """Inner learning rates as trainable weights.
+  """Layer that holds inner learning rates as trainable weights.
 
   The shape of a rate decides which entries of a weight share it. If `shapes`
   are the shapes of the weights, each entry has a rate of its own, as in
-  Meta-SGD [1]. If they are all `()` and `steps` is given, each weight has one
-  rate in each inner step, as in MAML++ (LSLR [2]). Nothing keeps a learned rate
-  positive: a negative one turns the step around.
+  Meta-SGD [1]. If all of them are `()` and `steps` is given, each weight has
+  one rate for each inner step, as in MAML++ (LSLR [2]). A learned rate may
+  become negative, which reverses the step.
 
   Args:
     shapes: A shape for each adapted weight. Its rates have this shape and
       broadcast to the weight.
     initial_rate: Float. The initial value of all rates.
-    names: A name for each of `shapes`, which logs and plots show. Default:
-      their numbers.
+    names: A name for each of `shapes`, which logs and plots show. Defaults to
+      their indices.
     steps: Integer >= 1. Number of inner steps, each of which has rates of its
-      own. `None` (default): all steps share their rates.
-    **kwargs: Arguments of `keras.layers.Layer`.
+      own. Defaults to `None`: all steps share their rates.
+    **kwargs: Forwarded to `keras.layers.Layer`.
 
   Attributes:
     rates: One variable for each of `shapes`, of that shape; with `steps`, its
@@ -66,7 +66,7 @@ class LearnedRates(keras.layers.Layer):
     self.built = True
 
   def at(self, step: tf.Tensor | int) -> list[tf.Tensor]:
-    """Returns the rates of inner step `step` (from 0), one for each weight."""
+    """Returns a rate for each weight in inner step `step`, counted from 0."""
     rates = [tf.convert_to_tensor(rate) for rate in self.rates]
     return rates if self.steps is None else [rate[step] for rate in rates]
 

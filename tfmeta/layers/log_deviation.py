@@ -10,7 +10,7 @@ from tfmeta import arguments
 
 @keras.saving.register_keras_serializable("tfmeta")
 class LogDeviation(keras.layers.Layer):
-  """Appends learned logarithms of standard deviations to means.
+  """Layer that appends learned logarithms of standard deviations to means.
 
   The deviations are the same for all inputs: `[n, a] -> [n, 2 * a]`.
 

@@ -11,17 +11,17 @@ from tfmeta.core import losses
 
 @keras.saving.register_keras_serializable("tfmeta")
 class MeanPrediction(keras.layers.Layer):
-  """The mean prediction of several models.
+  """Layer that averages the predictions of several models.
 
-  With a loss of labels and logits it averages probabilities, and returns the
-  logarithm of the mean, which is a logit again. Otherwise it averages outputs.
-  See `tfmeta.core.mean_prediction`.
+  If the outputs are logits of classes, the layer averages probabilities and
+  returns logits again. Otherwise, it averages the outputs. See
+  `tfmeta.core.mean_prediction`.
 
   Args:
     models: Built Keras models with equal input and output shapes.
-    loss: The loss that they were trained with. It tells how outputs are
+    loss: The loss that the models were trained with. It decides how outputs are
       averaged.
-    **kwargs: Arguments of `keras.layers.Layer`.
+    **kwargs: Forwarded to `keras.layers.Layer`.
   """
 
   def __init__(self, models: Sequence[keras.Model], loss: Any, **kwargs: Any):

@@ -27,23 +27,24 @@ def exact_moments(
 ) -> tuple[tf.Tensor, tf.Tensor]:
   """Returns mean and variance over `axes`, differentiable any number of times.
 
-  For any constant c the variance is `E[(x - c)**2] - (E[x] - c)**2`. If c is
+  For any constant c, the variance is `E[(x - c)**2] - (E[x] - c)**2`. If c is
   the value of the mean, the second term is 0 and only carries the derivatives
-  that the first one lacks. It costs nothing, because it is as small as the
-  mean. Differentiating through `x - mean` instead would add a sum over `x` that
-  is always 0.
+  that the first term lacks. It costs almost nothing, because it has the size of
+  the mean. Differentiating through `x - mean` instead would add a sum over `x`
+  that is always 0.
 
   Args:
     x: Float tensor of any rank.
     axes: Axes to reduce.
-    keepdims: Whether the reduced axes are kept, with length 1. Default `False`.
+    keepdims: Whether the reduced axes are kept, with length 1. Defaults to
+      `False`.
 
   Returns:
     Mean and (biased) variance, of the dtype of `x`.
   """
 
   # TensorFlow would copy the gradient of each of the two means to the size of
-  # `x` and then add the copies. Both together are one linear function of `x`.
+  # `x` and then add the copies. One linear function of `x` replaces both.
   @tf.custom_gradient
   def means(x):
     mean = tf.reduce_mean(x, axes, keepdims=True)
@@ -53,14 +54,16 @@ def exact_moments(
     def gradient(of_mean, of_square):
       count = _count(x, axes)
       slope = 2.0 * of_square / count
-      # d mean_square / dx is `2 * (x - center) / count`. The center is a
-      # constant here; `variance` below adds the terms that run through it.
+      # The derivative of `mean_square` is `2 * (x - center) / count`. The
+      # center is a constant here. `variance` below adds the terms that run
+      # through it.
       return x * slope + (of_mean / count - center * slope)
 
     mean_square = tf.reduce_mean(squares, axes, keepdims=True)
     return (mean, mean_square), gradient
 
   mean, mean_square = means(x)
+  # The subtracted square is 0, but its second derivative is not.
   variance = mean_square - tf.square(mean - tf.stop_gradient(mean))
   if keepdims:
     return mean, variance
@@ -68,7 +71,7 @@ def exact_moments(
 
 
 def _count(x: tf.Tensor, axes: Sequence[int]) -> tf.Tensor:
-  """Returns how many entries of `x` each mean over `axes` is taken of."""
+  """Returns the number of entries of `x` in each mean over `axes`."""
   sizes = tf.gather(tf.shape(x), [axis % x.shape.rank for axis in axes])
   return tf.cast(tf.reduce_prod(sizes), x.dtype)
 
@@ -84,7 +87,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
   Args:
     *args: Arguments of `keras.layers.BatchNormalization`, such as `axis`,
       `momentum` and `epsilon`.
-    **kwargs: Its keyword arguments.
+    **kwargs: Keyword arguments of `keras.layers.BatchNormalization`.
 
   Raises:
     ValueError: If `renorm=True`, because batch renormalization stops gradients
@@ -103,8 +106,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
         )
 
   def call(self, inputs, training=None, mask=None) -> tf.Tensor:
-    # Masked statistics do not use `tf.nn.moments`, and moving statistics are
-    # constants: Keras's own code is exact for both.
+    # Keras's own code is exact for masked statistics, which do not use
+    # `tf.nn.moments`, and for moving statistics, which are constants.
     if mask is not None or not (training and self.trainable):
       return super().call(inputs, training=training, mask=mask)
     x = _at_least_float32(inputs)
@@ -143,7 +146,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
     return outputs, mean, variance
 
   def _update(self, moving: Any, value: tf.Tensor) -> None:
-    # In the order of Keras's operations, to give the same bits.
+    # The operations have the same order as in Keras, to give the same bits.
     moving.assign(
       keras.ops.cast(moving, value.dtype) * self.momentum
       + value * (1.0 - self.momentum)
@@ -152,15 +155,15 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class TransductiveBatchNormalization(BatchNormalization):
-  """Batch normalization with batch statistics, in inference as in training.
+  """Batch normalization with batch statistics, in training and in inference.
 
-  A transductive learner never updates moving statistics. The model that it
-  adapts must not use them in `predict`, as Keras's own layer does. A frozen
-  layer still uses its moving statistics.
+  A transductive learner never updates moving statistics, so the models that it
+  returns must not use them. Keras's own layer would use them in `predict`. A
+  frozen layer still uses its moving statistics.
 
   Args:
     *args: Arguments of `keras.layers.BatchNormalization`.
-    **kwargs: Its keyword arguments.
+    **kwargs: Keyword arguments of `keras.layers.BatchNormalization`.
   """
 
   def call(self, inputs, training=None, mask=None) -> tf.Tensor:
@@ -178,7 +181,8 @@ class LayerNormalization(keras.layers.LayerNormalization):
   """
 
   def call(self, inputs) -> tf.Tensor:
-    # Scaling by the root mean square uses no moments, so Keras's is exact.
+    # Scaling by the root mean square uses no moments, so Keras's own code is
+    # exact.
     if self.rms_scaling:
       return super().call(inputs)
     x = _at_least_float32(inputs)
@@ -203,8 +207,8 @@ class GroupNormalization(keras.layers.GroupNormalization):
 
   def call(self, inputs) -> tf.Tensor:
     axis = self.axis % len(inputs.shape)
-    # The axis of channels becomes two: groups, and channels within a group.
-    # Moments are taken over all axes but those of examples and groups.
+    # The axis of channels becomes two axes: groups, and channels within a
+    # group. Moments are taken over all axes except examples and groups.
     split = [self.groups, inputs.shape[axis] // self.groups]
     sizes = tf.shape(inputs)
     x = tf.reshape(
@@ -217,7 +221,7 @@ class GroupNormalization(keras.layers.GroupNormalization):
     outputs = _normalize(
       x, mean, variance, self.gamma, self.beta, shape, self.epsilon
     )
-    # The cast to the inputs' dtype comes first, as in Keras: it may round.
+    # The cast to the inputs' dtype may round. It comes first, as in Keras.
     outputs = keras.ops.cast(tf.reshape(outputs, sizes), inputs.dtype)
     return keras.ops.cast(
       tf.ensure_shape(outputs, inputs.shape), self.compute_dtype
@@ -236,7 +240,7 @@ def _normalize(x, mean, variance, gamma, beta, shape, epsilon):
   """Returns `gamma * (x - mean) / sqrt(variance + epsilon) + beta`.
 
   It is computed as `x * scale + offset`, in the order of Keras's operations, so
-  that the outputs are Keras's bit for bit.
+  that the outputs equal Keras's outputs bit for bit.
   """
   scale = tf.math.rsqrt(variance + epsilon)
   if gamma is not None:

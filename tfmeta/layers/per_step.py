@@ -18,16 +18,16 @@ class PerStepNormalization(keras.layers.Layer):
   `moving`, its moving mean and variance. MAML++ [1] calls these BNWB and BNRS.
   The model's own variables are the last slot, with which a learner predicts
   after all steps. This layer holds the earlier slots, which start as copies of
-  the last.
+  the last slot.
 
-  The model is not changed. `stateless_call` takes the variables of a slot in
-  the places of the model's own.
+  The model does not change. `stateless_call` takes the variables of a slot in
+  place of the model's own variables.
 
   Args:
     model: A built `keras.Model`.
     steps: Integer >= 1. Number of slots.
     moving: Whether each slot has moving statistics of its own.
-    **kwargs: Arguments of `keras.layers.Layer`.
+    **kwargs: Forwarded to `keras.layers.Layer`.
 
   Attributes:
     affine: Scales and shifts of the earlier slots, `[steps - 1, channels]`
@@ -79,7 +79,7 @@ class PerStepNormalization(keras.layers.Layer):
     )
 
   def initial_weights(self, model: keras.Model) -> Weights:
-    """Returns the trainable weights of `model`, then those of earlier slots."""
+    """Returns the trainable weights of `model`, followed by earlier slots."""
     variables = [*model.trainable_variables, *self.affine]
     return [tf.convert_to_tensor(v) for v in variables]
 
@@ -88,7 +88,7 @@ class PerStepNormalization(keras.layers.Layer):
 
     Args:
       weights: All weights, in the order of `initial_weights`.
-      slot: Index from 0 to `steps - 1`, the last being the model's own slot.
+      slot: Index from 0 to `steps - 1`. The last slot is the model's own.
 
     Returns:
       One tensor for each of `model.trainable_variables`.
@@ -97,7 +97,7 @@ class PerStepNormalization(keras.layers.Layer):
     chosen = weights[:count]
     for place, early in zip(self.places, weights[count:], strict=True):
       last = chosen[place]
-      # A loop of the graph has its step in a tensor, and indexes all slots.
+      # In a graph loop, the slot is a tensor, which must index all slots.
       if tf.is_tensor(slot):
         chosen[place] = tf.concat([early, last[tf.newaxis]], axis=0)[slot]
       elif slot < self.steps - 1:
@@ -122,7 +122,7 @@ class PerStepNormalization(keras.layers.Layer):
     Args:
       state: One tensor for each of `model.non_trainable_variables`.
       moving: Values in all slots, in the order of `initial_moving`.
-      slot: Index from 0 to `steps - 1`, the last being the model's own slot.
+      slot: Index from 0 to `steps - 1`. The last slot is the model's own.
     """
     state = list(state)
     for place, values in zip(self.moving_places, moving, strict=True):
@@ -137,8 +137,8 @@ class PerStepNormalization(keras.layers.Layer):
     """Copies the moving statistics in `state` to a slot of `moving`.
 
     Args:
-      moving: Values in all slots, in the order of `initial_moving`. Changed in
-        place.
+      moving: Values in all slots, in the order of `initial_moving`. This method
+        changes them in place.
       state: One tensor for each of `model.non_trainable_variables`.
       slot: Index from 0 to `steps - 1`.
     """

@@ -13,21 +13,21 @@ METHODS = ("auto", "stock", "slices")
 
 @keras.saving.register_keras_serializable("tfmeta")
 class MaxPooling2D(keras.layers.MaxPooling2D):
-  """Max pooling over two axes, exact at second order also when compiled.
+  """Max pooling over two axes, with exact second derivatives under XLA too.
 
   The second derivative of XLA's max pooling compares the values of a window in
-  bfloat16. Where two of them are nearly equal it takes the wrong one, without a
-  message; for dtypes other than float32 it does not compile. When it is traced
-  for XLA (`jit_compile=True`), this layer therefore takes the maximum of
-  strided slices. Elsewhere it uses the stock operation, which is right there.
-  Both give the same values, bit for bit, and both send the gradient
-  of a tie to the first of the equal values.
+  bfloat16. If two of them are nearly equal, it may take the wrong one, without
+  a message. For dtypes other than float32, it does not compile. If this layer
+  is traced for XLA (`jit_compile=True`), it therefore takes the maximum of
+  strided slices. Otherwise, it uses the stock operation, which is then right.
+  Both give the same values, bit for bit, and both send the gradient of a tie to
+  the first of the equal values.
 
   Args:
-    pool_size: Integer, or one each for the height and width of a window.
-      Default `(2, 2)`.
-    method: `"auto"` chooses as described; `"stock"` and `"slices"` always use
-      the one or the other. Default `"auto"`.
+    pool_size: Integer, or a pair of integers: the height and width of a window.
+      Defaults to `(2, 2)`.
+    method: `"auto"` (default) chooses as described. `"stock"` always uses the
+      stock operation, and `"slices"` always uses slices.
     **kwargs: The other arguments of `keras.layers.MaxPooling2D`: `strides`,
       `padding`, `data_format`, `name` and `dtype`.
 
@@ -58,8 +58,8 @@ class MaxPooling2D(keras.layers.MaxPooling2D):
       x = _pad_same(x, self.pool_size, self.strides)
     height = _size(x, 1) - rows + 1
     width = _size(x, 2) - columns + 1
-    # One slice for each place in a window, row by row: it holds the value at
-    # that place in all windows.
+    # Each slice belongs to one place in a window, in row order, and holds the
+    # values at that place of all windows.
     slices = [
       x[:, i : i + height : step_y, j : j + width : step_x]
       for i in range(rows)
@@ -77,7 +77,7 @@ class MaxPooling2D(keras.layers.MaxPooling2D):
 
 
 def _size(x: tf.Tensor, axis: int) -> int | tf.Tensor:
-  """Returns a length, as a tensor only where it is unknown in a graph."""
+  """Returns the length of an axis, as a tensor only if a graph lacks it."""
   static = x.shape[axis]
   return tf.shape(x)[axis] if static is None else static
 
@@ -85,14 +85,15 @@ def _size(x: tf.Tensor, axis: int) -> int | tf.Tensor:
 def _pad_same(x: tf.Tensor, pool_size: Any, strides: Any) -> tf.Tensor:
   """Pads height and width as `padding="same"` does, with the lowest value.
 
-  The lowest value never is the maximum of a window, which always holds one of
-  the given values.
+  Each window holds at least one of the given values, so the lowest value does
+  not change its maximum.
   """
   paddings = [[0, 0]]
   for axis, pool, stride in zip((1, 2), pool_size, strides, strict=True):
     size = _size(x, axis)
     biggest = max if isinstance(size, int) else tf.maximum
-    # There are `ceil(size / stride)` windows; an odd rest goes to the end.
+    # There are `ceil(size / stride)` windows. If the padding is odd, the end
+    # gets one more than the start.
     total = biggest((-(-size // stride) - 1) * stride + pool - size, 0)
     paddings.append([total // 2, total - total // 2])
   return tf.pad(x, [*paddings, [0, 0]], constant_values=x.dtype.min)

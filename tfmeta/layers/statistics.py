@@ -1,4 +1,4 @@
-"""Batch statistics of a support set, with which queries are normalized."""
+"""Batch statistics of a support set, for the normalization of queries."""
 
 from collections.abc import Iterable
 from collections.abc import Sequence
@@ -14,8 +14,8 @@ from tfmeta.core import keras_internals
 from tfmeta.layers import copying
 from tfmeta.layers import normalization
 
-# What makes a layer with a seed random: `Dropout` has a rate, and
-# `GaussianNoise` a standard deviation.
+# These attributes are the amounts of noise of random layers. `Dropout` has a
+# rate, and `GaussianNoise` has a standard deviation.
 _AMOUNTS_OF_NOISE = ("rate", "stddev")
 
 
@@ -24,8 +24,8 @@ def batch_normalization_layers(
 ) -> list[keras.layers.BatchNormalization]:
   """Returns the layers of `model` that normalize with batch statistics.
 
-  The layers of Keras and of tfmeta count, at any depth. A frozen layer
-  (`trainable=False`) is left out, because it always uses its moving statistics.
+  The list includes layers of Keras and of tfmeta, at any depth. It excludes
+  frozen layers (`trainable=False`), which always use their moving statistics.
   """
   return [
     layer
@@ -42,7 +42,7 @@ def has_batch_normalization(model: keras.Model) -> bool:
 def in_normalization(model: keras.Model) -> list[bool]:
   """Returns which trainable weights are scales or shifts of normalization.
 
-  Batch, layer and group normalization count, of Keras and of tfmeta.
+  The batch, layer and group normalization of Keras and of tfmeta count.
 
   Args:
     model: A built model.
@@ -100,16 +100,15 @@ def support_state(
 ) -> list[tf.Tensor]:
   """Replaces the moving statistics in `state` by the statistics of a batch.
 
-  With the result, `model.stateless_call(weights, result, x, training=False)`
-  normalizes `x` with the batch statistics that `support_x` has under `weights`,
-  so that no example of `x` influences the outputs for another. The statistics
-  are those of the batch itself, not recovered from a moving average, and are
-  differentiable with respect to `weights`. They are computed without dropout,
-  as predictions are.
+  Pass the result to `model.stateless_call(weights, result, x, training=False)`.
+  This call normalizes `x` by the batch statistics that `support_x` has under
+  `weights`, so no example of `x` influences the outputs for another. The
+  statistics depend on this batch alone, and are differentiable with respect to
+  `weights`. They are computed without dropout, as predictions are.
 
-  The first call with a model makes a `SupportStatistics`, which later calls
-  use: they do not see what has changed in the configuration of its layers since
-  then, except for `trainable`.
+  The first call with a model creates a `SupportStatistics`, which later calls
+  use. Later calls do not notice if the configuration of the layers has changed
+  since then, except for `trainable`.
 
   Args:
     model: A built model.
@@ -118,8 +117,8 @@ def support_state(
     support_x: `[S, ...]` inputs of `model`.
 
   Returns:
-    List like `state`; entries that are no moving statistics of batch
-    normalization (seeds, for example) are those of `state`.
+    List like `state`. Entries that are not moving statistics of batch
+    normalization, such as seeds, are taken from `state`.
 
   Raises:
     ValueError: If the statistics cannot be computed: see `SupportStatistics`.
@@ -134,26 +133,28 @@ def support_state(
 class SupportStatistics:
   """The batch statistics of one model, for any weights and any batch.
 
-  They come from a pass in training mode with a momentum of 0 and without
-  dropout. That pass goes through a private copy of the model, made here, whose
-  layers have these values: `model` is never changed, so that any number of
-  threads may use it meanwhile.
+  The statistics come from a pass in training mode, with a momentum of 0 and
+  without dropout. The pass goes through a private copy of the model, whose
+  layers have these settings. The model itself never changes, so any number of
+  threads may use it at the same time.
 
-  An instance is a plain object: a Keras model that keeps one as an attribute
-  neither counts nor saves the variables of the copy, which nothing reads.
+  An instance is a plain Python object. A Keras model that has one as an
+  attribute therefore neither counts nor saves the variables of the copy, whose
+  values nothing reads.
 
-  A model that cannot be made again from its configuration is used itself, in a
-  stateless call. Its moving statistics then start from zero, and what they
-  become is divided by `1 - momentum`: the statistics of the batch, up to
-  rounding.
+  If a model cannot be made again from its configuration, the pass goes through
+  the model itself, in a stateless call. Its moving statistics then start from
+  zero, and their new values are divided by `1 - momentum`. This gives the
+  statistics of the batch, up to rounding.
 
   Args:
-    model: A built model. It is not kept alive.
+    model: A built model. The instance does not keep it alive.
 
   Raises:
-    ValueError: If `model` is not built; or if it cannot be made again from its
-      configuration and has a layer that draws random numbers in training, or
-      whose batch statistics cannot be recovered from moving ones.
+    ValueError: If `model` is not built. Also if `model` cannot be made again
+      from its configuration, and one of its layers draws random numbers in
+      training, or has batch statistics that cannot be recovered from moving
+      statistics.
   """
 
   def __init__(self, model: keras.Model):
@@ -179,11 +180,13 @@ class SupportStatistics:
     state: Sequence[tf.Tensor],
     support_x: tf.Tensor,
   ) -> list[tf.Tensor]:
-    """Replaces moving statistics: see `tfmeta.layers.support_state`.
+    """Replaces the moving statistics in `state` by the statistics of a batch.
+
+    See `tfmeta.layers.support_state`.
 
     Args:
       weights: One tensor for each trainable variable of the model.
-      state: One tensor for each of its non-trainable variables.
+      state: One tensor for each non-trainable variable of the model.
       support_x: `[S, ...]` inputs of the model.
 
     Returns:
@@ -205,7 +208,8 @@ class SupportStatistics:
     ]
 
 
-# One for each model that `support_state` was called with, while it lives.
+# The statistics of each model that `support_state` was called with, as long as
+# the model lives.
 _statistics = weakref.WeakKeyDictionary()
 # Reentrant, because making a copy runs the constructors of the user's layers.
 _lock = threading.RLock()
@@ -221,8 +225,9 @@ def _moving_statistics(model: keras.Model) -> Iterable[tuple[Any, float]]:
 def _memoryless_copy(model: keras.Model) -> keras.Model:
   """Copies `model`, with a momentum of 0 and without random numbers.
 
-  The attributes are set once the layers are made: a `Dropout` that is made with
-  a rate of 0 has no seed, and the copy must have the variables of `model`.
+  The attributes are set after the layers are made, because a `Dropout` that is
+  made with a rate of 0 has no seed, and the copy must have the same variables
+  as `model`.
   """
   copy = copying.rebuild(model, lambda config: config)
   _match_trainable(copy, model)
@@ -235,14 +240,15 @@ def _memoryless_copy(model: keras.Model) -> keras.Model:
 
 
 def _match_trainable(copy: keras.Model, model: keras.Model) -> None:
-  """Freezes in `copy` what is frozen in `model`, and nothing else.
+  """Copies `trainable` from the layers and variables of `model` to `copy`.
 
-  A configuration does not tell all of it, and it may change after the copy was
-  made. It decides how `stateless_call` takes apart weights and state. Nothing
-  is written unless it has changed, for the sake of other threads.
+  Both models must agree, because `stateless_call` splits variables into weights
+  and state by `trainable`. A configuration does not record this attribute
+  everywhere, and a user may change it after the copy was made. Only values that
+  differ are written, because other threads may read them at the same time.
   """
   flatten = keras_internals.flatten_layers
-  # Outer layers come first, because setting one sets those inside too.
+  # Outer layers come first, because setting a layer sets its inner layers too.
   for of in (flatten, lambda layer: layer.variables):
     for own, other in zip(of(copy), of(model), strict=True):
       if own.trainable != other.trainable:
@@ -258,10 +264,11 @@ def _noise_of(layer: keras.Layer) -> list[str]:
 
 
 def _check_recoverable(model: keras.Model, error: ValueError) -> None:
-  """Refuses a model that `_recovered_state` would be wrong for."""
+  """Refuses a model for which `_recovered_state` would be wrong."""
   for path, layer in copying.walk(model):
     noisy = any(getattr(layer, name) for name in _noise_of(layer))
-    # Nothing of the batch is left in the moving statistics, or only squares.
+    # A momentum of 1 leaves nothing of the batch in the moving statistics. With
+    # batch renormalization, a moving variance is the square of an average.
     lost = isinstance(layer, keras.layers.BatchNormalization) and (
       layer.momentum == 1.0 or getattr(layer, "renorm", False)
     )
@@ -282,8 +289,8 @@ def _recovered_state(
 ) -> list[tf.Tensor]:
   """Returns batch statistics of a model that cannot be copied.
 
-  A moving statistic that starts from zero becomes `(1 - momentum)` times that
-  of the batch.
+  A moving statistic that starts from zero becomes `(1 - momentum)` times the
+  statistic of the batch.
   """
   moving = {id(v): 1.0 - momentum for v, momentum in _moving_statistics(model)}
   variables = model.non_trainable_variables
@@ -308,7 +315,7 @@ class _ForgetfulScope(keras.StatelessScope):
   """A stateless scope in which moving statistics are always read as zero.
 
   In Keras's own scope, a layer that is called twice would mix the statistics of
-  both batches; here, as with a momentum of 0, the last one counts.
+  both batches. Here, only the last batch counts, as with a momentum of 0.
   """
 
   def __init__(self, values: Iterable[tuple[Any, Any]], moving: Iterable[int]):

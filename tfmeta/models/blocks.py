@@ -46,15 +46,16 @@ def normalize(
   dtype: str | None,
   name: str,
 ) -> keras.KerasTensor:
-  """Adds a normalization layer behind `x`.
+  """Adds a normalization layer after `x`.
 
   Args:
     x: `[n, ..., channels]`.
     kind: Key of `NORMALIZATIONS`, or `"none"`, which returns `x` itself.
-    scale: Whether the layer learns a scale beside its shift. Default `True`.
-    momentum: Momentum of the moving statistics of batch normalization.
-      Default 0.99.
-    dtype: Dtype or policy of the layer.
+    scale: Whether the layer learns a scale in addition to its shift. Defaults
+      to `True`.
+    momentum: Momentum of the moving statistics of batch normalization. Defaults
+      to 0.99.
+    dtype: Dtype or policy of the layer, or `None` for Keras's global policy.
     name: Name of the layer.
 
   Returns:
@@ -66,7 +67,8 @@ def normalize(
   if kind == "batch":
     options["momentum"] = momentum
   if kind == "group":
-    # Groups hold 4 channels. Where 4 does not divide them, one group holds all.
+    # A group holds 4 channels. If 4 does not divide their number, one group
+    # holds all channels.
     channels = x.shape[-1]
     options["groups"] = channels // 4 if channels % 4 == 0 else 1
   return NORMALIZATIONS[kind](**options)(x)
@@ -79,8 +81,8 @@ def pool(
 
   Args:
     x: `[n, height, width, channels]`.
-    kind: Key of `POOLINGS`. Any other word returns `x` itself.
-    dtype: Dtype or policy of the layer.
+    kind: Key of `POOLINGS`. For any other string, `x` itself is returned.
+    dtype: Dtype or policy of the layer, or `None` for Keras's global policy.
     name: Name of the layer.
   """
   if kind not in POOLINGS:
@@ -96,8 +98,8 @@ def check_image_shape(shape: Sequence[int], smallest: int) -> None:
     smallest: Smallest height and width, in pixels.
 
   Raises:
-    ValueError: If `shape` is not `(height, width, channels)`, all known, with
-      height and width of at least `smallest`.
+    ValueError: If `shape` is not `(height, width, channels)`, if one of them is
+      unknown, or if the height or the width is less than `smallest`.
   """
   known = len(shape) == 3 and all(isinstance(size, int) for size in shape)
   if not known or min(shape[:2]) < smallest:

@@ -28,46 +28,47 @@ def conv4(
 ) -> keras.Model:
   """Builds the four-block convolutional network of the few-shot papers.
 
-  Each block is a 3x3 convolution, normalization, an activation and a pooling
-  that halves height and width; a linear head follows. Kernels start with
-  Glorot's uniform initialization, biases at 0. The networks of the MAML paper,
-  as in the authors' code, are:
+  Each block consists of a 3x3 convolution, normalization, an activation and a
+  pooling that halves height and width. A linear head follows. Kernels start
+  with Glorot's uniform initialization, and biases start at 0. These arguments
+  give the networks of the MAML paper, as they are in the authors' code:
 
   - Omniglot: `filters=64, pooling="stride", head_input="mean", scale=False,
-    head_initializer=keras.initializers.RandomNormal(stddev=1.0)`;
-  - miniImageNet: `filters=32, scale=False` and otherwise the defaults. For
-    images of 84x84x3 the head gets 800 features.
+    head_initializer=keras.initializers.RandomNormal(stddev=1.0)`.
+  - miniImageNet: `filters=32, scale=False`. With images of 84x84x3, the head
+    gets 800 features.
 
-  MAML++ and most later work on Omniglot use the defaults. For images of 28x28x1
-  the head gets 64 features.
+  MAML++ and most later work on Omniglot use the defaults. With images of
+  28x28x1, the head gets 64 features.
 
   Args:
     input_shape: `(height, width, channels)`.
     ways: Number of classes, the width of the head.
-    filters: Number of filters of each convolution. Default 64.
-    pooling: How a block halves height and width: by `"max"` or `"average"`
-      pooling of 2x2, or by the `"stride"` of its convolution. Default `"max"`.
-    normalization: `"batch"`, `"layer"`, `"group"` or `"none"`; all have exact
-      second derivatives. A group holds 4 filters, or all of them if 4 does not
-      divide `filters`. Default `"batch"`.
-    scale: Whether normalization learns a scale beside its shift. Default
-      `True`.
-    momentum: Momentum of the moving statistics of batch normalization. Learners
-      use them only with `normalization="per_step_running"`. Default 0.99.
-    activation: Activation of the blocks. Default `"relu"`.
-    head_input: Input of the head: `"flatten"` for all features, or `"mean"` for
-      their mean over height and width. Default `"flatten"`.
-    head_initializer: Initializer of the kernel of the head. Default
+    filters: Number of filters of each convolution. Defaults to 64.
+    pooling: How a block halves height and width: `"max"` (default) or
+      `"average"` pooling of 2x2, or the `"stride"` of its convolution.
+    normalization: Kind of normalization: `"batch"` (default), `"layer"`,
+      `"group"` or `"none"`. All have exact second derivatives. A group holds 4
+      filters, or all filters if 4 does not divide their number.
+    scale: Whether normalization learns a scale in addition to its shift.
+      Defaults to `True`.
+    momentum: Momentum of the moving statistics of batch normalization. Only the
+      learner `MAMLPlusPlus`, with `normalization="per_step_running"`, updates
+      them. Defaults to 0.99.
+    activation: Activation of the blocks. Defaults to `"relu"`.
+    head_input: Input of the head: `"flatten"` (default) for all features, or
+      `"mean"` for their mean over height and width.
+    head_initializer: Initializer of the kernel of the head. Defaults to
       `"glorot_uniform"`.
-    dtype: Dtype or policy of all layers. Default: Keras's global policy.
-    name: Name of the model.
+    dtype: Dtype or policy of all layers. Defaults to Keras's global policy.
+    name: Name of the model. Defaults to `"conv4"`.
 
   Returns:
     A built model, `[n, height, width, channels] -> [n, ways]` logits.
 
   Raises:
-    ValueError: If a choice is unknown, a count is not positive, or the images
-      are smaller than the 16x16 pixels that four poolings need.
+    ValueError: If a choice is unknown, if a count is not positive, or if the
+      images are smaller than the 16x16 pixels that four poolings need.
 
   References:
     C. Finn, P. Abbeel, S. Levine. Model-Agnostic Meta-Learning for Fast

@@ -20,11 +20,12 @@ def embedding_head(
   Args:
     features: Size of an embedding.
     ways: Number of classes, the width of the output.
-    normalize: Whether embeddings are first scaled to length 1. Default `True`.
-    use_bias: Whether the classifier has a bias. `tfmeta.LEO` takes models
-      without one. Default `False`.
-    dtype: Dtype or policy of all layers. Default: Keras's global policy.
-    name: Name of the model.
+    normalize: Whether embeddings are first scaled to length 1. Defaults to
+      `True`.
+    use_bias: Whether the classifier has a bias. `tfmeta.LEO` takes only models
+      without a bias. Defaults to `False`.
+    dtype: Dtype or policy of all layers. Defaults to Keras's global policy.
+    name: Name of the model. Defaults to `"embedding_head"`.
 
   Returns:
     A built model, `[n, features] -> [n, ways]` logits.

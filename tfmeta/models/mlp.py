@@ -20,21 +20,22 @@ def mlp(
 ) -> keras.Model:
   """Builds a multilayer perceptron.
 
-  With `input_shape=(1,)` and `outputs=1` the defaults give the network of
+  With `input_shape=(1,)` and `outputs=1`, the defaults give the network of
   MAML's sinusoid regression. The authors' code initializes its kernels with
-  `keras.initializers.TruncatedNormal(stddev=0.01)`; Glorot's initialization,
-  the default here, reaches a lower error after the same number of updates.
+  `keras.initializers.TruncatedNormal(stddev=0.01)`. The default here is
+  Glorot's initialization, which reaches a lower error after the same number of
+  updates.
 
   Args:
     input_shape: Shape of one example. Examples with more than one axis are
       flattened.
     outputs: Number of linear outputs: logits, or values of a regression.
-    hidden: Units of the hidden layers, first to last. Default `(40, 40)`.
-    activation: Activation of the hidden layers. Default `"relu"`.
-    kernel_initializer: Initializer of all kernels; biases start at 0. Default
-      `"glorot_uniform"`.
-    dtype: Dtype or policy of all layers. Default: Keras's global policy.
-    name: Name of the model.
+    hidden: Units of the hidden layers, first to last. Defaults to `(40, 40)`.
+    activation: Activation of the hidden layers. Defaults to `"relu"`.
+    kernel_initializer: Initializer of all kernels. Biases start at 0. Defaults
+      to `"glorot_uniform"`.
+    dtype: Dtype or policy of all layers. Defaults to Keras's global policy.
+    name: Name of the model. Defaults to `"mlp"`.
 
   Returns:
     A built model, `[n, *input_shape] -> [n, outputs]`.

@@ -20,12 +20,12 @@ def gaussian_policy(
 ) -> keras.Model:
   """Builds a policy for actions that are numbers.
 
-  A multilayer perceptron returns the means. The standard deviations are
-  learned, and the same for all observations, as in the released code of MAML.
+  A multilayer perceptron returns the means. The standard deviations are learned
+  and do not depend on the observation, as in the released code of MAML.
 
   Args:
     observation_shape: Shape of one observation.
-    actions: Integer >= 1. How many numbers an action has.
+    actions: Integer >= 1. Number of entries of an action.
     hidden: Units of the hidden layers, first to last. Defaults to `(64, 64)`.
     activation: Activation of the hidden layers. Defaults to `"tanh"`.
     initial_stddev: Float > 0. Standard deviations before training. Defaults to
@@ -38,8 +38,8 @@ def gaussian_policy(
     the logarithms of the standard deviations.
 
   Raises:
-    ValueError: If a size is not an integer of at least 1, or `initial_stddev`
-      not above 0.
+    ValueError: If a size is not an integer of at least 1, or if
+      `initial_stddev` is not above 0.
   """
   means = mlp(
     observation_shape,
@@ -68,14 +68,14 @@ def categorical_policy(
   Args:
     observation_shape: Shape of one observation.
     choices: Integer >= 1. Number of choices.
-    hidden: Units of the hidden layers, first to last; with `()`, the logits are
+    hidden: Units of the hidden layers, first to last. With `()`, the logits are
       linear in the observation. Defaults to `(64, 64)`.
     activation: Activation of the hidden layers. Defaults to `"tanh"`.
     dtype: Dtype of all layers. Defaults to Keras's global policy.
     name: Name of the model.
 
   Returns:
-    A built model, `[n, *observation_shape] -> [n, choices]`, logits.
+    A built model, `[n, *observation_shape] -> [n, choices]` logits.
 
   Raises:
     ValueError: If a size is not an integer of at least 1.

@@ -24,29 +24,30 @@ def resnet12(
 
   Each entry of `filters` makes one residual stage. A stage has three 3x3
   convolutions without bias, each followed by normalization, with leaky ReLU
-  (slope 0.1) between them. A 1x1 convolution with normalization is the shortcut
-  beside them. The sum of both goes through leaky ReLU and a 2x2 max pooling.
-  Kernels start with He's normal initialization. The authors' DropBlock is left
-  out.
+  (slope 0.1) between them. The shortcut around them is a 1x1 convolution with
+  normalization. The sum of both goes through leaky ReLU and a 2x2 max pooling.
+  Kernels start with He's normal initialization. This network leaves out the
+  authors' DropBlock.
 
   Args:
     input_shape: `(height, width, channels)`; usually 84x84x3.
     ways: Number of classes, the width of the head.
-    filters: Number of filters of each stage. Default `(64, 160, 320, 640)`.
-    normalization: `"batch"`, `"layer"`, `"group"` or `"none"`; all have exact
-      second derivatives. A group holds 4 filters, or all of them if 4 does not
-      divide their number. Default `"batch"`.
-    head_input: Input of the head: `"mean"` of the features over height and
-      width, or `"flatten"` for all of them. Default `"mean"`.
-    dtype: Dtype or policy of all layers. Default: Keras's global policy.
-    name: Name of the model.
+    filters: Number of filters of each stage. Defaults to `(64, 160, 320, 640)`.
+    normalization: Kind of normalization: `"batch"` (default), `"layer"`,
+      `"group"` or `"none"`. All have exact second derivatives. A group holds 4
+      filters, or all filters if 4 does not divide their number.
+    head_input: Input of the head: `"mean"` (default) for the mean of the
+      features over height and width, or `"flatten"` for all features.
+    dtype: Dtype or policy of all layers. Defaults to Keras's global policy.
+    name: Name of the model. Defaults to `"resnet12"`.
 
   Returns:
     A built model, `[n, height, width, channels] -> [n, ways]` logits.
 
   Raises:
-    ValueError: If a choice is unknown, a count is not positive, or the images
-      are too small for the poolings: `2**n` pixels a side for n stages.
+    ValueError: If a choice is unknown, if a count is not positive, or if the
+      images are too small for the poolings. They need `2**n` pixels a side for
+      n stages.
 
   References:
     K. Lee, S. Maji, A. Ravichandran, S. Soatto. Meta-Learning with
