@@ -19,7 +19,7 @@ from tfmeta.rl.learner import PolicyLearner
 
 @keras.saving.register_keras_serializable("tfmeta>rl")
 class MAML(PolicyLearner, maml.MAML):
-  """MAML for policies: initial weights from which policy gradients adapt fast.
+  """Meta-learner of policies that a few policy gradients adapt to a task.
 
   Each inner step descends the surrogate of the return; the outer loss is the
   surrogate of the return of the adapted policy [1]:
@@ -107,7 +107,7 @@ class MAML(PolicyLearner, maml.MAML):
 
 @keras.saving.register_keras_serializable("tfmeta>rl")
 class FOMAML(PolicyLearner, maml.FOMAML):
-  """MAML for policies without second derivatives.
+  """Meta-learner of policies: MAML without second derivatives.
 
   The outer gradient at the adapted weights is applied to the initial weights.
   The surrogates of `credit` are all the same here, because they differ in
@@ -122,7 +122,7 @@ class FOMAML(PolicyLearner, maml.FOMAML):
 
 @keras.saving.register_keras_serializable("tfmeta>rl")
 class MetaSGD(PolicyLearner, meta_sgd.MetaSGD):
-  """Meta-SGD for policies: a learned inner rate for every single weight.
+  """Meta-learner of policies with a learned rate for every single weight.
 
   The deviations of the actions have learned rates too. All rates start at
   `inner_learning_rate`.
@@ -135,7 +135,7 @@ class MetaSGD(PolicyLearner, meta_sgd.MetaSGD):
 
 @keras.saving.register_keras_serializable("tfmeta>rl")
 class ANIL(PolicyLearner, anil.ANIL):
-  """ANIL for policies: inner steps move the head only.
+  """Meta-learner of policies whose inner steps move the head only.
 
   The head consists of the last layer with a kernel and of what stands after
   it, such as the deviations of the actions. `adapted` chooses other weights, as
@@ -185,7 +185,7 @@ def _head(policy: keras.Model) -> Any:
 
 @keras.saving.register_keras_serializable("tfmeta>rl")
 class Reptile(PolicyLearner, reptile.Reptile):
-  """Reptile for policies: initial weights move toward the adapted weights.
+  """Meta-learner of policies that moves toward the adapted weights.
 
   The inner steps are gradient steps, each on new episodes of its own. The outer
   optimizer steps on `meta_loss`, half the squared distance of the initial to

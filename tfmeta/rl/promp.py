@@ -18,7 +18,7 @@ from tfmeta.rl.learner import PolicyLearner
 
 @keras.saving.register_keras_serializable("tfmeta>rl")
 class ProMP(PolicyLearner, maml.MAML):
-  """MAML for policies that takes several clipped steps per batch of episodes.
+  """Meta-learner of policies with several clipped steps per batch of episodes.
 
   The inner surrogate is `"lvc"`, the low variance curvature estimator. The
   outer optimizer takes several steps on the same episodes. Clipped ratios keep
