@@ -63,7 +63,8 @@ def _argument(parameter):
 
 
 def _arguments(value):
-  if not callable(value):
+  is_error = inspect.isclass(value) and issubclass(value, Exception)
+  if not callable(value) or is_error:
     return ""
   if isinstance(value, enum.EnumMeta):
     # The signature of an enumeration differs between versions of Python.

@@ -113,6 +113,7 @@ class Checkpoint(keras.callbacks.Callback):
 
   @property
   def best_epochs(self) -> list[int]:
+    """The numbers of the epochs whose weights are kept, the best first."""
     values = self.history.get(self.monitor, [])
     sign = -1 if self.mode == "max" else 1
     # The epoch breaks ties: if values are equal, the earlier epoch comes first.
