@@ -152,6 +152,14 @@ class ReplicaTest(absltest.TestCase):
         found[-1] += [np.array(logs[k]) for k in sorted(logs)]
       for a, b in zip(*found, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
+      # Several steps of the optimizer, in which the replicas meet.
+      with strategy.scope():
+        promp = tfmeta.rl.ProMP(
+          tfmeta.models.gaussian_policy((2,), actions=2, hidden=(4,)),
+          env, episodes=3, epochs=2)
+        promp.compile(keras.optimizers.Adam(1e-2))
+      promp.fit(tasks, steps_per_epoch=1, verbose=0)
+      assert promp.optimizer.iterations == 2
     """)
     subprocess.run(
       [sys.executable, "-c", program], check=True, env=dict(os.environ)

@@ -103,10 +103,14 @@ class ProMP(PolicyLearner, maml.MAML):
 
   def improve(self, examples: tuple[Any, ...]) -> dict[str, tf.Tensor]:
     """Takes `epochs` steps; the reported loss is that of the last one."""
-    # All epochs run one traced function, because they do the same.
-    step = tf.function(
-      lambda: outer_step.improve(self, examples)[0], autograph=False
-    )
+
+    def step() -> tf.Tensor:
+      return outer_step.improve(self, examples)[0]
+
+    # All epochs do the same, so they run one traced function. Replicas cannot
+    # meet inside a function that is traced for them.
+    if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+      step = tf.function(step, autograph=False)
     losses = [step() for _ in range(self.epochs)]
     return {"meta_loss": losses[-1]}
 
