@@ -83,7 +83,7 @@ def train(row: str, seed: int) -> dict[str, Any]:
   return {
     "row": row,
     "seed": seed,
-    **tested.as_dict(),
+    **tested.to_dict(),
     "training_returns": history["return"],
     "seconds": round(seconds, 1),
   }

@@ -25,7 +25,7 @@ BELOW = {
   "callbacks": _BASE,
   "evaluation": {"metrics", "algorithms/meta_learner", "core", *_BASE},
   "environments": {"data/sampler", "data/splits", "core", *_BASE},
-  "rl": {"algorithms", "environments/base", "core", *_BASE},
+  "rl": {"algorithms", "environments/base", "metrics", "core", *_BASE},
 }
 BELOW["deprecated_names"] = {"algorithms"}
 BELOW["testing"] = {*BELOW}

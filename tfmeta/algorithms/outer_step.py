@@ -63,7 +63,7 @@ def improve(learner: Any, tasks: tuple[Any, ...]) -> tuple[tf.Tensor, Any]:
     scale=learner.optimizer.scale_loss(1.0),
   )
   update(learner, gradients, state, total)
-  return _mean_or_zero(values) + tf.cast(penalty, values.dtype), outputs
+  return replicas.mean_or_zero(values) + tf.cast(penalty, values.dtype), outputs
 
 
 def test(learner: Any, data: Any) -> dict[str, Any]:
@@ -228,12 +228,6 @@ def report(
       else:
         metric.update_state(y, y_pred)
   return replicas.as_logs(learner.get_metrics_result())
-
-
-def _mean_or_zero(values: tf.Tensor) -> tf.Tensor:
-  """Returns the mean of `[T]` values, or 0 on a replica without tasks."""
-  count = tf.cast(tf.shape(values)[0], values.dtype)
-  return tf.math.divide_no_nan(tf.reduce_sum(values), count)
 
 
 def build_for_fit(learner: Any, targets: Any) -> None:

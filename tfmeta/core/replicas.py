@@ -13,6 +13,12 @@ def sum_over_replicas(value: Any) -> Any:
   return replica.all_reduce(tf.distribute.ReduceOp.SUM, value)
 
 
+def mean_or_zero(values: tf.Tensor) -> tf.Tensor:
+  """Returns the mean of `[T]` values, or 0 on a replica without tasks."""
+  count = tf.cast(tf.shape(values)[0], values.dtype)
+  return tf.math.divide_no_nan(tf.reduce_sum(values), count)
+
+
 def task_indices(count: tf.Tensor, first: Any = 0) -> tf.Tensor:
   """Returns the indices of this replica's tasks within the whole batch.
 

@@ -62,11 +62,13 @@ class Example(NamedTuple):
 
 
 def mean_return(episodes: Episodes) -> tf.Tensor:
-  """Returns the mean undiscounted return `[T]` of the episodes of each task."""
-  rewards = tf.where(
-    episodes.mask > 0, episodes.rewards, tf.zeros_like(episodes.rewards)
-  )
-  of_episodes = tf.reduce_sum(rewards, axis=-1)
+  """Returns the mean undiscounted return `[T]` of the episodes of each task.
+
+  Args:
+    episodes: `[T, ..., B, H, ...]`, with rewards that are 0 after the end of an
+      episode, as in those that are acted.
+  """
+  of_episodes = tf.reduce_sum(episodes.rewards, axis=-1)
   return tf.reduce_mean(of_episodes, axis=range(1, of_episodes.shape.rank))
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 import dataclasses
-import math
 from typing import Any
 
 import keras
@@ -10,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfmeta import arguments
+from tfmeta import metrics
 from tfmeta.algorithms.context import EVALUATION
 from tfmeta.rl import checks
 from tfmeta.rl import outer
@@ -41,28 +41,28 @@ class ReturnsResult:
   @property
   def means(self) -> np.ndarray:
     """The mean return over tasks, `[K + 1]`."""
-    return self.returns.mean(axis=0)
+    return metrics.mean_and_interval(self.returns)[0]
 
   @property
   def intervals(self) -> np.ndarray:
     """Half the width of the 95% intervals of `means` over tasks, `[K + 1]`."""
-    return _interval(self.returns)
+    return metrics.mean_and_interval(self.returns)[1]
 
   @property
   def gains(self) -> np.ndarray:
     """The mean over tasks of the return after adapting minus before, `[K]`."""
-    return self._gains.mean(axis=0)
+    return metrics.mean_and_interval(self._gains)[0]
 
   @property
   def gain_intervals(self) -> np.ndarray:
     """Half the width of the 95% intervals of `gains`, paired by task, `[K]`."""
-    return _interval(self._gains)
+    return metrics.mean_and_interval(self._gains)[1]
 
   @property
   def _gains(self) -> np.ndarray:
     return self.returns[:, 1:] - self.returns[:, :1]
 
-  def as_dict(self) -> dict[str, Any]:
+  def to_dict(self) -> dict[str, Any]:
     """Returns plain numbers, which JSON can hold."""
     return {
       "tasks": self.tasks,
@@ -90,12 +90,6 @@ class ReturnsResult:
       f"{self.environment_steps:,} steps of the environment."
     )
     return "\n".join(rows)
-
-
-def _interval(values: np.ndarray) -> np.ndarray:
-  if len(values) < 2:
-    return np.full(values.shape[1:], math.nan)
-  return 1.96 * values.std(axis=0, ddof=1) / math.sqrt(len(values))
 
 
 def _with_interval(mean: float, width: float) -> str:

@@ -1,5 +1,6 @@
 """One step of training or measuring a learner that acts."""
 
+import functools
 from typing import Any
 from typing import NamedTuple
 
@@ -51,18 +52,16 @@ def collect(
     lambda w: tf.broadcast_to(w, [count, *w.shape]), learner.initial_weights()
   )
 
+  def adapt(
+    phase: int, index: tf.Tensor, weights: Any, example: Example
+  ) -> Any:
+    scaled = learner.scaled(example, phase)
+    return learner.inner_step(weights, scaled, context.replace(index=index))
+
   if steps is None:
     steps = int(learner.adaptations_for(context))
   episodes, examples = [], []
   for phase in range(steps + 1):
-
-    def adapt(
-      index: tf.Tensor, weights: Any, example: Example, phase: int = phase
-    ) -> Any:
-      of_task = context.replace(index=index)
-      scaled = learner.scaled(example, phase)
-      return learner.inner_step(weights, scaled, of_task)
-
     seeds = _seeds(learner.seed, context, indices, phase)
     episodes.append(learner.roll_out(tasks, weights, seeds))
     examples.append(
@@ -70,7 +69,9 @@ def collect(
     )
     if phase < steps:
       following = task_map.map_tasks(
-        adapt, (indices, weights, examples[-1]), method
+        functools.partial(adapt, phase),
+        (indices, weights, examples[-1]),
+        method,
       )
       weights = tf.nest.map_structure(tf.stop_gradient, following)
   returns = [mean_return(one) for one in episodes]
@@ -132,7 +133,9 @@ def _report(
   """
   count = tf.shape(returns)[0]
   values = {"return": returns[:, -1], "return_before": returns[:, 0]}
-  values = {name: _mean_or_zero(value) for name, value in values.items()}
+  values = {
+    name: replicas.mean_or_zero(value) for name, value in values.items()
+  }
   values = {**values, "loss": -values["return"], **moved}
   trackers = [metric for metric in learner.metrics if metric.name in values]
   # Without this dependency, counts that are known when the step is traced would
@@ -160,9 +163,3 @@ def _value_of(variable: Any) -> tf.Tensor:
   value just read is not.
   """
   return tf.identity(tf.convert_to_tensor(variable))
-
-
-def _mean_or_zero(values: tf.Tensor) -> tf.Tensor:
-  """Returns the mean of `[T]` values, or 0 on a replica without tasks."""
-  count = tf.cast(tf.shape(values)[0], values.dtype)
-  return tf.math.divide_no_nan(tf.reduce_sum(values), count)

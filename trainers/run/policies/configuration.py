@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 from trainers.run import option
+from trainers.run import unused_flags
 
 # The learner in tfmeta.rl by the value of --learner, and the flags that are
 # arguments of this learner alone.
@@ -63,15 +64,6 @@ def _unless_dice(config: Any) -> str | None:
   if config.credit == "dice":
     return None
   return f"--credit={config.credit} does not use it"
-
-
-def _without_strategy(strategy: str) -> Any:
-  def why_unused(config: Any) -> str | None:
-    return (
-      None if config.strategy == strategy else f"--strategy={strategy} only"
-    )
-
-  return why_unused
 
 
 @dataclasses.dataclass(frozen=True)
@@ -242,13 +234,13 @@ class PolicyConfiguration:
   tpu: str = option.field(
     "local",
     "Name or address of the TPU.",
-    why_unused=_without_strategy("tpu"),
+    why_unused=unused_flags.without_strategy("tpu"),
   )
   startup_seconds: int = option.field(
     300,
     "Seconds to wait until all workers have started.",
     least=1,
-    why_unused=_without_strategy("multi_worker"),
+    why_unused=unused_flags.without_strategy("multi_worker"),
   )
 
   def __post_init__(self) -> None:

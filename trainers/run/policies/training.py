@@ -280,8 +280,8 @@ def _result(
   measured: dict[str, tfmeta.rl.ReturnsResult],
   checkpoint: Any,
 ) -> dict[str, Any]:
-  own = measured[config.learner].as_dict()
-  others = {k: v.as_dict() for k, v in measured.items() if k != config.learner}
+  own = measured[config.learner].to_dict()
+  others = {k: v.to_dict() for k, v in measured.items() if k != config.learner}
   return {
     "trainer": config.algorithm,
     "environment": config.environment,
