@@ -1,6 +1,7 @@
 """Tests of trainers.rl: its flags, a whole run, and a run that is killed."""
 
 import contextlib
+import dataclasses
 import io
 import json
 import os
@@ -164,6 +165,25 @@ class RunTest(absltest.TestCase):
     np.testing.assert_allclose(measured.means, written["returns"], rtol=1e-5)
     served = tf.saved_model.load(folder / "saved_model")
     self.assertIn("adapt", served.signatures)
+
+  def test_a_full_disk_and_a_lost_worker_are_errors_of_the_user(self):
+    full = tf.errors.ResourceExhaustedError(None, None, "disk is full\nmore")
+    lost = tf.errors.UnavailableError(None, None, "gone")
+    workers = configuration.PolicyConfiguration(strategy="multi_worker")
+    for config, error, expected, words in (
+      (parse(*SMALL), full, OSError, "disk is full$"),
+      (workers, lost, ConnectionError, "Start all of them again"),
+    ):
+      config = dataclasses.replace(config, workdir=tempfile.mkdtemp())
+      with (
+        absltest.mock.patch.object(training, "train", side_effect=error),
+        absltest.mock.patch.object(training.strategies, "make"),
+        absltest.mock.patch.object(
+          training.workers, "is_chief", return_value=True
+        ),
+        self.assertRaisesRegex(expected, words),
+      ):
+        training.run(config)
 
   def test_a_killed_run_resumes_to_the_same_bits(self):
     folder = pathlib.Path(tempfile.mkdtemp())

@@ -1,5 +1,7 @@
 """A run, from its first task to the exported learner."""
 
+from collections.abc import Iterator
+import contextlib
 import pathlib
 import shutil
 import sys
@@ -61,7 +63,7 @@ def run(config) -> dict[str, Any]:
   """
   packages.check_installed("matplotlib", "tensorboard")
   strategy = strategies.make(config)
-  try:
+  with errors_of_users(config):
     if not workers.is_chief(config):
       return _assist(config, strategy)
     _check_beforehand(config)
@@ -71,6 +73,21 @@ def run(config) -> dict[str, Any]:
         learner = _without_strategy(config, learner, checkpoint)
       checkpoint.load_best(learner)
       return report(config, folder, learner, checkpoint)
+
+
+@contextlib.contextmanager
+def errors_of_users(config: Any) -> Iterator[None]:
+  """Turns errors of TensorFlow that a user can correct into errors of Python.
+
+  Args:
+    config: The configuration of the run.
+
+  Raises:
+    OSError: If disk or memory are full.
+    ConnectionError: If another worker has ended or cannot be reached.
+  """
+  try:
+    yield
   except tf.errors.ResourceExhaustedError as error:  # Disk or memory is full.
     raise OSError(error.message.splitlines()[0]) from error
   except _WORKER_LOST as error:

@@ -52,12 +52,12 @@ def run(config: configuration.PolicyConfiguration) -> dict[str, Any]:
   """
   packages.check_installed("matplotlib", "tensorboard")
   strategy = strategies.make(config)
-  if not workers.is_chief(config):
-    train(config, pathlib.Path(config.workdir), strategy, writes=False)
-    return {}
-  with workdir.claim(config) as folder:
-    trained = train(config, folder, strategy, writes=True)
-    return _report(config, folder, trained)
+  with training.errors_of_users(config):
+    if not workers.is_chief(config):
+      train(config, pathlib.Path(config.workdir), strategy, writes=False)
+      return {}
+    with workdir.claim(config) as folder:
+      return _report(config, folder, train(config, folder, strategy))
 
 
 def train(
