@@ -79,7 +79,11 @@ def _traced_adapt(learner: Any) -> tuple[Any, Any]:
   """
   structures = []
 
-  @tf.function(input_signature=_support_specs(learner, leading=0))
+  # As in `fit`, no control flow of Python depends on tensors. AutoGraph would
+  # only convert each function of the algorithm, which takes seconds.
+  @tf.function(
+    input_signature=_support_specs(learner, leading=0), autograph=False
+  )
   def adapt(support_x: tf.Tensor, support_y: tf.Tensor) -> dict[str, tf.Tensor]:
     weights = learner.adapt(support_x, _checked(learner, support_y))
     structures.append(weights)

@@ -1,5 +1,6 @@
 """Tests BMAML and EMAML: single, uncoupled and coupled particles."""
 
+import contextlib
 from unittest import mock
 
 from absl.testing import absltest
@@ -196,7 +197,7 @@ def frozen(learner, task, *, bandwidth):
   widths = []
   state = {"recording": True}
 
-  def kernel(particles, *, bandwidth="median", stop_bandwidth):
+  def kernel(particles, **_):
     if state["recording"]:
       widths.append(original(particles)[1])
       return original(particles)
@@ -205,22 +206,16 @@ def frozen(learner, task, *, bandwidth):
     return tf.exp(-svgd.squared_distances(particles) / h), h
 
   patched = mock.patch.object(svgd, "rbf_kernel", kernel)
-  patched.start()
-  learner._particle_path(*task[:2], context)
+  with patched:
+    learner._particle_path(*task[:2], context)
   state["recording"] = False
-  return _Both(stack, patched)
+  return _both(stack, patched)
 
 
-class _Both:
-  def __init__(self, *patches):
-    self.first, self.started = patches
-
-  def __enter__(self):
-    self.first.start()
-
-  def __exit__(self, *_):
-    self.first.stop()
-    self.started.stop()
+@contextlib.contextmanager
+def _both(first, second):
+  with first, second:
+    yield
 
 
 class PredictionTest(absltest.TestCase):

@@ -1,5 +1,7 @@
 """Tests what all learners share: inputs, normalization, Keras and export."""
 
+import inspect
+
 from absl.testing import absltest
 from absl.testing import parameterized
 import keras
@@ -250,6 +252,18 @@ class InputTest(parameterized.TestCase):
     weights = learner.adapt(inputs["support_x"][0], inputs["support_y"][0])
     logits = learner.predict_with(weights, inputs["query_x"][0])
     self.assertEqual(logits.shape, (6, 3))
+
+  def test_exports_are_not_converted_by_autograph(self):
+    # It takes longer than tracing. Converted code lies in a file of its own.
+    files = []
+
+    class Listed(tfmeta.MAML):
+      def adaptation_path(self, x, y, context=tfmeta.EVALUATION):
+        files.append(inspect.currentframe().f_code.co_filename)
+        return super().adaptation_path(x, y, context)
+
+    Listed(_mlp()).export(self.create_tempdir().full_path)
+    self.assertEqual(set(files), {__file__})
 
   def test_exports_refuse_another_number_of_ways(self):
     path = self.create_tempdir().full_path

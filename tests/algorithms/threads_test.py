@@ -1,6 +1,7 @@
 """Tests threads that share one learner, as in a server with a thread pool."""
 
 from concurrent import futures
+import sys
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -11,6 +12,9 @@ import tensorflow as tf
 import tfmeta
 
 THREADS, CALLS, WAYS, FEATURES = 16, 50, 2, 3
+# Seconds after which a thread must let another one run. With the usual 5 ms,
+# most calls would end undisturbed.
+SWITCH_INTERVAL = 1e-5
 
 LEARNERS = {
   "maml": (tfmeta.MAML, {}),
@@ -66,6 +70,11 @@ def answer(learner, support_x, support_y, query_x):
 
 
 class ThreadsTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.addCleanup(sys.setswitchinterval, sys.getswitchinterval())
+    sys.setswitchinterval(SWITCH_INTERVAL)
+
   def check(self, learner):
     """Compares the results of 16 threads, call by call, with serial results."""
     tasks = [task(seed) for seed in range(THREADS)]

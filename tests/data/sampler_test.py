@@ -1,3 +1,5 @@
+import inspect
+
 from absl.testing import absltest
 from absl.testing import parameterized
 import numpy as np
@@ -118,6 +120,17 @@ class TaskDatasetTest(parameterized.TestCase):
   def test_dataset_is_infinite(self):
     tasks = sampler.task_dataset(lambda key: key, seed=0, start=0)
     self.assertEqual(tasks.cardinality(), tf.data.INFINITE_CARDINALITY)
+
+  def test_tasks_are_not_converted_by_autograph(self):
+    # It takes longer than tracing. Converted code lies in a file of its own.
+    files = []
+
+    def sample_task(key):
+      files.append(inspect.currentframe().f_code.co_filename)
+      return key
+
+    sampler.task_dataset(sample_task, seed=0, start=0)
+    self.assertEqual(set(files), {__file__})
 
   @parameterized.parameters(-1, 2**63)
   def test_seeds_out_of_range_are_rejected(self, seed):

@@ -34,7 +34,8 @@ def task_dataset(
   """Returns the infinite dataset of `sample_task(key)`, one key per task.
 
   Args:
-    sample_task: Function from a key, int64 `[2]`, to the element of a task.
+    sample_task: Function from a key, int64 `[2]`, to the element of a task. It
+      is traced without AutoGraph.
     seed: Integer in [0, 2**63).
     start: Integer in [0, 2**63), the index of the first task.
     salt: Integer that differs between the splits of a data set. Defaults to 0.
@@ -50,8 +51,15 @@ def task_dataset(
   arguments.check_integer("start", start, 0, LARGEST_INDEX)
   root = tf.constant([seed, salt], tf.int64)
   indices = tf.data.Dataset.counter(start=start, dtype=tf.int64)
+
+  # AutoGraph would convert each function that is called here, for seconds, and
+  # none has control flow of Python that depends on tensors.
+  @tf.autograph.experimental.do_not_convert
+  def task(index: tf.Tensor) -> Any:
+    return sample_task(fold_in(root, index))
+
   tasks = indices.map(
-    lambda index: sample_task(fold_in(root, index)),
+    task,
     num_parallel_calls=tf.data.AUTOTUNE,
     deterministic=True,
   ).apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))

@@ -44,6 +44,9 @@ class Environment:
   def sample_task(self, key: tf.Tensor) -> Task:
     """Returns one task, a pure function of the key.
 
+    Like `reset` and `step`, it becomes a part of a graph without AutoGraph:
+    use `tf.cond` and `tf.where` where values decide.
+
     Args:
       key: int64 `[2]`.
     """

@@ -44,7 +44,8 @@ def check_keras_file(case: Any, subject: subjects.Subject) -> None:
   )
   case.assertEqual(int(again.optimizer.iterations), 2)
   for model in (learner, again):
-    model.fit(data, verbose=0)
+    with subjects.run_eagerly(model):
+      model.fit(data, verbose=0)
   pairs = zip(subjects.values(learner), subjects.values(again), strict=True)
   for expected, value in pairs:
     np.testing.assert_array_equal(expected, value)

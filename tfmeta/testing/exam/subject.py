@@ -2,6 +2,8 @@
 
 import collections
 from collections.abc import Callable
+from collections.abc import Iterator
+import contextlib
 import dataclasses
 from typing import Any
 
@@ -185,7 +187,7 @@ class Subject:
     original = learner.train_step
 
     def counting(data: Any) -> Any:
-      self._traces[name] += 1
+      self._traces[name] += not tf.executing_eagerly()
       return original(data)
 
     # Keras would track the function as a part of the model.
@@ -219,9 +221,29 @@ def predictions(
   learner: keras.Model, inputs: dict[str, np.ndarray]
 ) -> np.ndarray:
   """Returns predictions computed eagerly and task by task, without a trace."""
-  method, learner.task_map = learner.task_map, "unroll"
-  try:
+  with run_eagerly(learner):
     tensors = {key: tf.constant(value) for key, value in inputs.items()}
     return np.array(learner(tensors, training=False))
+
+
+@contextlib.contextmanager
+def run_eagerly(learner: Any) -> Iterator[None]:
+  """Makes `learner` run eagerly and task by task: without a trace.
+
+  Inside the `with`, `fit` and `evaluate` do so too. Afterwards the learner has
+  the graphs again that it had before.
+  """
+  own = {
+    "run_eagerly": True,
+    "task_map": "unroll",
+    "train_function": None,
+    "test_function": None,
+  }
+  kept = {name: getattr(learner, name) for name in own}
+  try:
+    for name, value in own.items():
+      setattr(learner, name, value)
+    yield
   finally:
-    learner.task_map = method
+    for name, value in kept.items():
+      setattr(learner, name, value)

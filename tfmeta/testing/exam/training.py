@@ -137,10 +137,11 @@ def check_regression(case: Any, subject: subjects.Subject) -> None:
   learner = subject.learner_class(model, **kwargs)
   learner.compile(optimizer=subject.optimizer())
   history = learner.fit(inputs, target, epochs=10, verbose=0).history["loss"]
+  with subjects.run_eagerly(learner):
+    tested = learner.evaluate(inputs, target, verbose=0, return_dict=True)
   outputs = subjects.predictions(learner, inputs)
   case.assertEqual(outputs.shape, target.shape)
   case.assertLess(history[-1], history[0])
-  tested = learner.evaluate(inputs, target, verbose=0, return_dict=True)
   expected = np.mean((outputs - target) ** 2)
   case.assertAlmostEqual(tested["loss"], expected, places=4)
 
