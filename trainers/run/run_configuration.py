@@ -47,6 +47,11 @@ class RunConfiguration:
 
   def __post_init__(self) -> None:
     option.check_least(self)
+    option.check_finite(self)
+    if self.seed >= 2**31:
+      raise ValueError(
+        f"`seed` must be below 2**31. Received: seed={self.seed}"
+      )
     if self.strategy == "parameter_server":
       raise ValueError(
         f"{_PARAMETER_SERVER}. Received: strategy={self.strategy!r}"
