@@ -124,7 +124,7 @@ class CheckpointTest(parameterized.TestCase):
   def test_what_a_kill_left_half_written_does_not_count(self):
     self.run_for(2)
     os.remove(os.path.join(self.folder, "epoch-00002.npz.sha256"))
-    with open(os.path.join(self.folder, "epoch-00003.npz.tmp"), "wb"):
+    with open(os.path.join(self.folder, "unfinished_epoch-00003.npz"), "wb"):
       pass
     with self.assertNoLogs("absl", "WARNING"):
       epoch = callbacks.Checkpoint(self.folder).restore(make_model())
@@ -133,13 +133,13 @@ class CheckpointTest(parameterized.TestCase):
   def test_restoring_writes_and_removes_nothing(self):
     # The folder may belong to a run that is just writing such a file.
     self.run_for(2)
-    with open(os.path.join(self.folder, "epoch-00003.npz.tmp"), "wb"):
+    with open(os.path.join(self.folder, "unfinished_epoch-00003.npz"), "wb"):
       pass
     before = self.names()
     callbacks.Checkpoint(self.folder).restore(make_model())
     self.assertEqual(self.names(), before)
     self.run_for(3)
-    self.assertNotIn("epoch-00003.npz.tmp", self.names())
+    self.assertNotIn("unfinished_epoch-00003.npz", self.names())
 
   def test_a_kill_between_two_removals_leaves_no_half_for_long(self):
     self.run_for(3)

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from tfmeta import arguments
+from tfmeta import whole_files
 from tfmeta.callbacks import run_state
 
 
@@ -210,19 +211,19 @@ class Checkpoint(keras.callbacks.Callback):
       run_state.remove(path)
 
   def _remove_unfinished(self):
-    for kind in ("epoch", "best"):
-      for ending in (".tmp", f"{run_state.MARK}.tmp"):
-        for path in self._saved(kind, ending):
-          # Another worker of the same run may have removed it already.
-          with contextlib.suppress(FileNotFoundError):
-            os.remove(path + ending)
+    for name in os.listdir(self.directory):
+      if name.startswith(whole_files.UNFINISHED):
+        # Another worker of the same run may have removed it already.
+        with contextlib.suppress(FileNotFoundError):
+          os.remove(os.path.join(self.directory, name))
 
   def _saved(self, kind, ending=run_state.MARK):
     """Returns the paths of the files that have this ending, the oldest first.
 
     Args:
       kind: "epoch" or "best".
-      ending: What follows the path, by default that of finished files.
+      ending: What follows the path. Defaults to that of the marks of whole
+        files.
     """
     pattern = re.compile(rf"{kind}-(\d{{5,}})\.npz{re.escape(ending)}")
     names = os.listdir(self.directory) if os.path.isdir(self.directory) else []
