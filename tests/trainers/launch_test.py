@@ -134,7 +134,7 @@ class LaunchTest(absltest.TestCase):
     process = self.start(killed, WORKERS)
     self.kill_worker(process, 1, killed, 1)
     # A killed run may leave such a file, which one of the workers removes.
-    (killed / "checkpoints" / "epoch-00002.npz.tmp").touch()
+    (killed / "checkpoints" / "unfinished_epoch-00002.npz").touch()
     self.kill_worker(process, 0, killed, 3)
     said = self.finish(process)
     self.assertIn("worker 0 was killed; 2 restarts are left", said)

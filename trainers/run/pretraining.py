@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 import tfmeta
+from tfmeta import whole_files
 from trainers.run import data_sets
 from trainers.run import packages
 from trainers.run import workdir as folders
@@ -76,7 +77,7 @@ def run(
       f"learning rate. Received: learning_rate={learning_rate}"
     )
   backbone = _backbone_of(classifier)
-  with folders.replacing(folder / "backbone.keras") as path:
+  with whole_files.replacing(folder / "backbone.keras") as path:
     backbone.save(path)
   _write_embeddings(backbone, folder / "embeddings", dataset, data_dir)
   # Earlier versions used this key, and their folders can still be used.

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import pathlib
 from typing import Any
@@ -12,6 +13,8 @@ try:
   import fcntl
 except ImportError:  # On Windows, nothing guards the folder.
   fcntl = None
+
+from tfmeta import whole_files
 
 FLAGS = "flags.json"
 CHECKPOINTS = "checkpoints"
@@ -85,25 +88,31 @@ def read_configuration(folder) -> dict[str, Any]:
     raise ValueError(f"The file {path} is damaged: {error}.") from error
 
 
-def write_json(path, value) -> None:
-  """Writes all of `value`, or leaves the file as it was."""
-  with replacing(path) as temporary:
+def write_json(path, value) -> list[str]:
+  """Writes all of `value`, or leaves the file as it was.
+
+  Returns:
+    The names of the figures that are not finite. JSON has no such numbers, so
+    they are written as null.
+  """
+  found = []
+  value = _finite(value, "", found)
+  with whole_files.replacing(path) as temporary:
     text = json.dumps(value, indent=2, allow_nan=False)
     temporary.write_text(text + "\n")
+  return found
 
 
-@contextlib.contextmanager
-def replacing(path) -> Iterator[pathlib.Path]:
-  """Yields a path to write to; the file then replaces the one at `path`."""
-  path = pathlib.Path(path)
-  temporary = path.with_name(f"unfinished_{path.name}")
-  try:
-    yield temporary
-    os.replace(temporary, path)
-  except BaseException:
-    with contextlib.suppress(OSError):
-      temporary.unlink()
-    raise
+def _finite(value: Any, name: str, found: list[str]) -> Any:
+  """Returns `value` with `None` for other numbers, and appends their names."""
+  if isinstance(value, dict):
+    return {k: _finite(v, f"{name}.{k}", found) for k, v in value.items()}
+  if isinstance(value, list | tuple):
+    return [_finite(v, f"{name}[{i}]", found) for i, v in enumerate(value)]
+  if isinstance(value, float) and not math.isfinite(value):
+    found.append(name.removeprefix("."))
+    return None
+  return value
 
 
 def _brought_up_to_date(values: dict[str, Any]) -> dict[str, Any]:
@@ -159,7 +168,9 @@ def _check_same(folder, config) -> None:
 
 def _check_empty(folder) -> None:
   names = sorted(path.name for path in folder.iterdir())
-  others = [n for n in names if n != _LOCK and not n.startswith("unfinished")]
+  others = [
+    n for n in names if n != _LOCK and not n.startswith(whole_files.UNFINISHED)
+  ]
   if others:
     raise ValueError(
       f"This folder holds other files, such as {others[0]!r}; choose another "
