@@ -177,7 +177,7 @@ class Checkpoint(keras.callbacks.Callback):
       )
     if self.epoch in self.best_epochs:
       self._write(self._best_path(self.epoch))
-    self._write(self._path("epoch", self.epoch))
+    self._write(self._file("epoch", self.epoch))
     self._prune()
 
   def _load(self, model, data, path):
@@ -204,7 +204,7 @@ class Checkpoint(keras.callbacks.Callback):
       ) from error
 
   def _prune(self):
-    last = [self._path("epoch", n) for n in (self.epoch - 1, self.epoch)]
+    last = [self._file("epoch", n) for n in (self.epoch - 1, self.epoch)]
     kept = {*last, *map(self._best_path, self.best_epochs)}
     # A kill between two removals leaves a file without its mark.
     for path in {*self._saved("epoch", ""), *self._saved("best", "")} - kept:
@@ -228,10 +228,10 @@ class Checkpoint(keras.callbacks.Callback):
     pattern = re.compile(rf"{kind}-(\d{{5,}})\.npz{re.escape(ending)}")
     names = os.listdir(self.directory) if os.path.isdir(self.directory) else []
     found = filter(None, map(pattern.fullmatch, names))
-    return [self._path(kind, n) for n in sorted(int(m[1]) for m in found)]
+    return [self._file(kind, n) for n in sorted(int(m[1]) for m in found)]
 
   def _best_path(self, epoch):
-    return self._path("best", epoch)
+    return self._file("best", epoch)
 
-  def _path(self, kind, epoch):
+  def _file(self, kind, epoch):
     return os.path.join(self.directory, f"{kind}-{epoch:05d}.npz")

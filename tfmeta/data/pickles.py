@@ -118,16 +118,16 @@ class _ArraysOnly(pickle.Unpickler):
 class _Function:
   """A function that the file may call and cannot change."""
 
-  __slots__ = ("_function",)
+  __slots__ = ("_stand_in",)
 
   def __init__(self, function: Callable[..., Any]):
-    object.__setattr__(self, "_function", function)
+    object.__setattr__(self, "_stand_in", function)
 
   def __setattr__(self, name: str, value: Any) -> None:
     raise pickle.UnpicklingError(f"it sets the attribute {name!r}")
 
   def __call__(self, *arguments: Any) -> Any:
-    return self._function(*arguments)
+    return self._stand_in(*arguments)
 
 
 class _Dtype:
