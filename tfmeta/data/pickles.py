@@ -6,7 +6,6 @@ take the names, shapes and bytes of the file, and arrays are made from them at
 the end.
 """
 
-from collections.abc import Callable
 import math
 import os
 import pickle
@@ -112,22 +111,9 @@ class _ArraysOnly(pickle.Unpickler):
   def find_class(self, module: str, name: str) -> Any:
     if (module, name) not in _STAND_INS:
       raise pickle.UnpicklingError(f"it holds {module}.{name}")
-    return _Function(_STAND_INS[module, name])
-
-
-class _Function:
-  """A function that the file may call and cannot change."""
-
-  __slots__ = ("_stand_in",)
-
-  def __init__(self, function: Callable[..., Any]):
-    object.__setattr__(self, "_stand_in", function)
-
-  def __setattr__(self, name: str, value: Any) -> None:
-    raise pickle.UnpicklingError(f"it sets the attribute {name!r}")
-
-  def __call__(self, *arguments: Any) -> Any:
-    return self._stand_in(*arguments)
+    stand_in = _STAND_INS[module, name]
+    # A file can set attributes of what it finds: each time it is a new object.
+    return lambda *arguments: stand_in(*arguments)
 
 
 class _Dtype:
