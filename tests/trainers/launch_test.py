@@ -137,7 +137,7 @@ class LaunchTest(absltest.TestCase):
     (killed / "checkpoints" / "unfinished_epoch-00002.npz").touch()
     self.kill_worker(process, 0, killed, 3)
     said = self.finish(process)
-    self.assertIn("worker 0 was killed; 2 restarts are left", said)
+    self.assertIn("worker 0 was killed (SIGKILL); 2 restarts are left", said)
     self.assertRegex(said, "Resuming after [345] of 6 epochs")
     process = self.start(whole, WORKERS)
     code, said = self.run_here(single)

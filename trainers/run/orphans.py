@@ -32,7 +32,7 @@ class Guard:
   """A list of process groups that end with this process at the latest."""
 
   def __init__(self):
-    self._process = subprocess.Popen(
+    self.process = subprocess.Popen(
       [sys.executable, "-S", "-I", "-c", _PROGRAM],
       stdin=subprocess.PIPE,
       stdout=subprocess.DEVNULL,
@@ -40,7 +40,7 @@ class Guard:
       # What ends the group of the launcher must not end the guard.
       start_new_session=True,
     )
-    self._pipe = cast(IO[bytes], self._process.stdin).fileno()
+    self._pipe = cast(IO[bytes], self.process.stdin).fileno()
 
   def add(self, group: int) -> None:
     """Puts a process group on the list."""
@@ -55,7 +55,7 @@ class Guard:
   def close(self) -> None:
     """Ends the guard, which kills the groups that are on the list."""
     with contextlib.suppress(BrokenPipeError):
-      self._process.communicate()
+      self.process.communicate()
 
   def _tell(self, number: int) -> None:
     # If the guard was killed, the workers are ended without it.
