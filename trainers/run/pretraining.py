@@ -68,13 +68,19 @@ def run(
   _check(values)
   folder = pathlib.Path(workdir).expanduser()
   folder.mkdir(parents=True, exist_ok=True)
+  with folders.locked(folder):
+    return _pretrain(folder, values, data_dir)
+
+
+def _pretrain(folder, values, data_dir) -> dict[str, Any]:
+  dataset = values["dataset"]
   _check_same(folder / _RESULT, values)
   images = data_sets.images_by_class(dataset, "train", data_dir)
   classifier, history = _train(images, folder, values)
   if not math.isfinite(history["loss"][-1]):
     raise ArithmeticError(
       "The loss became NaN or infinite, and nothing was written; try a smaller "
-      f"learning rate. Received: learning_rate={learning_rate}"
+      f"learning rate. Received: learning_rate={values['learning_rate']}"
     )
   backbone = _backbone_of(classifier)
   with whole_files.replacing(folder / "backbone.keras") as path:

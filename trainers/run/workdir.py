@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 import contextlib
 import dataclasses
+import datetime
 import json
 import math
 import os
 import pathlib
+import socket
 from typing import Any
 
 try:
@@ -57,8 +59,7 @@ def claim(config) -> Iterator[pathlib.Path]:
       "`workdir` must be a folder. "
       f"Received: workdir={config.workdir!r}, which is a file"
     ) from None
-  with open(folder / _LOCK, "w") as lock:
-    _lock(lock, folder)
+  with locked(folder):
     _check_same(folder, config)
     fresh = not (folder / FLAGS).exists()
     write_json(folder / FLAGS, dataclasses.asdict(config))
@@ -68,6 +69,33 @@ def claim(config) -> Iterator[pathlib.Path]:
       if fresh:
         _clear(folder)
       raise
+
+
+@contextlib.contextmanager
+def locked(folder) -> Iterator[None]:
+  """Keeps other processes away from a folder until the context ends.
+
+  The file of the lock says which process holds it. The system releases the lock
+  when the process ends, even if it is killed.
+
+  Raises:
+    ValueError: If another process holds the lock; the message says which.
+  """
+  # Opening the file must not clear it.
+  with open(pathlib.Path(folder) / _LOCK, "a+") as file:
+    if not _try_lock(file):
+      file.seek(0)
+      holder = file.read().strip() or "unknown"
+      raise ValueError(
+        f"Another process is using this workdir: {holder}. "
+        f"Received: workdir={os.fspath(folder)!r}"
+      )
+    file.truncate(0)
+    now = datetime.datetime.now().astimezone().isoformat(" ", "seconds")
+    host = socket.gethostname()
+    file.write(f"process {os.getpid()} on {host} since {now}\n")
+    file.flush()
+    yield
 
 
 def read_configuration(folder) -> dict[str, Any]:
@@ -126,17 +154,14 @@ def _brought_up_to_date(values: dict[str, Any]) -> dict[str, Any]:
   return {**values, "normalization": None, "network_normalization": "none"}
 
 
-def _lock(file, folder) -> None:
+def _try_lock(file) -> bool:
   if fcntl is None:
-    return
+    return True
   try:
-    # The system releases the lock when the process ends, even if it is killed.
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
   except OSError:
-    raise ValueError(
-      "Another process is using this workdir. "
-      f"Received: workdir={os.fspath(folder)!r}"
-    ) from None
+    return False
+  return True
 
 
 def _clear(folder) -> None:
