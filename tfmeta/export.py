@@ -126,7 +126,10 @@ def _names(learner: Any, flat: list[tf.Tensor]) -> list[str]:
 def _checked(learner: Any, support_y: tf.Tensor) -> tf.Tensor:
   if not support_y.dtype.is_integer:
     return support_y
-  return checks.checked_ways(support_y, learner.model.output_shape[-1])
+  axes = len(learner.model.output_shape) - 1
+  return checks.checked_ways(
+    support_y, learner.model.output_shape[-1], axes=axes
+  )
 
 
 def _support_specs(learner: Any, *, leading: int) -> list[tf.TensorSpec]:
@@ -148,6 +151,7 @@ def _spec(learner: Any, name: str, leading: int) -> tf.TensorSpec:
 def _target_spec(learner: Any, leading: int) -> tf.TensorSpec:
   outputs = learner.model.output_shape
   if learner.target_kind is Targets.LABELS:
-    return tf.TensorSpec([None] * (leading + 1), tf.int32, "support_y")
+    labels = [None] * (leading + 1) + list(outputs[1:-1])
+    return tf.TensorSpec(labels, tf.int32, "support_y")
   shape = [None] * (leading + 1) + list(outputs[1:])
   return tf.TensorSpec(shape, tf.float32, "support_y")

@@ -1,6 +1,7 @@
 """The base class of all learners: everything but the algorithm itself."""
 
 from collections.abc import Callable
+import functools
 import inspect
 from typing import Any
 import warnings
@@ -15,6 +16,7 @@ from tfmeta.algorithms import outer_step
 from tfmeta.algorithms.context import EVALUATION
 from tfmeta.algorithms.context import FIRST_STEP
 from tfmeta.algorithms.context import Context
+from tfmeta.core import calls
 from tfmeta.core import checks
 from tfmeta.core import compiled_steps
 from tfmeta.core import functional
@@ -242,6 +244,7 @@ class MetaLearner(keras.Model):
       x: Examples, `[n, ...]`.
       context: Task, step and mode of the call. Defaults to `EVALUATION`.
     """
+    checks.check_weights(weights)
     count = len(self.model.trainable_variables)
     state = weights[count:] or self.state_of(
       self.model, _PREDICTION_STREAM, context
@@ -423,6 +426,7 @@ class MetaLearner(keras.Model):
       return support_x, support_y
     checks.check_finite("support_x", support_x)
     checks.check_finite("support_y", support_y)
+    checks.warn_of_pixels(support_x, self.model)
     labels = self.checked_targets("Support labels", support_y, leading=0)
     return support_x, labels
 
@@ -437,6 +441,7 @@ class MetaLearner(keras.Model):
       self.model.output_shape,
       leading=leading,
       dtype=self.variable_dtype,
+      free=not losses.is_of_keras(self.inner_loss),
     )
 
   def warn_if_inexact(self) -> None:
@@ -501,6 +506,27 @@ class MetaLearner(keras.Model):
     """Returns how tasks are batched: `task_map`, with `"auto"` resolved."""
     auto = self.task_map == "auto"
     return task_map.choose_method(self.model) if auto else self.task_map
+
+  @functools.wraps(keras.Model.fit)
+  def fit(self, *args: Any, **kwargs: Any) -> Any:
+    call = calls.checked("fit", self, *args, **kwargs)
+    if self.jit_compile:
+      # XLA leaves out the checks of values.
+      outer_step.check_first_batch(self, call.get("x"), call.get("y"))
+    with calls.plain_errors():
+      return super().fit(**call)
+
+  @functools.wraps(keras.Model.evaluate)
+  def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+    call = calls.checked("evaluate", self, *args, **kwargs)
+    with calls.plain_errors():
+      return super().evaluate(**call)
+
+  @functools.wraps(keras.Model.predict)
+  def predict(self, *args: Any, **kwargs: Any) -> Any:
+    call = calls.checked("predict", self, *args, **kwargs)
+    with calls.plain_errors():
+      return super().predict(**call)
 
   def train_step(self, data: Any) -> dict[str, Any]:
     return outer_step.train(self, data)

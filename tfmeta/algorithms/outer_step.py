@@ -7,8 +7,10 @@ update          one step of the optimizer, and the assigned state
 report          metrics
 """
 
+from collections.abc import Mapping
 import functools
 from typing import Any
+import warnings
 
 import keras
 import tensorflow as tf
@@ -19,6 +21,8 @@ from tfmeta.core import keras_internals
 from tfmeta.core import losses
 from tfmeta.core import replicas
 from tfmeta.core import task_map
+
+_ACCURACIES = {"accuracy", "acc"}
 
 
 def train(learner: Any, data: Any) -> dict[str, Any]:
@@ -79,7 +83,25 @@ def unpacked(learner: Any, data: Any) -> tuple[Any, tf.Tensor]:
   x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
   checks.check_fit(weights, keras_internals.compiled_loss(learner))
   checks.check_inputs(x, rank=len(learner.model.input_shape))
+  checks.check_is_tensor("query_y", y)
   return x, learner.checked_targets("Query labels", tf.convert_to_tensor(y))
+
+
+def check_first_batch(learner: Any, x: Any, y: Any) -> None:
+  """Checks the values of the first batch that `fit` would take, eagerly.
+
+  Args:
+    learner: The learner.
+    x: The argument of `fit`: a data set, or a dict of arrays.
+    y: The query targets if `x` is a dict.
+  """
+  if isinstance(x, tf.data.Dataset):
+    data = next(iter(x.take(1)))
+  elif isinstance(x, Mapping):
+    data = ({k: tf.convert_to_tensor(v) for k, v in x.items()}, y)
+  else:
+    return
+  checked_tasks(learner, unpacked(learner, data)[0])
 
 
 def checked_tasks(learner: Any, inputs: Any) -> tuple[tf.Tensor, ...]:
@@ -226,7 +248,8 @@ def report(
         loss = losses.loss_of_batch(learner.inner_loss, y, y_pred)
         metric.update_state(loss, sample_weight=count)
       else:
-        metric.update_state(y, y_pred)
+        # As in a plain model, the first axis is that of the examples.
+        metric.update_state(losses.merged(y), losses.merged(y_pred))
   return replicas.as_logs(learner.get_metrics_result())
 
 
@@ -244,6 +267,14 @@ def build_for_fit(learner: Any, targets: Any) -> None:
   metrics = keras_internals.compiled_metrics(learner)
   if metrics is None or metrics.built or targets is None:
     return
-  shape = (None, None, *model.output_shape[1:])
-  outputs = keras.KerasTensor(shape, model.compute_dtype)
-  metrics.build(keras.KerasTensor(targets.shape, targets.dtype), outputs)
+  checks.check_is_tensor("query_y", targets)
+  outputs = keras.KerasTensor(model.output_shape, model.compute_dtype)
+  merged = (None, *targets.shape[2:])
+  metrics.build(keras.KerasTensor(merged, targets.dtype), outputs)
+  names = {metric.name for metric in learner.metrics}
+  if learner.target_kind is losses.Targets.NUMBERS and names & _ACCURACIES:
+    warnings.warn(
+      "The metric 'accuracy' counts outputs that equal their targets, which "
+      "says nothing about a regression: use 'mse' or 'mae'.",
+      stacklevel=2,
+    )

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from typing import Any
+import warnings
 
 import tensorflow as tf
 
+from tfmeta.core import losses
 from tfmeta.core.losses import Targets
 
 KEYS = ("support_x", "support_y", "query_x")
@@ -33,6 +35,8 @@ def check_inputs(
       f"tasks, as tfmeta.data makes them. Received: {keys}"
     )
   support_x, support_y, query_x = (inputs[key] for key in KEYS)
+  for key in KEYS:
+    check_is_tensor(key, inputs[key])
   if rank is not None and support_x.shape.rank == rank:
     raise ValueError(
       "Tasks must come in batches: use .batch(n). Received: single tasks, with "
@@ -40,6 +44,21 @@ def check_inputs(
     )
   check_features(support_x.shape, query_x.shape, leading=leading)
   check_rows(support_x.shape, support_y.shape, leading=leading)
+
+
+def check_is_tensor(name: str, value: Any) -> None:
+  """Checks that a value is dense and has a known number of axes."""
+  if isinstance(value, tf.RaggedTensor | tf.RaggedTensorSpec):
+    raise ValueError(
+      f"{name} must have the same number of examples in each task of a batch: "
+      "use .batch(1), or tasks of one size. Received: a ragged tensor of shape "
+      f"{value.shape}"
+    )
+  if value.shape.rank is None:
+    raise ValueError(
+      f"{name} must have a known number of axes: call set_shape where the data "
+      "set is made, for example after tf.py_function. Received: unknown shape"
+    )
 
 
 def check_features(support: Any, query: Any, *, leading: int) -> None:
@@ -106,6 +125,32 @@ def check_fit(weights: Any, loss: Any) -> None:
     )
 
 
+def warn_of_pixels(x: tf.Tensor, model: Any) -> None:
+  """Warns, in eager mode, if images seem not to be scaled to [0, 1]."""
+  layers = {type(layer).__name__ for layer in model.layers}
+  if x.shape.rank != 4 or layers & {"Rescaling", "Normalization"}:
+    return
+  values = tf.cast(x, tf.float32)
+  whole = tf.reduce_all(tf.equal(values, tf.round(values)))
+  if bool(whole & (tf.reduce_max(values) > 16)):
+    warnings.warn(
+      "support_x holds whole numbers up to "
+      f"{int(tf.reduce_max(values))}, like pixels from 0 to 255, which "
+      f"{model.name!r} does not rescale. tfmeta.data scales images to [0, 1]: "
+      "divide by 255 if the learner was trained on such images.",
+      stacklevel=2,
+    )
+
+
+def check_weights(weights: Any) -> None:
+  """Checks that adapted weights are a structure, and not examples."""
+  if not isinstance(weights, list | tuple | dict):
+    raise TypeError(
+      "`weights` must be what `adapt` returned, and comes before the examples. "
+      f"Received: weights of type {type(weights).__name__}"
+    )
+
+
 def checked_targets(
   name: str,
   targets: tf.Tensor,
@@ -114,8 +159,12 @@ def checked_targets(
   *,
   leading: int,
   dtype: Any,
+  free: bool = False,
 ) -> tf.Tensor:
   """Returns targets after checking that they fit the loss and the outputs.
+
+  As in `keras.Model.compile`, an axis of size 1 at the end is added or removed
+  where the loss needs it.
 
   Args:
     name: Name of the targets, for the message.
@@ -125,27 +174,70 @@ def checked_targets(
     leading: Number of axes before the examples: 1 for a batch of tasks, 0 for
       one task.
     dtype: Float type to which integers are cast unless the loss takes labels.
+    free: Whether the loss is the user's and may take other targets than those
+      of the shape of the outputs, but not several targets for one output.
+      Defaults to `False`.
 
   Raises:
-    ValueError: If the dtype or the rank does not fit, or, in eager mode, if
+    ValueError: If the dtype or the shape does not fit, or, in eager mode, if
       labels are out of range. For labels out of range, a graph raises
       `tf.errors.InvalidArgumentError` with the same sentence.
   """
-  integers = targets.dtype.is_integer
+  features = tf.TensorShape(output_shape[1:])
+  before = [None] * (leading + 1)
   if kind is Targets.LABELS:
-    axes = len(output_shape) - 1 + leading
-    if integers and targets.shape.rank in (None, axes):
+    wanted = tf.TensorShape([*before, *features[:-1]])
+    targets = losses.aligned(targets, wanted)
+    fits = targets.shape.is_compatible_with(wanted) and output_shape[-1] > 1
+    if targets.dtype.is_integer and fits:
       return checked_labels(name, targets, output_shape[-1])
-    where = f", with {axes} axes"
-    expected = f"integers from 0 to {output_shape[-1] - 1}{where}"
-  elif integers or targets.dtype.is_floating:
-    return tf.cast(targets, dtype) if integers else targets
+    expected = (
+      f"integers from 0 to {output_shape[-1] - 1}, with {wanted.rank} axes"
+    )
   else:
-    expected = "numbers"
-  raise ValueError(
-    f"{name} must be {expected}, for this loss and outputs of shape "
-    f"{output_shape}. Received: {targets.dtype.name} of shape {targets.shape}"
+    wanted = tf.TensorShape([*before, *features])
+    targets = losses.aligned(targets, wanted)
+    number = targets.dtype.is_integer or targets.dtype.is_floating
+    if number and _fits(targets.shape, wanted, free=free):
+      return tf.cast(targets, dtype) if targets.dtype.is_integer else targets
+    expected = f"{kind.value} of the shape {_with_axes(features, leading)}"
+  kept = (
+    name if kind is not Targets.NUMBERS else name.replace("label", "target")
   )
+  raise ValueError(
+    f"{kept} must be {expected}, for this loss and outputs of shape "
+    f"{output_shape}.{_advice(targets, kind, output_shape)} "
+    f"Received: {targets.dtype.name} of shape {targets.shape}"
+  )
+
+
+def _fits(shape: Any, wanted: Any, *, free: bool) -> bool:
+  """Returns whether targets of a shape can be compared with the outputs."""
+  if not free or shape.rank != wanted.rank:
+    return free or shape.is_compatible_with(wanted)
+  # One output would be compared with each of several targets.
+  pairs = zip(shape, wanted, strict=True)
+  return all(size in (1, None) for size, outputs in pairs if outputs == 1)
+
+
+def _with_axes(features: Any, leading: int) -> str:
+  names = ["T", "n"][1 - leading :]
+  return f"[{', '.join([*names, *map(str, features)])}]"
+
+
+def _advice(targets: tf.Tensor, kind: Targets, output_shape: Any) -> str:
+  """Returns what to change if the targets are those of another loss."""
+  numbers = targets.dtype.is_floating
+  if kind is Targets.LABELS and (numbers or output_shape[-1] == 1):
+    binary = (
+      ", and for two classes and one output BinaryCrossentropy"
+      if output_shape[-1] == 1
+      else ""
+    )
+    return f' A regression needs inner_loss="mse"{binary}.'
+  if kind is Targets.ONE_HOT and targets.dtype.is_integer:
+    return " Integer labels need a SparseCategoricalCrossentropy."
+  return ""
 
 
 def checked_labels(name: str, labels: tf.Tensor, ways: int) -> tf.Tensor:
@@ -169,15 +261,18 @@ def checked_labels(name: str, labels: tf.Tensor, ways: int) -> tf.Tensor:
   return labels
 
 
-def checked_ways(labels: tf.Tensor, ways: int) -> tf.Tensor:
+def checked_ways(labels: tf.Tensor, ways: int, *, axes: int = 1) -> tf.Tensor:
   """Returns labels after checking that each task holds all of `ways` classes.
 
   Args:
-    labels: Integers `[..., S]`, the support labels of tasks.
+    labels: Integers `[..., S, ...]`, the support labels of tasks.
     ways: Number of outputs of the model.
+    axes: Number of axes that belong to one task. Defaults to 1, that of its
+      examples. There are more if each pixel or time step has a label.
   """
   in_range = tf.reduce_all((labels >= 0) & (labels < ways))
-  present = tf.reduce_any(tf.one_hot(labels, ways) > 0, axis=-2)
+  found = tf.one_hot(labels, ways) > 0
+  present = tf.reduce_any(found, axis=list(range(-1 - axes, -1)))
   message = (
     f"Each support set must hold examples of exactly {ways} classes, the ways "
     f"this learner was trained with, labeled 0 to {ways - 1}. Received labels:"

@@ -74,13 +74,15 @@ def kind_of_targets(loss: Loss, output_shape: Any) -> Targets:
     classes = tuple(x for x in known if isinstance(x, type))
     if isinstance(loss, classes) or loss in known:
       return kind
-  if isinstance(loss, keras.losses.Loss) and _is_of_keras(loss):
+  if isinstance(loss, keras.losses.Loss) and is_of_keras(loss):
     return Targets.NUMBERS
   return _kind_by_trial(loss, tuple(output_shape[1:]))
 
 
-def _is_of_keras(loss: keras.losses.Loss) -> bool:
-  return type(loss).__module__.partition(".")[0] == "keras"
+def is_of_keras(loss: Loss) -> bool:
+  """Returns whether Keras defines this loss, and not the user."""
+  named = loss if inspect.isfunction(loss) else type(loss)
+  return named.__module__.partition(".")[0] == "keras"
 
 
 def _kind_by_trial(loss: Loss, shape: tuple[int | None, ...]) -> Targets:
@@ -180,6 +182,28 @@ def _per_example(loss: Loss) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
   return loss.call if isinstance(loss, keras.losses.Loss) else loss
 
 
+def aligned(y: tf.Tensor, output_shape: Any) -> tf.Tensor:
+  """Returns targets with as many axes as the outputs have.
+
+  As in `keras.Model.compile`, targets `[n]` and `[n, 1]` mean the same. A loss
+  that gets `[n]` and outputs `[n, 1]` would compare each output with every
+  target.
+
+  Args:
+    y: Targets, with the axes of the outputs or with an axis of size 1 more or
+      less at the end. Other targets are returned as they are.
+    output_shape: A `tf.TensorShape`.
+  """
+  if None in (y.shape.rank, output_shape.rank):
+    return y
+  missing = output_shape.rank - y.shape.rank
+  if missing == 1 and output_shape[-1] == 1:
+    return y[..., tf.newaxis]
+  if missing == -1 and y.shape[-1] == 1:
+    return tf.squeeze(y, axis=-1)
+  return y
+
+
 def reduced_loss(
   loss: Loss,
   y: tf.Tensor,
@@ -201,7 +225,7 @@ def reduced_loss(
   # In 16 bits, a sum over examples would lose too many digits.
   if y_pred.dtype.size < 4:
     y_pred = tf.cast(y_pred, tf.float32)
-  values = _per_example(loss)(y, y_pred)
+  values = _per_example(loss)(aligned(y, y_pred.shape), y_pred)
   if reduction == "sum":
     return tf.reduce_sum(values)
   ways = y_pred.shape[-1] if reduction == "sum_over_ways" else 1
@@ -219,14 +243,15 @@ def loss_of_batch(loss: Loss, y: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
   Returns:
     A scalar; 0 if there are no tasks.
   """
-  merged = [
-    tf.reshape(t, tf.concat([[-1], tf.shape(t)[2:]], axis=0))
-    for t in (y, y_pred)
-  ]
-  merged[1] = tf.ensure_shape(merged[1], [None, *y_pred.shape[2:]])
-  value = reduced_loss(loss, *merged)
+  value = reduced_loss(loss, merged(y), merged(y_pred))
   # The mean over no examples is NaN, which would spoil a running metric.
   return tf.where(tf.shape(y)[0] > 0, value, tf.zeros_like(value))
+
+
+def merged(values: tf.Tensor) -> tf.Tensor:
+  """Returns the rows of all tasks, `[T, n, ...]`, as `[T * n, ...]`."""
+  shape = tf.concat([[-1], tf.shape(values)[2:]], axis=0)
+  return tf.ensure_shape(tf.reshape(values, shape), [None, *values.shape[2:]])
 
 
 def mean_prediction(outputs: tf.Tensor, loss: Loss) -> tf.Tensor:

@@ -12,6 +12,7 @@ import tensorflow as tf
 from tfmeta import arguments
 from tfmeta import metrics
 from tfmeta.algorithms import meta_learner
+from tfmeta.core import calls
 from tfmeta.core import checks
 from tfmeta.core import losses
 from tfmeta.core import task_map
@@ -67,12 +68,16 @@ def evaluate(
   learners = _checked_learners(learner)
   first = learners[0]
   _check_tasks(first, tasks)
+  _check_targets(
+    first, tasks.element_spec[1], nearest_neighbour=nearest_neighbour
+  )
   _check_noise(first, noise_stddev)
   classification = first.target_kind is not Targets.NUMBERS
   measure = _measure_function(
     learners, tasks.element_spec, nearest_neighbour, noise_stddev
   )
-  measured = _measure_all(measure, tasks, verbose)
+  with calls.plain_errors():
+    measured = _measure_all(measure, tasks, verbose)
   per_task = measured["accuracy" if classification else "mse"]
   support_size, query_size, *ways = measured["sizes"].max(axis=0).astype(int)
   return result.EvaluationResult(
@@ -138,29 +143,25 @@ def _check_tasks(learner: meta_learner.MetaLearner, tasks: Any) -> None:
       f"Received: tasks.element_spec={spec}"
     )
   checks.check_inputs(spec[0], rank=len(learner.model.input_shape))
-  _check_targets(learner, spec[1])
 
 
-def _check_targets(learner: meta_learner.MetaLearner, targets: Any) -> None:
-  """Checks dtype and rank of the query targets."""
+def _check_targets(
+  learner: meta_learner.MetaLearner, targets: Any, *, nearest_neighbour: bool
+) -> None:
+  """Checks that there are metrics for the targets of the learner."""
+  checks.check_is_tensor("query_y", targets)
   output_shape = learner.model.output_shape
-  labels = learner.target_kind is Targets.LABELS
-  if labels and not targets.dtype.is_integer:
-    raise ValueError(
-      "Class labels must be integers to be evaluated with this `inner_loss`. "
-      f"Received: query_y of type {targets.dtype.name}"
-    )
   if learner.target_kind is Targets.BINARY and output_shape[-1] != 1:
     raise ValueError(
       "Binary targets can be evaluated for a model with one output. Received: "
       f"outputs of shape {output_shape}"
     )
-  rank = len(output_shape) + (0 if labels else 1)
-  if targets.shape.rank not in (None, rank):
+  one_label = learner.target_kind is Targets.LABELS and len(output_shape) == 2
+  if nearest_neighbour and not one_label:
     raise ValueError(
-      f"query_y must have {rank} axes for a model with outputs "
-      f"{output_shape}: tasks, queries and, unless it holds integer labels, "
-      f"outputs. Received: query_y of shape {targets.shape}"
+      "`nearest_neighbour` needs one integer label for each example. "
+      f"Received: nearest_neighbour=True, {learner.target_kind.value} and "
+      f"outputs of shape {output_shape}"
     )
 
 
@@ -277,7 +278,10 @@ def _measure_outputs(
   outputs: tf.Tensor,
   noise_stddev: float | None,
 ) -> dict[str, tf.Tensor]:
-  """Measures outputs `[Q, ...]` for the queries of a task."""
+  """Measures outputs `[Q, ...]` for the queries of a task.
+
+  Each pixel or time step with a label of its own counts like a query.
+  """
   if learner.target_kind is Targets.NUMBERS:
     measured = {"mse": metrics.mean_squared_error(targets, outputs)}
     if noise_stddev is not None:
@@ -286,6 +290,7 @@ def _measure_outputs(
       )
     return measured
   labels = _as_labels(learner.target_kind, targets)
+  outputs = tf.reshape(outputs, [-1, outputs.shape[-1]])
   from_logits = losses.takes_logits(learner.inner_loss)
   if learner.target_kind is Targets.BINARY:
     outputs = _of_two_classes(outputs, from_logits)
@@ -304,10 +309,10 @@ def _measure_outputs(
 def _as_labels(kind: Targets, targets: tf.Tensor) -> tf.Tensor:
   """Returns integer class labels `[n]` for targets of any kind of classes."""
   if kind is Targets.ONE_HOT:
-    return tf.argmax(targets, axis=-1, output_type=tf.int32)
+    targets = tf.argmax(targets, axis=-1, output_type=tf.int32)
   if kind is Targets.BINARY:
-    return tf.cast(tf.round(tf.squeeze(targets, axis=-1)), tf.int32)
-  return targets
+    targets = tf.cast(tf.round(targets), tf.int32)
+  return tf.reshape(targets, [-1])
 
 
 def _of_two_classes(outputs: tf.Tensor, from_logits: bool) -> tf.Tensor:
@@ -331,7 +336,10 @@ def _measure_all(
   tasks: tf.data.Dataset,
   verbose: int,
 ) -> dict[str, np.ndarray]:
-  """Returns the measurements of all tasks, `[T, ...]` float64."""
+  """Returns the measurements of all tasks, `[T, ...]` float64.
+
+  `confidence` and `right` hold one number for each query of all tasks.
+  """
   batches = int(tasks.cardinality())
   bar = keras.utils.Progbar(batches if batches >= 0 else None, verbose=verbose)
   rows: list[dict[str, np.ndarray]] = []
@@ -339,6 +347,9 @@ def _measure_all(
   for inputs, targets in tasks:
     measured = measure(inputs, targets, tf.constant(done))
     rows.append({k: v.numpy().astype("float64") for k, v in measured.items()})
+    for key in {"confidence", "right"} & {*rows[-1]}:
+      # After adapting. The number of queries may differ from task to task.
+      rows[-1][key] = rows[-1][key][:, -1].reshape(-1)
     _check_finite(rows[-1], done)
     done += len(rows[-1]["sizes"])
     bar.update(len(rows), finalize=False if batches < 0 else None)
@@ -368,9 +379,7 @@ def _after_steps(points: int, steps: int) -> tuple[int, ...]:
 
 def _selective(measured: dict[str, np.ndarray]) -> np.ndarray:
   """Returns the accuracy by coverage, on all queries after adapting."""
-  return metrics.selective_accuracy(
-    measured["confidence"][:, -1], measured["right"][:, -1]
-  )
+  return metrics.selective_accuracy(measured["confidence"], measured["right"])
 
 
 def _pooled_ece(bins: np.ndarray) -> np.ndarray:
