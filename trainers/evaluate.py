@@ -73,7 +73,7 @@ def run(
   measured, written = results.measure(config, learners, split, tasks)
   members = "" if ensemble == 1 else f"_ensemble_{ensemble}"
   path = folder / f"evaluation_{split}_{tasks}{members}.json"
-  folders.write_json(path, written)
+  results.write(path, written)
   print(f"{measured}\nWritten to {path}.")
   return written
 

@@ -124,12 +124,69 @@ class CheckpointTest(parameterized.TestCase):
   def test_what_a_kill_left_half_written_does_not_count(self):
     self.run_for(2)
     os.remove(os.path.join(self.folder, "epoch-00002.npz.sha256"))
-    with open(os.path.join(self.folder, "epoch-00003.npz.tmp"), "wb"):
+    with open(os.path.join(self.folder, "unfinished_epoch-00003.npz"), "wb"):
       pass
     with self.assertNoLogs("absl", "WARNING"):
       epoch = callbacks.Checkpoint(self.folder).restore(make_model())
     self.assertEqual(epoch, 1)
-    self.assertNotIn("epoch-00003.npz.tmp", self.names())
+
+  def test_restoring_writes_and_removes_nothing(self):
+    # The folder may belong to a run that is just writing such a file.
+    self.run_for(2)
+    with open(os.path.join(self.folder, "unfinished_epoch-00003.npz"), "wb"):
+      pass
+    before = self.names()
+    callbacks.Checkpoint(self.folder).restore(make_model())
+    self.assertEqual(self.names(), before)
+    self.run_for(3)
+    self.assertNotIn("unfinished_epoch-00003.npz", self.names())
+
+  def test_a_kill_between_two_removals_leaves_no_half_for_long(self):
+    self.run_for(3)
+    os.remove(os.path.join(self.folder, "epoch-00002.npz.sha256"))
+    self.run_for(4)
+    self.run_for(5)
+    kept = [name for name in self.names() if name.endswith(".npz")]
+    self.assertEqual(kept, ["epoch-00004.npz", "epoch-00005.npz"])
+
+  @parameterized.parameters("lr[0.1]", "a*", "what?", "[!x]", "~", "{a,b}")
+  def test_the_folder_may_have_any_name(self, name):
+    # In a pattern, these names would match the folder of another run.
+    other = os.path.join(os.path.dirname(self.folder), "lr0")
+    self.folder, here = other, os.path.join(os.path.dirname(other), name)
+    self.run_for(1)
+    self.folder = here
+    self.run_for(1)
+    _, checkpoint = self.run_for(4)
+    self.assertLen(checkpoint.history["loss"], 4)
+    kept = [name for name in self.names() if name.endswith(".npz")]
+    self.assertEqual(kept, ["epoch-00003.npz", "epoch-00004.npz"])
+    self.assertIn("epoch-00001.npz", os.listdir(other))
+
+  def test_epochs_are_in_the_order_of_their_numbers(self):
+    # As text, epoch 100,000 would come before epoch 99,999.
+    model, checkpoint = make_model(), callbacks.Checkpoint(self.folder)
+    checkpoint.epoch = 99_998
+    fit(model, checkpoint, 100_001)
+    kept = [name for name in self.names() if name.endswith(".npz")]
+    self.assertEqual(kept, ["epoch-100000.npz", "epoch-100001.npz"])
+    again = callbacks.Checkpoint(self.folder)
+    self.assertEqual(again.restore(make_model()), 100_001)
+
+  def test_the_best_weights_serve_when_the_last_two_are_damaged(self):
+    scores = [1.0, 3.0, 2.0, 0.0, 0.0]
+    checkpoint = callbacks.Checkpoint(self.folder, monitor="score")
+    fit(make_model(), checkpoint, 5, [SetLog(scores)])
+    for epoch in (4, 5):
+      with open(os.path.join(self.folder, f"epoch-0000{epoch}.npz"), "wb"):
+        pass
+    again = callbacks.Checkpoint(self.folder, monitor="score")
+    resumed = make_model()
+    with self.assertLogs("absl", "WARNING"):
+      self.assertEqual(again.restore(resumed), 2)
+    fit(resumed, again, 5, [SetLog(scores)])
+    self.folder += "_whole"
+    self.assert_same_weights(resumed, self.run_for(5)[0])
 
   def test_a_full_disk_leaves_the_checkpoints_before(self):
     model, checkpoint = self.run_for(2)

@@ -1,13 +1,24 @@
+import io
 import pathlib
+from unittest import mock
 
 from absl.testing import absltest
 from absl.testing import parameterized
 import numpy as np
+from PIL import Image
 import tensorflow as tf
 
 from tfmeta.data import image_files
 
 IMAGE = np.random.default_rng(0).integers(0, 256, [6, 8, 3], np.uint8)
+
+
+def encoded(image, name):
+  """Returns the content of an image file in the format with this name."""
+  file = io.BytesIO()
+  lossless = name != "lossy WEBP"
+  Image.fromarray(image).save(file, name.split()[-1], lossless=lossless)
+  return file.getvalue()
 
 
 class ImageFilesTest(parameterized.TestCase):
@@ -46,8 +57,43 @@ class ImageFilesTest(parameterized.TestCase):
     np.testing.assert_allclose(shrunk[1:-1, 1:-1], 100, atol=10)
 
   def test_an_unreadable_file_is_named(self):
-    with self.assertRaisesRegex(ValueError, "a.png is not a readable JPEG"):
-      image_files.decode(b"text", (4, 4, 3), "a.png")
+    for content in (
+      b"text",
+      b"",
+      b"BM",
+      b"\x89PNG\r\n\x1a\n",
+      b"RIFF",
+      b"GIF8",
+    ):
+      with self.assertRaisesRegex(ValueError, "a.png is not a readable JPEG"):
+        image_files.decode(content, (4, 4, 3), "a.png")
+
+  @parameterized.parameters("PNG", "BMP", "WEBP", "GIF")
+  def test_formats_without_loss_are_read(self, name):
+    image = np.zeros((5, 7, 3), np.uint8)
+    image[1:, 2:] = 255
+    for channels in (3, 1):
+      content = encoded(image, name)
+      found = image_files.decode(content, (5, 7, channels), "a")
+      np.testing.assert_array_equal(found, image[..., :channels])
+
+  @parameterized.product(
+    name=("PNG", "JPEG", "BMP", "GIF", "WEBP", "lossy WEBP"),
+    size=((120, 3), (2, 90)),
+  )
+  def test_large_images_are_refused_before_they_are_decoded(self, name, size):
+    content = encoded(np.zeros((*size, 3), np.uint8), name)
+    with mock.patch.object(image_files, "LARGEST_IMAGE", 100):
+      with mock.patch.object(tf.io, "decode_image") as decode:
+        with self.assertRaisesRegex(ValueError, f"{size[1]}x{size[0]}$"):
+          image_files.decode(content, (4, 4, 3), "a.png")
+    decode.assert_not_called()
+
+  def test_extended_webp_files_have_a_size(self):
+    header = b"RIFF\0\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0"
+    content = header + (20_000 - 1).to_bytes(3, "little") * 2
+    with self.assertRaisesRegex(ValueError, "20000x20000"):
+      image_files.decode(content, (4, 4, 3), "a.webp")
 
 
 if __name__ == "__main__":

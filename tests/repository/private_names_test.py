@@ -38,8 +38,14 @@ _LOADING = ("importlib", "imp", "pkgutil", "runpy")
 _READING = ("importlib.resources", "importlib.metadata")
 
 
+# Public methods of named tuples, whose fields might have such names.
+_OF_NAMED_TUPLES = {"_asdict", "_fields", "_make", "_replace"}
+
+
 def is_private(name):
   """Returns whether `name` begins with one underscore and is not `_` itself."""
+  if name in _OF_NAMED_TUPLES:
+    return False
   dunder = name.startswith("__") and name.endswith("__")
   return name.startswith("_") and name.strip("_") != "" and not dunder
 

@@ -134,10 +134,10 @@ class LaunchTest(absltest.TestCase):
     process = self.start(killed, WORKERS)
     self.kill_worker(process, 1, killed, 1)
     # A killed run may leave such a file, which one of the workers removes.
-    (killed / "checkpoints" / "epoch-00002.npz.tmp").touch()
+    (killed / "checkpoints" / "unfinished_epoch-00002.npz").touch()
     self.kill_worker(process, 0, killed, 3)
     said = self.finish(process)
-    self.assertIn("worker 0 was killed; 2 restarts are left", said)
+    self.assertIn("worker 0 was killed (SIGKILL); 2 restarts are left", said)
     self.assertRegex(said, "Resuming after [345] of 6 epochs")
     process = self.start(whole, WORKERS)
     code, said = self.run_here(single)
@@ -175,6 +175,100 @@ class LaunchTest(absltest.TestCase):
     self.assertEqual(process.returncode, 1)
     self.assertEqual(said.count("worker 0 is process"), 1)
     self.assertIn("error: `ways` must be at least 2", said)
+
+
+SLEEP = "import time; time.sleep(60)"
+
+
+class LauncherTest(absltest.TestCase):
+  """Tests the launcher with workers that are no trainers, which start fast."""
+
+  def launch(self, program, *arguments):
+    """Starts the launcher, with one program for both workers."""
+    process = subprocess.Popen(
+      [sys.executable, "-m", "trainers.launch", *arguments, "--"]
+      + [sys.executable, "-c", program],
+      cwd=ROOT,
+      stderr=subprocess.PIPE,
+      text=True,
+      start_new_session=True,
+    )
+    self.addCleanup(process.communicate)
+    self.addCleanup(process.kill)
+    return process
+
+  def workers(self, process):
+    """Returns the numbers of the two processes that were started last."""
+    numbers = [0, 0]
+    while not all(numbers):
+      line = process.stderr.readline()
+      self.assertTrue(line)
+      if found := re.search(r"worker (\d) is process (\d+)", line):
+        numbers[int(found[1])] = int(found[2])
+    for number in numbers:
+      self.addCleanup(self.end, number)
+    return numbers
+
+  def end(self, number):
+    with contextlib.suppress(ProcessLookupError):
+      os.kill(number, signal.SIGKILL)
+
+  def assert_gone(self, numbers):
+    deadline = time.monotonic() + 20
+    for number in numbers:
+      while self.is_running(number):
+        self.assertLess(time.monotonic(), deadline, "a worker is left behind")
+        time.sleep(0.01)
+
+  def is_running(self, number):
+    try:
+      status = pathlib.Path(f"/proc/{number}/stat").read_text()
+    except FileNotFoundError:
+      return False
+    return status.rpartition(")")[2].split()[0] != "Z"
+
+  def test_several_signals_leave_no_worker(self):
+    for pause in (0, 0.02, 0.1):
+      process = self.launch(SLEEP)
+      workers = self.workers(process)
+      for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
+        process.send_signal(number)
+        time.sleep(pause)
+      process.communicate(timeout=PATIENCE)
+      self.assertNotEqual(process.returncode, 0)
+      self.assert_gone(workers)
+
+  def test_a_killed_launcher_leaves_no_worker(self):
+    process = self.launch(SLEEP)
+    workers = self.workers(process)
+    process.kill()
+    self.assert_gone(workers)
+
+  def test_a_crash_is_a_reason_to_start_again(self):
+    crash = "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"
+    process = self.launch(crash, "--restarts=1", "--grace_seconds=1")
+    _, said = process.communicate(timeout=PATIENCE)
+    self.assertEqual(process.returncode, 128 + signal.SIGSEGV)
+    self.assertIn("was killed (SIGSEGV); 1 restarts are left", said)
+    self.assertEqual(said.count("worker 0 is process"), 2)
+
+  def test_a_suspended_worker_is_started_again(self):
+    process = self.launch(SLEEP, "--restarts=1", "--grace_seconds=0.5")
+    first = self.workers(process)
+    os.kill(first[1], signal.SIGSTOP)
+    self.workers(process)
+    self.assert_gone(first)
+
+  def test_a_worker_that_goes_on_in_time_is_left_alone(self):
+    program = "import time; time.sleep(3)"
+    process = self.launch(program, "--grace_seconds=4")
+    _, worker = self.workers(process)
+    os.kill(worker, signal.SIGSTOP)
+    time.sleep(0.3)
+    os.kill(worker, signal.SIGCONT)
+    _, said = process.communicate(timeout=PATIENCE)
+    self.assertEqual(process.returncode, 0)
+    self.assertNotIn("was killed", said)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """A callback that saves a run, so that it can be killed at any moment."""
 
 import contextlib
-import glob
 import json
 import os
+import re
 import time
 
 from absl import logging
@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from tfmeta import arguments
+from tfmeta import whole_files
 from tfmeta.callbacks import run_state
 
 
@@ -80,7 +81,9 @@ class Checkpoint(keras.callbacks.Callback):
   def restore(self, model) -> int:
     """Loads the newest whole checkpoint into a model.
 
-    A damaged checkpoint is skipped, and a warning is logged.
+    A damaged checkpoint is skipped, and a warning is logged. If both
+    checkpoints of the last epochs are damaged, the run goes on from the newest
+    of the best weights. Nothing is written or removed.
 
     Args:
       model: A compiled model.
@@ -93,11 +96,7 @@ class Checkpoint(keras.callbacks.Callback):
       CheckpointError: If there are checkpoints but none is whole, or if the
         newest whole one belongs to another model.
     """
-    for name in glob.glob(self._in_directory("*.tmp")):
-      # Another worker of the same run may have removed it already.
-      with contextlib.suppress(FileNotFoundError):
-        os.remove(name)
-    paths = self._saved("epoch")
+    paths = self._saved("best") + self._saved("epoch")
     for path in reversed(paths):
       data = run_state.read(path)
       if data is not None:
@@ -149,6 +148,7 @@ class Checkpoint(keras.callbacks.Callback):
 
   def on_train_begin(self, logs=None) -> None:
     os.makedirs(self.directory, exist_ok=True)
+    self._remove_unfinished()
     self._clock = time.monotonic()
     if not self.epoch and self._saved("epoch"):
       raise ValueError(
@@ -177,7 +177,7 @@ class Checkpoint(keras.callbacks.Callback):
       )
     if self.epoch in self.best_epochs:
       self._write(self._best_path(self.epoch))
-    self._write(self._in_directory(f"epoch-{self.epoch:05d}.npz"))
+    self._write(self._file("epoch", self.epoch))
     self._prune()
 
   def _load(self, model, data, path):
@@ -204,17 +204,34 @@ class Checkpoint(keras.callbacks.Callback):
       ) from error
 
   def _prune(self):
-    best = [self._best_path(epoch) for epoch in self.best_epochs]
-    old = [path for path in self._saved("best") if path not in best]
-    for path in old + self._saved("epoch")[:-2]:
+    last = [self._file("epoch", n) for n in (self.epoch - 1, self.epoch)]
+    kept = {*last, *map(self._best_path, self.best_epochs)}
+    # A kill between two removals leaves a file without its mark.
+    for path in {*self._saved("epoch", ""), *self._saved("best", "")} - kept:
       run_state.remove(path)
 
-  def _saved(self, kind):
-    marks = glob.glob(self._in_directory(f"{kind}-*.npz{run_state.MARK}"))
-    return [mark.removesuffix(run_state.MARK) for mark in sorted(marks)]
+  def _remove_unfinished(self):
+    for name in os.listdir(self.directory):
+      if name.startswith(whole_files.UNFINISHED):
+        # Another worker of the same run may have removed it already.
+        with contextlib.suppress(FileNotFoundError):
+          os.remove(os.path.join(self.directory, name))
+
+  def _saved(self, kind, ending=run_state.MARK):
+    """Returns the paths of the files that have this ending, the oldest first.
+
+    Args:
+      kind: "epoch" or "best".
+      ending: What follows the path. Defaults to that of the marks of whole
+        files.
+    """
+    pattern = re.compile(rf"{kind}-(\d{{5,}})\.npz{re.escape(ending)}")
+    names = os.listdir(self.directory) if os.path.isdir(self.directory) else []
+    found = filter(None, map(pattern.fullmatch, names))
+    return [self._file(kind, n) for n in sorted(int(m[1]) for m in found)]
 
   def _best_path(self, epoch):
-    return self._in_directory(f"best-{epoch:05d}.npz")
+    return self._file("best", epoch)
 
-  def _in_directory(self, name):
-    return os.path.join(self.directory, name)
+  def _file(self, kind, epoch):
+    return os.path.join(self.directory, f"{kind}-{epoch:05d}.npz")

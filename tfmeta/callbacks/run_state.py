@@ -13,6 +13,8 @@ import os
 import keras
 import numpy as np
 
+from tfmeta import whole_files
+
 # A mark has the same content as the output of the command `sha256sum`.
 MARK = ".sha256"
 
@@ -75,9 +77,11 @@ def write(path, data) -> None:
     OSError: If the disk is full, for example. A file that was at `path` before
       is left as it was, and nothing partial remains.
   """
-  _replace(path, data)
   digest = hashlib.sha256(data).hexdigest()
-  _replace(path + MARK, f"{digest}  {os.path.basename(path)}\n".encode())
+  mark = f"{digest}  {os.path.basename(path)}\n".encode()
+  for name, content in ((path, data), (path + MARK, mark)):
+    with whole_files.replacing(name) as temporary:
+      temporary.write_bytes(content)
 
 
 def read(path) -> bytes | None:
@@ -96,30 +100,3 @@ def remove(path) -> None:
   for name in (path + MARK, path):
     with contextlib.suppress(FileNotFoundError):
       os.remove(name)
-
-
-def _replace(path, data):
-  """Writes a temporary file, flushes it, and renames it to `path`."""
-  temporary = f"{path}.tmp"
-  try:
-    with open(temporary, "wb") as file:
-      file.write(data)
-      file.flush()
-      os.fsync(file.fileno())
-    os.replace(temporary, path)
-  except OSError:
-    with contextlib.suppress(OSError):
-      os.remove(temporary)
-    raise
-  _flush_folder(os.path.dirname(path) or ".")
-
-
-def _flush_folder(folder):
-  """Flushes the entries of a folder, so that a rename survives a power cut.
-
-  Some systems cannot open a folder. They decide when to write the rename.
-  """
-  with contextlib.suppress(OSError):
-    descriptor = os.open(folder, os.O_RDONLY)
-    os.fsync(descriptor)
-    os.close(descriptor)

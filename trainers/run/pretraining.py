@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 import tfmeta
+from tfmeta import whole_files
 from trainers.run import data_sets
 from trainers.run import packages
 from trainers.run import workdir as folders
@@ -67,16 +68,22 @@ def run(
   _check(values)
   folder = pathlib.Path(workdir).expanduser()
   folder.mkdir(parents=True, exist_ok=True)
+  with folders.locked(folder):
+    return _pretrain(folder, values, data_dir)
+
+
+def _pretrain(folder, values, data_dir) -> dict[str, Any]:
+  dataset = values["dataset"]
   _check_same(folder / _RESULT, values)
   images = data_sets.images_by_class(dataset, "train", data_dir)
   classifier, history = _train(images, folder, values)
   if not math.isfinite(history["loss"][-1]):
     raise ArithmeticError(
       "The loss became NaN or infinite, and nothing was written; try a smaller "
-      f"learning rate. Received: learning_rate={learning_rate}"
+      f"learning rate. Received: learning_rate={values['learning_rate']}"
     )
   backbone = _backbone_of(classifier)
-  with folders.replacing(folder / "backbone.keras") as path:
+  with whole_files.replacing(folder / "backbone.keras") as path:
     backbone.save(path)
   _write_embeddings(backbone, folder / "embeddings", dataset, data_dir)
   # Earlier versions used this key, and their folders can still be used.

@@ -9,6 +9,7 @@ from typing import Any
 
 import tfmeta
 from trainers.run import tasks
+from trainers.run import workdir
 
 _PACKAGES = ("tensorflow", "keras", "numpy")
 
@@ -36,6 +37,17 @@ def final_results(config, learner, checkpoint) -> tuple[Any, dict[str, Any]]:
     "seconds": round(sum(checkpoint.history["seconds"]), 1),
     "history": checkpoint.history,
   }
+
+
+def write(path, values: dict[str, Any]) -> None:
+  """Writes the results, and says which figures of them are no numbers."""
+  wrong = workdir.write_json(path, values)
+  if wrong:
+    print(
+      f"Not finite, and therefore null in {path}: {', '.join(wrong[:5])}"
+      f"{f' and {len(wrong) - 5} more' if len(wrong) > 5 else ''}.",
+      file=sys.stderr,
+    )
 
 
 def measure(

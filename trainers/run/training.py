@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 
 import tfmeta
+from tfmeta import whole_files
 from trainers.run import checkpoints
 from trainers.run import data_sets
 from trainers.run import learner as learners
@@ -169,7 +170,7 @@ def train(
       if not writes:
         raise
       # The callback has put the weights back to those before the update.
-      with workdir.replacing(folder / workdir.LAST_GOOD) as path:
+      with whole_files.replacing(folder / workdir.LAST_GOOD) as path:
         learner.save(path)
       raise tfmeta.callbacks.DivergenceError(
         f"{error} They are in {folder / workdir.LAST_GOOD}."
@@ -202,11 +203,11 @@ def _fit(config, folder, learner, checkpoint, validation, writes) -> None:
 
 def report(config, folder, learner, checkpoint) -> dict[str, Any]:
   """Saves, evaluates, plots and exports a trained learner."""
-  with workdir.replacing(folder / workdir.LEARNER) as path:
+  with whole_files.replacing(folder / workdir.LEARNER) as path:
     learner.save(path)
   say(f"Evaluating on {config.eval_tasks} {config.eval_split} tasks ...")
   measured, written = results.final_results(config, learner, checkpoint)
-  workdir.write_json(folder / workdir.RESULT, written)
+  results.write(folder / workdir.RESULT, written)
   plots.plot_learning_curve(folder, checkpoint.history)
   plots.plot_tasks(folder, config, learner)
   plots.plot_calibration(folder, measured)
@@ -220,7 +221,7 @@ def report(config, folder, learner, checkpoint) -> dict[str, Any]:
 
 def export(folder: pathlib.Path, learner: Any) -> None:
   """Writes the SavedModel whole, or leaves an earlier one."""
-  temporary = folder / f"unfinished_{workdir.SAVED_MODEL}"
+  temporary = folder / f"{whole_files.UNFINISHED}{workdir.SAVED_MODEL}"
   try:
     learner.export(temporary)
     shutil.rmtree(folder / workdir.SAVED_MODEL, ignore_errors=True)

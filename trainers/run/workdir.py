@@ -3,15 +3,20 @@
 from collections.abc import Iterator
 import contextlib
 import dataclasses
+import datetime
 import json
+import math
 import os
 import pathlib
+import socket
 from typing import Any
 
 try:
   import fcntl
 except ImportError:  # On Windows, nothing guards the folder.
   fcntl = None
+
+from tfmeta import whole_files
 
 FLAGS = "flags.json"
 CHECKPOINTS = "checkpoints"
@@ -54,8 +59,7 @@ def claim(config) -> Iterator[pathlib.Path]:
       "`workdir` must be a folder. "
       f"Received: workdir={config.workdir!r}, which is a file"
     ) from None
-  with open(folder / _LOCK, "w") as lock:
-    _lock(lock, folder)
+  with locked(folder):
     _check_same(folder, config)
     fresh = not (folder / FLAGS).exists()
     write_json(folder / FLAGS, dataclasses.asdict(config))
@@ -65,6 +69,33 @@ def claim(config) -> Iterator[pathlib.Path]:
       if fresh:
         _clear(folder)
       raise
+
+
+@contextlib.contextmanager
+def locked(folder) -> Iterator[None]:
+  """Keeps other processes away from a folder until the context ends.
+
+  The file of the lock says which process holds it. The system releases the lock
+  when the process ends, even if it is killed.
+
+  Raises:
+    ValueError: If another process holds the lock; the message says which.
+  """
+  # Opening the file must not clear it.
+  with open(pathlib.Path(folder) / _LOCK, "a+") as file:
+    if not _try_lock(file):
+      file.seek(0)
+      holder = file.read().strip() or "unknown"
+      raise ValueError(
+        f"Another process is using this workdir: {holder}. "
+        f"Received: workdir={os.fspath(folder)!r}"
+      )
+    file.truncate(0)
+    now = datetime.datetime.now().astimezone().isoformat(" ", "seconds")
+    host = socket.gethostname()
+    file.write(f"process {os.getpid()} on {host} since {now}\n")
+    file.flush()
+    yield
 
 
 def read_configuration(folder) -> dict[str, Any]:
@@ -85,25 +116,31 @@ def read_configuration(folder) -> dict[str, Any]:
     raise ValueError(f"The file {path} is damaged: {error}.") from error
 
 
-def write_json(path, value) -> None:
-  """Writes all of `value`, or leaves the file as it was."""
-  with replacing(path) as temporary:
+def write_json(path, value) -> list[str]:
+  """Writes all of `value`, or leaves the file as it was.
+
+  Returns:
+    The names of the figures that are not finite. JSON has no such numbers, so
+    they are written as null.
+  """
+  found = []
+  value = _finite(value, "", found)
+  with whole_files.replacing(path) as temporary:
     text = json.dumps(value, indent=2, allow_nan=False)
     temporary.write_text(text + "\n")
+  return found
 
 
-@contextlib.contextmanager
-def replacing(path) -> Iterator[pathlib.Path]:
-  """Yields a path to write to; the file then replaces the one at `path`."""
-  path = pathlib.Path(path)
-  temporary = path.with_name(f"unfinished_{path.name}")
-  try:
-    yield temporary
-    os.replace(temporary, path)
-  except BaseException:
-    with contextlib.suppress(OSError):
-      temporary.unlink()
-    raise
+def _finite(value: Any, name: str, found: list[str]) -> Any:
+  """Returns `value` with `None` for other numbers, and appends their names."""
+  if isinstance(value, dict):
+    return {k: _finite(v, f"{name}.{k}", found) for k, v in value.items()}
+  if isinstance(value, list | tuple):
+    return [_finite(v, f"{name}[{i}]", found) for i, v in enumerate(value)]
+  if isinstance(value, float) and not math.isfinite(value):
+    found.append(name.removeprefix("."))
+    return None
+  return value
 
 
 def _brought_up_to_date(values: dict[str, Any]) -> dict[str, Any]:
@@ -117,17 +154,14 @@ def _brought_up_to_date(values: dict[str, Any]) -> dict[str, Any]:
   return {**values, "normalization": None, "network_normalization": "none"}
 
 
-def _lock(file, folder) -> None:
+def _try_lock(file) -> bool:
   if fcntl is None:
-    return
+    return True
   try:
-    # The system releases the lock when the process ends, even if it is killed.
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
   except OSError:
-    raise ValueError(
-      "Another process is using this workdir. "
-      f"Received: workdir={os.fspath(folder)!r}"
-    ) from None
+    return False
+  return True
 
 
 def _clear(folder) -> None:
@@ -159,7 +193,9 @@ def _check_same(folder, config) -> None:
 
 def _check_empty(folder) -> None:
   names = sorted(path.name for path in folder.iterdir())
-  others = [n for n in names if n != _LOCK and not n.startswith("unfinished")]
+  others = [
+    n for n in names if n != _LOCK and not n.startswith(whole_files.UNFINISHED)
+  ]
   if others:
     raise ValueError(
       f"This folder holds other files, such as {others[0]!r}; choose another "

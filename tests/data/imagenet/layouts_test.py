@@ -1,4 +1,5 @@
 import csv
+import io
 import pathlib
 import pickle
 import tarfile
@@ -195,6 +196,145 @@ class LayoutsTest(parameterized.TestCase):
     (self.root / "train_images.npz").write_bytes(b"text")
     _dump(self.root / "train_labels.pkl", {"labels": [0, 1]})
     with self.assertRaisesRegex(ValueError, "not an npz file of `images`"):
+      self.read("train")
+
+  @parameterized.parameters(0, 100, 512, 600, 1024, 5000)
+  def test_an_archive_that_is_cut_off_is_no_smaller_data_set(self, length):
+    _tar(self.root, "train")
+    path = self.root / "train.tar"
+    path.write_bytes(path.read_bytes()[:length])
+    with self.assertRaisesRegex(ValueError, "train.tar"):
+      self.read("train")
+
+  def test_a_damaged_header_is_not_the_end_of_an_archive(self):
+    _tar(self.root, "train")
+    path = self.root / "train.tar"
+    with tarfile.open(path) as archive:
+      offsets = [member.offset for member in archive.getmembers()]
+    whole = path.read_bytes()
+    for offset in offsets:
+      for byte in (0, 150):
+        damaged = bytearray(whole)
+        damaged[offset + byte] ^= 1
+        path.write_bytes(damaged)
+        with self.assertRaisesRegex(ValueError, "train.tar"):
+          self.read("train")
+
+  def test_links_in_an_archive_are_followed(self):
+    self.write_tar(b"content", link_to="train/a/1.png")
+    found = [content for _, _, content in self.read("train")]
+    self.assertEqual(found, [b"content"] * 3)
+
+  @parameterized.parameters(
+    "/etc/hostname", "../../secret.png", "train/a/2.png", "train/a/none.png"
+  )
+  def test_links_that_lead_to_no_member_are_refused(self, link_to):
+    self.write_tar(b"content", link_to=link_to)
+    with self.assertRaisesRegex(ValueError, r"train.tar holds no .*a/[23].png"):
+      self.read("train")
+
+  def test_members_with_gaps_do_not_fill_the_memory(self):
+    with tarfile.open(self.root / "train.tar", "w") as archive:
+      member = tarfile.TarInfo("train/a/1.png")
+      headers = {"GNU.sparse.major": "0", "GNU.sparse.minor": "1"}
+      headers |= {"GNU.sparse.size": str(2**33), "GNU.sparse.map": "0,512"}
+      member.pax_headers, member.size = headers, 512
+      archive.addfile(member, io.BytesIO(bytes(512)))
+    with self.assertRaisesRegex(ValueError, "1.png' of 8589934592 bytes"):
+      self.read("train")
+
+  def write_tar(self, content, *, link_to):
+    """Writes an archive of a file, a hard link and a symbolic link."""
+    kinds = {"1": tarfile.REGTYPE, "2": tarfile.LNKTYPE, "3": tarfile.SYMTYPE}
+    with tarfile.open(self.root / "train.tar", "w") as archive:
+      for name, kind in kinds.items():
+        member = tarfile.TarInfo(f"train/a/{name}.png")
+        member.type, regular = kind, kind == tarfile.REGTYPE
+        member.size = len(content) if regular else 0
+        # A symbolic link is relative to its folder.
+        hard = kind == tarfile.LNKTYPE
+        member.linkname = link_to if hard else link_to.removeprefix("train/a/")
+        archive.addfile(member, io.BytesIO(content) if regular else None)
+
+  @parameterized.parameters(
+    "/etc/hostname", "../train.csv", "/dev/zero", "link.png", "a\0.png"
+  )
+  def test_a_csv_file_reads_only_files_of_its_folder(self, name):
+    (self.root / "images").mkdir()
+    (self.root / "images" / "link.png").symlink_to(__file__)
+    (self.root / "train.csv").write_text(f"filename,label\n{name},b\n")
+    with self.assertRaisesRegex(ValueError, "train.csv must name files in"):
+      self.read("train")
+
+  def test_images_of_a_csv_file_may_lie_behind_a_link(self):
+    with tempfile.TemporaryDirectory() as folder:
+      _csv(pathlib.Path(folder), "train")
+      (self.root / "images").symlink_to(pathlib.Path(folder) / "images")
+      (self.root / "train.csv").symlink_to(pathlib.Path(folder) / "train.csv")
+      self.assertLen(self.read("train"), 6)
+
+  @parameterized.parameters(
+    (b"filename,label\na.png\n", "in line 2"),
+    (b'filename,label\n"a.png,b\n', "is not a csv file"),
+    (b"filename,label\n" + b"a" * 200_000 + b",b\n", "is not a csv file"),
+    (b"filename,label\n\xff\xfe,b\n", "is not a csv file"),
+  )
+  def test_damaged_csv_files_are_named(self, content, message):
+    (self.root / "train.csv").write_bytes(content)
+    with self.assertRaisesRegex(ValueError, f"train.csv.*{message}"):
+      self.read("train")
+
+  @parameterized.parameters(
+    ({"class_dict": {"ant": [0, -1]}}, "Received: index -1"),
+    ({"class_dict": {"ant": ["a"]}}, "integers for the class 'ant'"),
+    ({"class_dict": {"ant": 3}}, "integers for the class 'ant'"),
+    ({"class_dict": {"ant": [[0], [0, 1]]}}, "integers for the class 'ant'"),
+    ({"class_dict": [0, 1]}, "dict of indices.*Received: list"),
+    ({"class_dict": {"a": [9], 1: [0]}}, "Received: index 9"),
+    ({"image_data": None}, "Received: NoneType"),
+    ({"image_data": 3}, "Received: int"),
+    ({"image_data": np.zeros([2, 4, 4])}, r"shape \(2, 4, 4\), float64"),
+  )
+  def test_a_class_dict_of_another_kind_is_rejected(self, change, message):
+    content = {"image_data": IMAGES[0], "class_dict": {"ant": [0, 1]}, **change}
+    _dump(self.root / "mini-imagenet-cache-val.pkl", content)
+    with self.assertRaisesRegex(ValueError, f"cache-val.pkl must.*{message}"):
+      self.read("validation")
+
+  @parameterized.parameters(
+    ({"labels": None}, "list of integers for the labels"),
+    ({"labels": ["a"] * 3}, "list of integers for the labels"),
+    ({"labels": 3}, "list of integers for the labels"),
+    ({"data": None}, "Received: NoneType"),
+    ({"data": [1, 2, 3]}, "Received: list"),
+  )
+  def test_data_and_labels_of_another_kind_are_rejected(self, change, message):
+    content = {"data": IMAGES[0], "labels": [0, 0, 1], **change}
+    _dump(self.root / "miniImageNet_category_split_val.pickle", content)
+    with self.assertRaisesRegex(
+      ValueError, f"split_val.pickle must.*{message}"
+    ):
+      self.read("validation")
+
+  @parameterized.parameters(
+    ([None, None], "must be the bytes of a PNG file. Received: NoneType"),
+    (3, "must hold a list of PNG files. Received: int"),
+  )
+  def test_encoded_images_of_another_kind_are_rejected(self, images, message):
+    _dump(self.root / "train_images_png.pkl", images)
+    _dump(self.root / "train_labels.pkl", {"labels": [0, 1]})
+    with self.assertRaisesRegex(ValueError, message):
+      self.read("train")
+
+  @parameterized.parameters(0.3, 0.6, 0.9)
+  def test_damaged_npz_files_are_named(self, part):
+    _npz(self.root, "train")
+    path = self.root / "train_images.npz"
+    content = bytearray(path.read_bytes())
+    place = int(len(content) * part)
+    content[place : place + 8] = b"\xff" * 8
+    path.write_bytes(content)
+    with self.assertRaisesRegex(ValueError, "train_images.npz is not an npz"):
       self.read("train")
 
   @parameterized.parameters(_npz, _png_pickle)

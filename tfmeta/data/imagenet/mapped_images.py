@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from tfmeta import packages
+from tfmeta import whole_files
 
 _BATCH_SIZE = 256
 
@@ -89,15 +90,9 @@ def _write(
 @contextlib.contextmanager
 def _replacing(path: pathlib.Path) -> Iterator[Any]:
   """Opens a file that appears at `path` only if it is written completely."""
-  number, unfinished = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-  try:
-    with os.fdopen(number, "wb") as file:
+  with whole_files.replacing(path, shared=True) as unfinished:
+    with open(unfinished, "wb") as file:
       yield file
-    # `mkstemp` lets only this user read the file.
-    os.chmod(unfinished, 0o644)
-    os.replace(unfinished, path)
-  finally:
-    pathlib.Path(unfinished).unlink(missing_ok=True)
 
 
 def _path(folder: pathlib.Path, split: str, kind: str) -> pathlib.Path:

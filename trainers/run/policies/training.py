@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 
 import tfmeta
+from tfmeta import whole_files
 from trainers.run import packages
 from trainers.run import progress
 from trainers.run import results
@@ -216,7 +217,7 @@ def _report(
 ) -> dict[str, Any]:
   """Saves, evaluates, plots and exports the trained learner."""
   learner, checkpoint = _best(config, *trained["learner"])
-  with workdir.replacing(folder / workdir.LEARNER) as path:
+  with whole_files.replacing(folder / workdir.LEARNER) as path:
     learner.save(path)
   training.say(
     f"Evaluating on {config.eval_tasks} {config.eval_split} tasks ..."
@@ -225,7 +226,7 @@ def _report(
   for name, policy in _baselines(config, trained).items():
     measured[name] = _measure(config, policy)
   written = _result(config, measured, checkpoint)
-  workdir.write_json(folder / workdir.RESULT, written)
+  results.write(folder / workdir.RESULT, written)
   histories = {name: one.history for name, (_, one) in trained.items()}
   plots.plot_learning_curve(folder, config, histories)
   plots.plot_tasks(folder, config, learner)
