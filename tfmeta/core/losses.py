@@ -210,6 +210,7 @@ def reduced_loss(
   y_pred: tf.Tensor,
   *,
   reduction: Reduction = "mean",
+  weight: tf.Tensor | None = None,
 ) -> tf.Tensor:
   """Returns the loss on one example set, a scalar of at least float32.
 
@@ -221,29 +222,67 @@ def reduced_loss(
       `"sum"`, or `"sum_over_ways"`. The last is the sum divided by the shots,
       or the mean times the ways (the width of `y_pred`), as in the released
       code of MAML.
+    weight: Weights `[n]` of the examples. A mean is then the weighted sum of
+      the values divided by the sum of the weights, so examples of weight 0
+      change nothing; it is 0 if all weights are 0. Keras instead divides by the
+      number of examples. Defaults to `None`: all examples count the same.
+
+  Raises:
+    ValueError: If there is not one weight for each example.
   """
   # In 16 bits, a sum over examples would lose too many digits.
   if y_pred.dtype.size < 4:
     y_pred = tf.cast(y_pred, tf.float32)
   values = _per_example(loss)(aligned(y, y_pred.shape), y_pred)
+  if weight is not None:
+    return _weighted(values, weight, reduction, y_pred.shape[-1])
   if reduction == "sum":
     return tf.reduce_sum(values)
   ways = y_pred.shape[-1] if reduction == "sum_over_ways" else 1
   return tf.reduce_mean(values) * tf.cast(ways, values.dtype)
 
 
-def loss_of_batch(loss: Loss, y: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
+def _weighted(
+  values: tf.Tensor, weight: tf.Tensor, reduction: Reduction, ways: Any
+) -> tf.Tensor:
+  """Reduces values `[n, ...]`, each weighted by its example."""
+  weight = tf.cast(weight, values.dtype)
+  # A weight of another shape could broadcast.
+  fits = weight.shape.is_compatible_with(values.shape[:1])
+  if weight.shape.rank != 1 or not fits:
+    raise ValueError(
+      "There must be one weight for each example. Received: weights of shape "
+      f"{weight.shape} for losses of shape {values.shape}"
+    )
+  weight = tf.reshape(weight, [-1, *[1] * (values.shape.rank - 1)])
+  total = tf.reduce_sum(values * weight)
+  if reduction == "sum":
+    return total
+  size = tf.reduce_sum(tf.ones_like(values) * weight)
+  factor = ways if reduction == "sum_over_ways" else 1
+  return tf.math.divide_no_nan(total, size) * tf.cast(factor, values.dtype)
+
+
+def loss_of_batch(
+  loss: Loss, y: tf.Tensor, y_pred: tf.Tensor, weight: Any = None
+) -> tf.Tensor:
   """Returns the mean loss on all queries of a batch of tasks.
 
   Args:
     loss: A Keras loss, or a function that gives one value per example.
     y: Targets, `[T, Q, ...]`.
     y_pred: Outputs of the model, `[T, Q, ...]`.
+    weight: Weights of the queries, `[T, Q]`. The result is then the mean over
+      tasks of the weighted mean of each task, without the tasks in which all
+      weights are 0. Defaults to `None`: all queries count the same.
 
   Returns:
     A scalar; 0 if there are no tasks.
   """
-  value = reduced_loss(loss, merged(y), merged(y_pred))
+  if weight is not None:
+    of_task = tf.reduce_sum(weight, axis=1, keepdims=True)
+    weight = tf.reshape(tf.math.divide_no_nan(weight, of_task), [-1])
+  value = reduced_loss(loss, merged(y), merged(y_pred), weight=weight)
   # The mean over no examples is NaN, which would spoil a running metric.
   return tf.where(tf.shape(y)[0] > 0, value, tf.zeros_like(value))
 
