@@ -213,6 +213,25 @@ class WeightsTest(parameterized.TestCase):
     ):
       np.testing.assert_allclose(one, expected, atol=1e-5)
 
+  def test_replicas(self):
+    # The last batch holds one task, so one of the replicas has none.
+    if len(tf.config.list_logical_devices("CPU")) < 2:
+      self.skipTest("needs two logical CPUs, as tests/conftest.py makes them")
+    # Collectives of several strategies in one process would share their keys.
+    strategy = tf.distribute.MirroredStrategy(
+      ["CPU:0", "CPU:1"],
+      cross_device_ops=tf.distribute.ReductionToOneDevice(),
+    )
+    with strategy.scope():
+      learner = make(tfmeta.MAML, "mlp")
+    alone = make(tfmeta.MAML, "mlp")
+    inputs, labels, weight = padded(tasks_without_padding("mlp"))
+    data = tf.data.Dataset.from_tensor_slices((inputs, labels, weight)).batch(2)
+    for each in (learner, alone):
+      each.fit(data, verbose=0)
+    for one, other in zip(learner.variables, alone.variables, strict=True):
+      np.testing.assert_allclose(one, other, atol=1e-5)
+
   def test_evaluate(self):
     learner = make(tfmeta.MAML, "conv")
     logs = learner.evaluate(self._data(), verbose=0, return_dict=True)
