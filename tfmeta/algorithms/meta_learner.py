@@ -1,7 +1,6 @@
 """The base class of all learners: everything but the algorithm itself."""
 
 from collections.abc import Callable
-import functools
 import inspect
 from typing import Any
 import warnings
@@ -53,6 +52,7 @@ _TAKE_CONTEXT = (
 )
 
 
+@calls.checked_calls(outer_step.check_first_batch)
 @keras_internals.builds_for_fit
 class MetaLearner(keras.Model):
   """Keras model that adapts to a support set and then predicts the queries.
@@ -474,12 +474,9 @@ class MetaLearner(keras.Model):
     support_x, support_y = checks.checked_support(
       self.model, support_x, support_y
     )
-    if not tf.executing_eagerly():
-      return support_x, support_y
-    for x in tf.nest.flatten(support_x):
-      checks.warn_of_pixels(x, self.model)
-    labels = self.checked_targets("Support labels", support_y, leading=0)
-    return support_x, labels
+    if tf.executing_eagerly():
+      support_y = self.checked_targets("Support labels", support_y, leading=0)
+    return support_x, support_y
 
   def checked_targets(
     self, name: str, targets: tf.Tensor, *, leading: int = 1
@@ -561,27 +558,6 @@ class MetaLearner(keras.Model):
     """Returns how tasks are batched: `task_map`, with `"auto"` resolved."""
     auto = self.task_map == "auto"
     return task_map.choose_method(self.model) if auto else self.task_map
-
-  @functools.wraps(keras.Model.fit)
-  def fit(self, *args: Any, **kwargs: Any) -> Any:
-    call = calls.checked("fit", self, *args, **kwargs)
-    if self.jit_compile:
-      # XLA leaves out the checks of values.
-      outer_step.check_first_batch(self, call.get("x"), call.get("y"))
-    with calls.plain_errors():
-      return super().fit(**call)
-
-  @functools.wraps(keras.Model.evaluate)
-  def evaluate(self, *args: Any, **kwargs: Any) -> Any:
-    call = calls.checked("evaluate", self, *args, **kwargs)
-    with calls.plain_errors():
-      return super().evaluate(**call)
-
-  @functools.wraps(keras.Model.predict)
-  def predict(self, *args: Any, **kwargs: Any) -> Any:
-    call = calls.checked("predict", self, *args, **kwargs)
-    with calls.plain_errors():
-      return super().predict(**call)
 
   def train_step(self, data: Any) -> dict[str, Any]:
     return outer_step.train(self, data)

@@ -112,7 +112,7 @@ def check_first_batch(learner: Any, x: Any, y: Any) -> None:
   if isinstance(x, tf.data.Dataset):
     data = next(iter(x.take(1)))
   elif isinstance(x, Mapping):
-    data = ({k: tf.convert_to_tensor(v) for k, v in x.items()}, y)
+    data = tf.nest.map_structure(tf.convert_to_tensor, (dict(x), y))
   else:
     return
   checked_tasks(learner, unpacked(learner, data)[0])
@@ -309,7 +309,7 @@ def build_for_fit(learner: Any, targets: Any) -> None:
   outputs = keras.KerasTensor(model.output_shape, model.compute_dtype)
   merged = (None, *targets.shape[2:])
   metrics.build(keras.KerasTensor(merged, targets.dtype), outputs)
-  names = {metric.name for metric in learner.metrics}
+  names = {metric.name for metric in metrics.metrics}
   if learner.target_kind is losses.Targets.NUMBERS and names & _ACCURACIES:
     warnings.warn(
       "The metric 'accuracy' counts outputs that equal their targets, which "

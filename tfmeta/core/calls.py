@@ -4,8 +4,10 @@ Keras would run such a call forever on a data set without an end, and reports
 errors in a graph with the traceback of the graph.
 """
 
+from collections.abc import Callable
 from collections.abc import Iterator
 import contextlib
+import functools
 import inspect
 import re
 from typing import Any
@@ -19,6 +21,37 @@ _DATA = {
   "evaluate": {"x": "steps"},
   "predict": {"x": "steps"},
 }
+
+
+def checked_calls(check_values: Callable[..., None]) -> Callable[[Any], Any]:
+  """Returns a decorator that checks the calls of a class of learners.
+
+  Args:
+    check_values: Function `(learner, x, y)` that checks the first batch of
+      `fit`. It is called if the learner is compiled by XLA, which leaves out
+      the checks in the graph.
+  """
+
+  def decorate(learner_class: Any) -> Any:
+    for name in _DATA:
+      setattr(learner_class, name, _checked_method(name, check_values))
+    return learner_class
+
+  return decorate
+
+
+def _checked_method(name: str, check_values: Callable[..., None]) -> Any:
+  method = getattr(keras.Model, name)
+
+  @functools.wraps(method)
+  def checked_method(self: Any, *args: Any, **kwargs: Any) -> Any:
+    call = checked(name, self, *args, **kwargs)
+    if name == "fit" and self.jit_compile:
+      check_values(self, call.get("x"), call.get("y"))
+    with plain_errors():
+      return method(self, **call)
+
+  return checked_method
 
 
 def checked(name: str, learner: Any, *args: Any, **kwargs: Any) -> dict:

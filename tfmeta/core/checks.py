@@ -173,7 +173,8 @@ def checked_support(
 ) -> tuple[Any, tf.Tensor]:
   """Returns the support set of one task as tensors, after checking shapes.
 
-  In eager mode, it also checks that examples and targets are finite.
+  In eager mode, it also checks that examples and targets are finite, and warns
+  of images that are not scaled.
   """
   support_x = model_inputs.tensors(
     model_inputs.arranged(model, "support_x", support_x)
@@ -184,6 +185,7 @@ def checked_support(
   check_fits("support_x", support_x, model, leading=0)
   for x in tf.nest.flatten(support_x):
     check_finite("support_x", x)
+    warn_of_pixels(x, model)
   check_finite("support_y", support_y)
   return support_x, support_y
 
@@ -261,7 +263,8 @@ def check_fit(loss: Any) -> None:
 def warn_of_pixels(x: tf.Tensor, model: Any) -> None:
   """Warns, in eager mode, if images seem not to be scaled to [0, 1]."""
   layers = {type(layer).__name__ for layer in model.layers}
-  if x.shape.rank != 4 or layers & {"Rescaling", "Normalization"}:
+  scaled = layers & {"Rescaling", "Normalization"}
+  if not tf.executing_eagerly() or x.shape.rank != 4 or scaled:
     return
   values = tf.cast(x, tf.float32)
   whole = tf.reduce_all(tf.equal(values, tf.round(values)))
