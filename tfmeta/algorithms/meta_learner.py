@@ -679,6 +679,5 @@ def _resolve_normalization(
 ) -> str:
   """Returns the normalization of queries, whose default fits the model."""
   if value is None:
-    has_batch = layers.has_batch_normalization(model)
-    return choices[0] if has_batch else "none"
+    value = choices[0] if layers.has_batch_normalization(model) else "none"
   return arguments.check_choice("normalization", value, choices)
