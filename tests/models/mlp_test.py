@@ -14,6 +14,17 @@ class MlpTest(parameterized.TestCase):
     shapes = [tuple(v.shape) for v in model.trainable_variables]
     self.assertEqual(shapes, [(1, 40), (40,), (40, 40), (40,), (40, 1), (1,)])
 
+  def test_layers_have_names_of_their_own(self):
+    # Automatic names count all layers of the program, so that a second model
+    # of the same kind would have others.
+    for _ in range(2):
+      model = models.mlp((1,), outputs=1)
+      names = [v.path for v in model.trainable_variables]
+      self.assertEqual(
+        [name for name in names if name.endswith("/kernel")],
+        ["hidden_1/kernel", "hidden_2/kernel", "head/kernel"],
+      )
+
   def test_outputs_are_linear_and_hidden_layers_are_not(self):
     model = models.mlp((2,), outputs=1, hidden=(3,))
     functions = [layer.activation for layer in model.layers[1:]]

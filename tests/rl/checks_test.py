@@ -68,6 +68,17 @@ class ConstructorTest(parameterized.TestCase):
     with self.assertRaisesRegex(TypeError, "from_gymnasium.*Received"):
       tfmeta.rl.MAML(gaussian(), object())
 
+  def test_environments_that_are_not_complete(self):
+    class Own(tfmeta.environments.Environment):
+      observation_shape = (2,)
+      actions = 2
+
+    with self.assertRaisesRegex(ValueError, "`horizon`. Received: a Own"):
+      tfmeta.rl.MAML(gaussian(), Own())
+    Own.horizon = 0
+    with self.assertRaisesRegex(ValueError, "horizon.*Received: "):
+      tfmeta.rl.MAML(gaussian(), Own())
+
   @parameterized.parameters(
     (tfmeta.rl.ProMP, {"clip_ratio": 0.0}, "clip_ratio"),
     (tfmeta.rl.ProMP, {"epochs": 0}, "epochs"),
@@ -75,6 +86,10 @@ class ConstructorTest(parameterized.TestCase):
     (tfmeta.rl.BMAML, {"meta_loss": "nll"}, "meta_loss"),
     (tfmeta.rl.BMAML, {"temperature": 0.0}, "temperature"),
     (tfmeta.rl.EMAML, {"num_particles": 0}, "num_particles"),
+    (tfmeta.rl.EMAML, {"noise_stddev": 0.1}, "not an argument"),
+    (tfmeta.rl.BMAML, {"particle_weights": "head"}, "not an argument"),
+    (tfmeta.rl.Reptile, {"inner_optimizer": "adam"}, "not an argument"),
+    (tfmeta.rl.Reptile, {"support_batch_size": 2}, "not an argument"),
   )
   def test_arguments_of_one_learner(self, cls, options, words):
     with self.assertRaisesRegex(ValueError, f"{words}.*Received: "):
@@ -104,6 +119,12 @@ class CompileTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, "takes no loss.*Received: "):
       self.fit(learner)
 
+  def test_metrics(self):
+    learner = tfmeta.rl.MAML(gaussian(), NAVIGATION)
+    learner.compile(keras.optimizers.Adam(), metrics=["accuracy"])
+    with self.assertRaisesRegex(ValueError, "takes no metrics.*Received: "):
+      self.fit(learner)
+
   def test_supervised_learner_with_a_trust_region(self):
     learner = tfmeta.MAML(tfmeta.models.mlp((1,), outputs=1), inner_loss="mse")
     learner.compile(tfmeta.rl.TrustRegion())
@@ -117,6 +138,10 @@ class DataTest(absltest.TestCase):
   def setUp(self):
     super().setUp()
     self.learner = tfmeta.rl.MAML(gaussian(), NAVIGATION, episodes=2)
+
+  def test_episodes_that_are_none(self):
+    with self.assertRaisesRegex(TypeError, "tfmeta.rl.Episodes.*Received: "):
+      self.learner.adapt([tf.zeros([2, 3, 2])])
 
   def test_tasks_of_another_environment(self):
     bandits = tfmeta.environments.Bandit().tasks("test").batch(2).take(1)
@@ -146,18 +171,98 @@ class DataTest(absltest.TestCase):
     with self.assertRaisesRegex(ValueError, "tasks of the environment"):
       self.learner.fit(np.zeros([4, 2]), np.zeros([4, 2]), verbose=0)
 
-  def test_episodes_that_are_none(self):
-    with self.assertRaisesRegex(TypeError, "tfmeta.rl.Episodes.*Received: "):
-      self.learner.adapt([tf.zeros([2, 3, 2])])
+  def test_endless_tasks_without_a_batch(self):
+    self.learner.compile(keras.optimizers.Adam())
+    with self.assertRaisesRegex(ValueError, "call .batch.*Received: "):
+      self.learner.fit(NAVIGATION.tasks("train"), steps_per_epoch=1, verbose=0)
+
+  def test_tasks_that_end_before_the_epoch_warn(self):
+    self.learner.compile(keras.optimizers.Adam())
+    tasks = NAVIGATION.tasks("train").take(2).batch(2)
+    with self.assertWarnsRegex(UserWarning, "ran out of data"):
+      self.learner.fit(tasks, steps_per_epoch=2, verbose=0)
+
+  def test_negative_numbers_of_steps(self):
+    tasks = next(iter(NAVIGATION.tasks("test").batch(1)))
+    with self.assertRaisesRegex(ValueError, "steps.*Received: "):
+      tfmeta.rl.collect_episodes(self.learner, tasks, steps=-1)
+
+  def test_observations_to_act_on(self):
+    weights = self.learner.initial_weights()
+    for wrong in (np.zeros([3, 3]), np.zeros(2)):
+      with self.assertRaisesRegex(ValueError, r"\[n, 2\].*Received: "):
+        self.learner.act(weights, wrong)
+    actions = self.learner.act(weights, np.zeros([3, 2]))
+    self.assertEqual(actions.shape, (3, 2))
+    with self.assertRaisesRegex(ValueError, "two integers.*Received: seed=3"):
+      self.learner.act(weights, np.zeros([3, 2]), seed=3)
+
+
+class EpisodesTest(parameterized.TestCase):
+  """Mistakes in the episodes that `adapt` takes."""
+
+  def setUp(self):
+    super().setUp()
+    self.learner = tfmeta.rl.MAML(gaussian(), NAVIGATION, episodes=2)
+    rng = np.random.default_rng(0)
+    self.episodes = tfmeta.rl.Episodes(
+      observations=rng.normal(size=(2, 3, 2)),
+      actions=rng.normal(size=(2, 3, 2)),
+      rewards=rng.normal(size=(2, 3)),
+      mask=np.array([[1, 1, 1], [1, 0, 0]]),
+      parameters=rng.normal(size=(2, 3, 4)),
+    )
+
+  def test_numbers_of_other_types_are_taken(self):
+    found = self.learner.adapt(self.episodes)
+    as_float32 = tfmeta.rl.Episodes(
+      *(np.float32(part) for part in self.episodes)
+    )
+    for a, b in zip(found, self.learner.adapt(as_float32), strict=True):
+      np.testing.assert_array_equal(a, b)
+
+  @parameterized.parameters(
+    ("observations", (2, 3, 1)),
+    ("actions", (2, 3, 1)),
+    ("actions", (2, 3)),
+    ("rewards", (2, 2)),
+    ("mask", (3,)),
+    ("parameters", (2, 3, 2)),
+    ("parameters", (1, 3, 4)),
+  )
+  def test_parts_of_another_shape(self, name, shape):
+    episodes = self.episodes._replace(**{name: np.ones(shape)})
+    with self.assertRaisesRegex(ValueError, f"one task, with {name}.*Received"):
+      self.learner.adapt(episodes)
 
   def test_episodes_of_several_tasks(self):
-    episodes = tfmeta.rl.Episodes(*[tf.zeros([5, 2, 3, 2])] * 5)
+    episodes = tfmeta.rl.Episodes(*(part[None] for part in self.episodes))
     with self.assertRaisesRegex(ValueError, "those of one task.*Received: "):
       self.learner.adapt(episodes)
 
+  def test_an_episode_without_a_first_step(self):
+    mask = np.array([[1, 1, 1], [0, 1, 1]])
+    with self.assertRaisesRegex(ValueError, "first step.*Received: "):
+      self.learner.adapt(self.episodes._replace(mask=mask))
+
+  @parameterized.parameters("observations", "rewards", "parameters")
+  def test_numbers_that_are_not_finite(self, name):
+    values = np.array(getattr(self.episodes, name))
+    # What follows the end of an episode may be anything.
+    values[1, 1:] = np.nan
+    episodes = self.episodes._replace(**{name: values})
+    for weight in self.learner.adapt(episodes):
+      self.assertTrue(np.isfinite(weight).all())
+    values[0, 2] = np.inf
+    with self.assertRaisesRegex(ValueError, f"finite {name}.*Received: "):
+      self.learner.adapt(episodes)
+
+
+class ExportTest(absltest.TestCase):
   def test_export_in_another_format(self):
+    learner = tfmeta.rl.MAML(gaussian(), NAVIGATION)
     with self.assertRaisesRegex(ValueError, "SavedModel.*Received: "):
-      self.learner.export("somewhere", format="onnx")
+      learner.export("somewhere", format="onnx")
 
 
 if __name__ == "__main__":

@@ -24,6 +24,9 @@ class ExportTest(parameterized.TestCase):
     expected = learner.initial_weights()
     for step in range(2):
       episodes = small.slices(found.episodes[step], 0)
+      mask = np.array(episodes.mask)
+      mask[..., 0, 3:] = 0.0
+      episodes = episodes._replace(mask=tf.constant(mask))
       weights = served["adapt"](**episodes._asdict(), **weights)
       example = learner.example(episodes)
       expected = learner.inner_step(expected, example)

@@ -58,6 +58,16 @@ class FitTest(parameterized.TestCase):
     returns = tfmeta.rl.evaluate(learner, twice).returns
     self.assertTrue((returns[:3] != returns[3:]).all())
 
+  def test_each_training_step_has_noise_of_its_own(self):
+    learner = small.navigation_learner()
+    learner.compile(keras.optimizers.SGD(0.0))
+    goals = next(iter(small.validation(learner, 1)))
+    same = tf.data.Dataset.from_tensors(goals).repeat(2)
+    first, second = learner.fit(
+      same.repeat(), steps_per_epoch=1, epochs=2, verbose=0
+    ).history["return"]
+    self.assertNotEqual(first, second)
+
   def test_predict_returns_the_mean_return_after_each_step(self):
     learner = small.navigation_learner(eval_inner_steps=2)
     batch = small.validation(learner, 1)

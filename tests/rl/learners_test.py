@@ -191,6 +191,47 @@ class BMAMLTest(absltest.TestCase):
     )
     np.testing.assert_allclose(loss, distance)
 
+  def test_the_leader_of_the_chaser_is_a_constant(self):
+    learner = small.learner(
+      tfmeta.rl.BMAML, num_particles=2, meta_loss="chaser"
+    )
+    support, query = of_one_task(learner)
+    followers = learner.adaptation_path(support)[-1]
+    leaders = [np.array(w) for w in learner.inner_step(followers, query)]
+    variables = [v.value for v in learner.trainable_variables]
+    with tf.GradientTape(persistent=True) as tape:
+      loss, _ = learner.task_loss(support, query)
+      followers = learner.adaptation_path(support)[-1]
+      expected = tf.add_n(
+        [
+          tf.reduce_sum((follower - leader) ** 2)
+          for follower, leader in zip(followers, leaders, strict=True)
+        ]
+      )
+    for a, b in zip(
+      tape.gradient(loss, variables),
+      tape.gradient(expected, variables),
+      strict=True,
+    ):
+      np.testing.assert_allclose(a, b, atol=1e-12)
+
+  def test_temperature_divides_the_gradient_of_the_return(self):
+    support, _ = of_one_task(small.learner(tfmeta.rl.BMAML, num_particles=1))
+    # A single particle has no repulsion.
+    cold, hot = (
+      small.learner(tfmeta.rl.BMAML, num_particles=1, **options)
+      for options in (
+        {"inner_learning_rate": 0.1},
+        {"inner_learning_rate": 0.4, "temperature": 4.0},
+      )
+    )
+    for a, b in zip(
+      cold.adaptation_path(support)[-1],
+      hot.adaptation_path(support)[-1],
+      strict=True,
+    ):
+      np.testing.assert_allclose(a, b, atol=1e-12)
+
   def test_particles_repel_each_other(self):
     learner = small.learner(tfmeta.rl.BMAML, num_particles=3, temperature=1e6)
     support, _ = of_one_task(learner)

@@ -2,20 +2,51 @@
 
 from absl.testing import absltest
 from absl.testing import parameterized
+import keras
 import numpy as np
 import small
 import tensorflow as tf
 
 import tfmeta
 from tfmeta.algorithms.context import Context
+from tfmeta.core import random
 from tfmeta.rl import outer
 
 
+class RandomStart(tfmeta.environments.Environment):
+  """Episodes of one step, whose start is drawn with the seed as it is."""
+
+  observation_shape = (2,)
+  actions = 2
+  horizon = 1
+
+  def task_spec(self):
+    return {"place": tf.TensorSpec([], tf.float32)}
+
+  def reset(self, tasks, episodes, seeds):
+    del tasks
+    start = tf.stack(
+      [
+        random.normal([episodes, 2], seed, tf.float32)
+        for seed in tf.unstack(seeds, num=2)
+      ]
+    )
+    return start, start
+
+  def step(self, tasks, state, actions):
+    zeros = tf.zeros(tf.shape(actions)[:2])
+    return state, state, zeros, zeros < 1
+
+  def get_config(self):
+    return {}
+
+
 class CollectTest(parameterized.TestCase):
-  @parameterized.parameters(1, 2, 3)
-  def test_policies_that_acted_are_those_that_are_learned(self, steps):
-    # This fails if a step learns from the episodes of another step.
-    learner = small.learner(inner_steps=steps)
+  @parameterized.parameters((1, 1.0), (2, 1.0), (3, 1.0), (2, 0.5))
+  def test_policies_that_acted_are_those_that_are_learned(self, steps, factor):
+    # This fails if a step learns from the episodes of another step, or if only
+    # acting or only learning scales the later steps.
+    learner = small.learner(inner_steps=steps, later_step_factor=factor)
     found = small.collected(learner, small.tasks(learner.environment))
     *support, query = found.examples
     for index in range(3):
@@ -88,13 +119,36 @@ class CollectTest(parameterized.TestCase):
       tfmeta.models.gaussian_policy((2,), actions=2, hidden=(4,)),
       env,
       episodes=5,
+      inner_steps=2,
     )
     found = small.collected(learner, small.tasks(env, 3))
     # The first observation is the same everywhere, and so the distribution.
     first = found.episodes[0].actions[:, :, 0].numpy().reshape(15, 2)
     self.assertLen(np.unique(first[:, 0]), 15)
-    noise = found.episodes[0].actions - found.episodes[0].parameters[..., :2]
-    self.assertLen(np.unique(noise), 3 * 5 * 4 * 2)
+    noises = [_noise(one) for one in found.episodes]
+    self.assertLen(np.unique(noises[0]), 3 * 5 * 4 * 2)
+    # Adapted policies act otherwise, and so must their noise.
+    for a, b in ((0, 1), (1, 2), (0, 2)):
+      same = np.isclose(noises[a], noises[b], atol=1e-3)
+      self.assertLess(same.mean(), 0.05)
+
+  def test_particles_share_no_noise(self):
+    learner = small.navigation_learner(tfmeta.rl.EMAML, num_particles=3)
+    tasks = small.tasks(learner.environment, 2)
+    found = small.collected(learner, tasks, steps=0)
+    noise = _noise(found.episodes[0])
+    self.assertEqual(noise.shape, (2, 3, 4, 5, 2))
+    self.assertLen(np.unique(noise.round(5)[:, :, :, 0, 0]), 2 * 3 * 4)
+
+  def test_the_start_of_an_episode_shares_no_noise_with_its_actions(self):
+    env = RandomStart()
+    learner = tfmeta.rl.MAML(
+      tfmeta.models.gaussian_policy((2,), actions=2, hidden=()), env, episodes=3
+    )
+    tasks = {"place": tf.zeros([2])}
+    episodes = small.collected(learner, tasks, steps=0).episodes[0]
+    same = np.isclose(_noise(episodes), episodes.observations, atol=1e-3)
+    self.assertLess(same.mean(), 0.2)
 
   def test_a_batch_of_tasks_equals_tasks_one_by_one(self):
     learner = small.learner(inner_steps=2)
@@ -134,6 +188,33 @@ class CollectTest(parameterized.TestCase):
       np.testing.assert_array_equal(a, b)
       self.assertTrue(np.isfinite(a).all())
 
+  def test_what_follows_an_episode_may_suit_no_distribution(self):
+    # Zeros are neither concentrations of a beta distribution nor actions that
+    # one takes, and a product with the mask would keep their NaN.
+    from tensorflow_probability import distributions
+
+    def beta(parameters):
+      halves = tf.split(parameters, 2, axis=-1)
+      return distributions.Independent(distributions.Beta(*halves), 1)
+
+    learner = tfmeta.rl.MAML(
+      keras.Sequential([keras.Input((2,)), keras.layers.Dense(4, "softplus")]),
+      tfmeta.environments.Navigation(horizon=5),
+      distribution=beta,
+      episodes=3,
+    )
+    found = small.collected(learner, small.tasks(learner.environment), steps=0)
+    episodes = small.slices(found.episodes[0], 0)
+    mask = np.array(episodes.mask)
+    mask[:, 2:] = 0.0
+    example = learner.example(episodes._replace(mask=mask))
+    with tf.GradientTape() as tape:
+      loss, outputs = learner.task_loss([example], example)
+      loss += learner.mean_divergence(outputs, example.decisions)
+    slopes = tape.gradient(loss, [v.value for v in learner.trainable_variables])
+    for slope in slopes:
+      self.assertTrue(np.isfinite(slope).all())
+
   def test_episodes_end_by_their_mask(self):
     # Goals at the start are reached at once, so that moves end episodes.
     env = tfmeta.environments.Navigation(horizon=5)
@@ -149,6 +230,12 @@ class CollectTest(parameterized.TestCase):
     np.testing.assert_array_equal(found.mask[1], np.ones([3, 5]))
     np.testing.assert_array_equal(found.rewards[0, :, 1:], np.zeros([3, 4]))
     self.assertTrue((found.rewards[0, :, 0] < 0).numpy().all())
+
+
+def _noise(episodes):
+  """Returns the standardized noise of actions of a Gaussian policy."""
+  mean, log_stddev = np.split(np.array(episodes.parameters), 2, axis=-1)
+  return (np.array(episodes.actions) - mean) / np.exp(log_stddev)
 
 
 if __name__ == "__main__":

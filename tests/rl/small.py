@@ -7,6 +7,7 @@ import tensorflow as tf
 import tfmeta
 from tfmeta.algorithms.context import Context
 from tfmeta.rl import outer
+from tfmeta.rl.objective import Objective
 
 
 def environment(horizon=6, **options):
@@ -59,6 +60,15 @@ def collected(made, batch, *, steps=None, step=0):
   return tf.function(
     lambda: outer.collect(made, batch, context, steps), autograph=False
   )()
+
+
+def objective(cls=None, **options):
+  """Returns the outer objective of one batch of tasks, and its learner."""
+  made = learner(cls, **options)
+  made.compile(tfmeta.rl.TrustRegion(0.01))
+  found = collected(made, tasks(made.environment))
+  *support, query = found.examples
+  return Objective(made, support, query), made
 
 
 def slices(structure, index):

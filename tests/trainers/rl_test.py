@@ -86,6 +86,10 @@ class FlagsTest(parameterized.TestCase):
     "--hidden=a",
     "--workdir=",
     "--optimizer=adam --learning_rate=0",
+    "--optimizer=adam --learning_rate=inf",
+    "--discount=nan",
+    "--seed=-1",
+    "--seed=2147483648",
   )
   def test_wrong_values_are_refused(self, arguments):
     with self.assertRaisesRegex(ValueError, "Received: "):
@@ -117,6 +121,10 @@ class FlagsTest(parameterized.TestCase):
       (("--optimizer=trust_region", "--learner=promp"), "TrustRegion"),
       (("--sampling_credit",), "log_likelihood"),
       (("--discount=2",), "discount"),
+      (("--later_step_factor=0",), "later_step_factor"),
+      (("--hidden=0",), "hidden"),
+      (("--learner=promp", "--divergence_penalty=-1"), "divergence_penalty"),
+      (("--inner_learning_rate=1e30",), "smaller learning rate"),
     ):
       values = absl_flags.FlagValues()
       flags.define_options(rl.options(), rl.PRESETS, rl.SOURCE, values)

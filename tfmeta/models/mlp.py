@@ -38,7 +38,8 @@ def mlp(
     name: Name of the model. Defaults to `"mlp"`.
 
   Returns:
-    A built model, `[n, *input_shape] -> [n, outputs]`.
+    A built model, `[n, *input_shape] -> [n, outputs]`. Its layers with weights
+    are called `hidden_1`, `hidden_2`, ..., and `head`.
 
   Raises:
     ValueError: If `outputs` or an entry of `hidden` is not an integer of at
@@ -56,8 +57,10 @@ def mlp(
   if len(input_shape) != 1:
     x = keras.layers.Flatten(dtype=dtype)(x)
   options = {"kernel_initializer": kernel_initializer, "dtype": dtype}
-  for units in hidden:
-    x = keras.layers.Dense(units, activation=activation, **options)(x)
+  for number, units in enumerate(hidden, start=1):
+    x = keras.layers.Dense(
+      units, activation=activation, name=f"hidden_{number}", **options
+    )(x)
   return keras.Model(
     inputs, keras.layers.Dense(outputs, name="head", **options)(x), name=name
   )

@@ -1,9 +1,9 @@
 """Errors for wrong arguments and inputs of learners that act."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfmeta import arguments
@@ -20,10 +20,22 @@ _NO_ARGUMENTS = {
   "normalization": "policies have no batch normalization",
 }
 
+_PARTS = ("observations", "actions", "rewards", "mask", "parameters")
+
 
 def check_keywords(kwargs: dict[str, Any]) -> None:
   """Refuses arguments of supervised learners that have no meaning here."""
-  for name, reason in _NO_ARGUMENTS.items():
+  check_not_given(kwargs, _NO_ARGUMENTS)
+
+
+def check_not_given(kwargs: dict[str, Any], reasons: dict[str, str]) -> None:
+  """Refuses arguments that have no meaning, and says why.
+
+  Args:
+    kwargs: What the user has given.
+    reasons: Clauses by name of the arguments.
+  """
+  for name, reason in reasons.items():
     if name in kwargs:
       raise ValueError(
         f"`{name}` is not an argument of a learner that acts: {reason}. "
@@ -55,6 +67,14 @@ def check_environment(environment: Any) -> None:
       "tfmeta.environments.from_gymnasium makes one of a Gymnasium "
       f"environment. Received: {environment!r}"
     )
+  for name in ("observation_shape", "actions", "horizon"):
+    if not hasattr(environment, name):
+      raise ValueError(
+        f"`environment` must set its attribute `{name}`. Received: a "
+        f"{type(environment).__name__} without it"
+      )
+  arguments.check_integer("environment.actions", environment.actions, least=1)
+  arguments.check_integer("environment.horizon", environment.horizon, least=1)
 
 
 def resolve_distribution(distribution: Any, environment: Environment) -> Any:
@@ -147,27 +167,107 @@ def checked_tasks(data: Any, environment: Environment) -> Any:
       raise ValueError(
         f"{name!r} must be a batch [T, ...] of tensors of shape "
         f"{tuple(expected[name].shape)}: call .batch(T) on the tasks. "
-        f"Received: shape {tuple(tensor.shape)}"
+        f"Received: shape {tensor.shape}"
       )
   return tensors
 
 
-def check_episodes(steps: Sequence[Any], learner: Any) -> None:
-  """Checks episodes of one task that a user passes to `adapt`."""
-  rank = len(learner.environment.observation_shape) + 2
-  for episodes in steps:
-    if not isinstance(episodes, Episodes):
-      raise TypeError(
-        "`episodes` must be tfmeta.rl.Episodes, or a list of them. Received: "
-        f"{type(episodes).__name__}"
-      )
-    observations = tf.convert_to_tensor(episodes.observations)
-    if observations.shape.rank != rank + learner.particle_axes:
+def checked_episodes(episodes: Any, learner: Any) -> Episodes:
+  """Returns episodes of one task as tensors, after checking them.
+
+  Args:
+    episodes: What a user passes to `adapt` for one inner step.
+    learner: A `PolicyLearner`.
+  """
+  if not isinstance(episodes, Episodes):
+    raise TypeError(
+      "`episodes` must be tfmeta.rl.Episodes, or a list of them. Received: "
+      f"{type(episodes).__name__}"
+    )
+  tensors = Episodes(
+    *(
+      _as_tensor(learner, name, value)
+      for name, value in zip(_PARTS, episodes, strict=True)
+    )
+  )
+  _check_shapes(tensors, learner)
+  if tf.executing_eagerly():
+    _check_values(tensors)
+  return tensors
+
+
+def _as_tensor(learner: Any, name: str, value: Any) -> tf.Tensor:
+  tensor = tf.convert_to_tensor(value)
+  # The actions of a distribution of the user may have any type.
+  if name == "actions" and not tensor.dtype.is_floating:
+    return tensor
+  return tf.cast(tensor, learner.policy.inputs[0].dtype)
+
+
+def _check_shapes(episodes: Episodes, learner: Any) -> None:
+  """Checks that all parts of `episodes` have axes [B, H] and fit the policy."""
+  environment = learner.environment
+  ends = {
+    "observations": environment.observation_shape,
+    "actions": () if environment.discrete else (environment.actions,),
+    "rewards": (),
+    "mask": (),
+    "parameters": learner.policy.output_shape[1:],
+  }
+  particles = ["M"] * learner.particle_axes
+  rank = 2 + len(particles)
+  leading = episodes.observations.shape[:rank]
+  for name, end in ends.items():
+    shape = getattr(episodes, name).shape
+    if shape.rank != rank + len(end) or not (
+      shape.is_compatible_with([*leading, *end])
+    ):
+      axes = ", ".join(map(str, [*particles, "B", "H", *end]))
       raise ValueError(
-        "`episodes` must be those of one task, with observations [B, H, "
-        f"{', '.join(map(str, learner.environment.observation_shape))}]. "
-        f"Received: observations of shape {tuple(observations.shape)}"
+        f"`episodes` must be those of one task, with {name} [{axes}], and B "
+        f"and H the same in all parts. Received: {name} of shape {shape} and "
+        f"observations of shape {episodes.observations.shape}"
       )
+
+
+def _check_values(episodes: Episodes) -> None:
+  """Checks numbers that are known, which those of a graph are not."""
+  alive = episodes.mask.numpy() > 0
+  if not alive[..., 0].all():
+    raise ValueError(
+      "Each of the `episodes` must have a first step, where its mask is above "
+      f"0. Received: mask[..., 0]={episodes.mask[..., 0].numpy().tolist()}"
+    )
+  for name in ("observations", "rewards", "parameters"):
+    found = ~np.isfinite(getattr(episodes, name).numpy()[alive])
+    if found.any():
+      raise ValueError(
+        f"`episodes` must have finite {name} up to the end of each episode. "
+        f"Received: {int(found.sum())} numbers that are not"
+      )
+
+
+def checked_observations(observations: Any, learner: Any) -> tf.Tensor:
+  """Returns observations `[n, *observation_shape]` as a tensor."""
+  dtype = learner.policy.inputs[0].dtype
+  tensor = tf.cast(tf.convert_to_tensor(observations), dtype)
+  expected = learner.environment.observation_shape
+  if tensor.shape.rank != 1 + len(expected) or not (
+    tensor.shape[1:].is_compatible_with(expected)
+  ):
+    raise ValueError(
+      "`observations` must have the shape [n, "
+      f"{', '.join(map(str, expected))}]. Received: shape {tensor.shape}"
+    )
+  return tensor
+
+
+def checked_seed(seed: Any) -> tf.Tensor:
+  """Returns a seed of two integers as a tensor."""
+  tensor = tf.convert_to_tensor(seed)
+  if not tensor.dtype.is_integer or not tensor.shape.is_compatible_with([2]):
+    raise ValueError(f"`seed` must be two integers. Received: seed={seed!r}")
+  return tensor
 
 
 def check_compiled(learner: Any) -> None:
@@ -176,6 +276,11 @@ def check_compiled(learner: Any) -> None:
     raise ValueError(
       "`compile` takes no loss for a learner that acts: `credit` chooses the "
       f"surrogate. Received: loss={learner.loss!r}"
+    )
+  if keras_internals.compiled_metrics(learner) is not None:
+    raise ValueError(
+      "`compile` takes no metrics for a learner that acts: it reports the mean "
+      "returns before and after adapting. Received: metrics"
     )
   if isinstance(learner.optimizer, trust_region.TrustRegion):
     _check_trust_region(learner)

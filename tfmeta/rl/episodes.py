@@ -73,20 +73,30 @@ def mean_return(episodes: Episodes) -> tf.Tensor:
 
 
 def cleaned(episodes: Episodes) -> Episodes:
-  """Returns episodes as tensors, with zeros after the end of each episode.
+  """Returns episodes without what follows their ends, as tensors.
+
+  The first step of an episode takes the place of the steps after its end, with
+  a reward of 0. Zeros could be parameters that no distribution has, or actions
+  of probability 0, whose gradient is NaN even where the mask is 0.
 
   Args:
     episodes: `[B, H, ...]`.
   """
   tensors = Episodes(*map(tf.convert_to_tensor, episodes))
 
-  def clean(tensor: tf.Tensor) -> tf.Tensor:
+  def clean(tensor: tf.Tensor, instead: tf.Tensor) -> tf.Tensor:
     further = [1] * (tensor.shape.rank - tensors.mask.shape.rank)
     shape = tf.concat([tf.shape(tensors.mask), further], axis=0)
     alive = tf.reshape(tensors.mask > 0, tf.cast(shape, tf.int32))
-    return tf.where(alive, tensor, tf.zeros_like(tensor))
+    return tf.where(alive, tensor, instead)
 
-  return Episodes(*map(clean, tensors))
+  return Episodes(
+    observations=clean(tensors.observations, tensors.observations[:, :1]),
+    actions=clean(tensors.actions, tensors.actions[:, :1]),
+    rewards=clean(tensors.rewards, tf.zeros_like(tensors.rewards)),
+    mask=tensors.mask,
+    parameters=clean(tensors.parameters, tensors.parameters[:, :1]),
+  )
 
 
 def step_weights(mask: tf.Tensor) -> tf.Tensor:

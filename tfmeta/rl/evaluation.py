@@ -156,6 +156,8 @@ def collect_episodes(
   Returns:
     `Episodes` `[T, B, H, ...]` for each of 0 to `steps` inner steps.
   """
+  if steps is not None:
+    arguments.check_integer("steps", steps, least=0)
   checked = checks.checked_tasks(tasks, learner.environment)
 
   def collect() -> list[Episodes]:

@@ -233,10 +233,16 @@ class PolicyLearner(meta_learner.MetaLearner):
 
     Returns:
       The weights of the adapted policy, which `act` takes.
+
+    Raises:
+      TypeError: If `episodes` are none.
+      ValueError: If a part of them has a wrong shape, an episode has no first
+        step, or outside of a graph, if a number is not finite.
     """
     steps = [episodes] if isinstance(episodes, Episodes) else list(episodes)
-    checks.check_episodes(steps, self)
-    examples = [self.example(one) for one in steps]
+    examples = [
+      self.example(checks.checked_episodes(one, self)) for one in steps
+    ]
     return self.adaptation_path(examples, context)[-1]
 
   def adaptation_path(  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -419,11 +425,12 @@ class PolicyLearner(meta_learner.MetaLearner):
     Returns:
       `[n, a]` floats, or `[n]` integers.
     """
-    observations = tf.convert_to_tensor(observations)
+    observations = checks.checked_observations(observations, self)
     parameters = self.action_parameters(weights, observations)
     if seed is None:
       return self.actions.mode(parameters)
-    noise = self.actions.noise(tf.convert_to_tensor(seed), 1, len(observations))
+    seed = checks.checked_seed(seed)
+    noise = self.actions.noise(seed, 1, len(observations))
     return self.actions.sample(parameters[tf.newaxis], noise)[0]
 
   def call(self, inputs: Any, training: bool | None = None) -> tf.Tensor:

@@ -13,8 +13,14 @@ from tfmeta.algorithms import reptile
 from tfmeta.algorithms.context import FIRST_STEP
 from tfmeta.algorithms.context import Context
 from tfmeta.core import functional
+from tfmeta.rl import checks
 from tfmeta.rl.episodes import Example
 from tfmeta.rl.learner import PolicyLearner
+
+_NO_ARGUMENTS_OF_REPTILE = {
+  "inner_optimizer": "an inner step is a gradient step",
+  "support_batch_size": "an inner step uses all its episodes",
+}
 
 
 @keras.saving.register_keras_serializable("tfmeta>rl")
@@ -201,6 +207,7 @@ class Reptile(PolicyLearner, reptile.Reptile):
   has_divergence = False
 
   def __init__(self, policy: keras.Model, environment: Any, **kwargs: Any):
+    checks.check_not_given(kwargs, _NO_ARGUMENTS_OF_REPTILE)
     # Adam would carry its moments over episodes of different policies.
     super().__init__(policy, environment, inner_optimizer="sgd", **kwargs)
 
@@ -221,6 +228,6 @@ class Reptile(PolicyLearner, reptile.Reptile):
 
   def get_config(self) -> dict[str, Any]:
     config = super().get_config()
-    for name in ("inner_optimizer", "support_batch_size"):
+    for name in _NO_ARGUMENTS_OF_REPTILE:
       del config[name]
     return config

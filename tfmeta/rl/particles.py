@@ -15,10 +15,16 @@ from tfmeta.core import inner_loop
 from tfmeta.core import random
 from tfmeta.core import svgd
 from tfmeta.rl import acting
+from tfmeta.rl import checks
 from tfmeta.rl.episodes import Episodes
 from tfmeta.rl.episodes import Example
 from tfmeta.rl.learner import PolicyLearner
 from tfmeta.typing import Weights
+
+_NO_ARGUMENTS = {
+  "noise_stddev": "the policy has the distribution of the actions",
+  "particle_weights": "all weights of the policy have particles",
+}
 
 
 class ParticlePolicies:
@@ -77,7 +83,7 @@ class ParticlePolicies:
       one(
         [w[m] for w in weights],
         observations,
-        None if seed is None else random.fold_in(tf.convert_to_tensor(seed), m),
+        None if seed is None else random.fold_in(checks.checked_seed(seed), m),
       )
       for m in range(self.num_particles)
     ]
@@ -124,6 +130,7 @@ class EMAML(ParticlePolicies, PolicyLearner, probabilistic.ParticleLearner):
     first_order: bool = False,
     **kwargs: Any,
   ):
+    checks.check_not_given(kwargs, _NO_ARGUMENTS)
     super().__init__(policy, environment, num_particles=num_particles, **kwargs)
     self.first_order = first_order
 
@@ -201,6 +208,7 @@ class BMAML(ParticlePolicies, PolicyLearner, probabilistic.ParticleLearner):
   ):
     arguments.check_choice("meta_loss", meta_loss, ("return", "chaser"))
     arguments.check_number("temperature", temperature, above=0)
+    checks.check_not_given(kwargs, _NO_ARGUMENTS)
     super().__init__(policy, environment, num_particles=num_particles, **kwargs)
     self.meta_loss = meta_loss
     self.temperature = temperature
@@ -258,5 +266,5 @@ class BMAML(ParticlePolicies, PolicyLearner, probabilistic.ParticleLearner):
 
 def _particle_config(config: dict[str, Any], **own: Any) -> dict[str, Any]:
   """Returns a configuration without what belongs to supervised learners."""
-  unused = ("particle_weights", "noise_stddev")
-  return {**{k: v for k, v in config.items() if k not in unused}, **own}
+  used = {k: v for k, v in config.items() if k not in _NO_ARGUMENTS}
+  return {**used, **own}

@@ -7,14 +7,10 @@ import keras
 import tensorflow as tf
 
 from tfmeta import arguments
-from tfmeta.algorithms import outer_step
-from tfmeta.algorithms.context import Context
 from tfmeta.core import conjugate_gradient
-from tfmeta.core import functional
-from tfmeta.core import replicas
-from tfmeta.core import task_map
 from tfmeta.rl.episodes import Example
-from tfmeta.rl.episodes import step_weights
+from tfmeta.rl.objective import Objective
+from tfmeta.rl.objective import has_replicas
 from tfmeta.typing import Weights
 
 
@@ -119,110 +115,6 @@ class TrustRegion(keras.optimizers.Optimizer):
     return cls(**{**config, "max_divergence": bound})
 
 
-class _Objective:
-  """The outer loss of a batch of tasks as a function of the initial weights.
-
-  Args:
-    learner: A compiled `PolicyLearner`.
-    support: The example of each inner step, tensors `[T, ...]`.
-    query: The example of the adapted policies, tensors `[T, ...]`.
-  """
-
-  def __init__(self, learner: Any, support: list[Example], query: Example):
-    self.learner = learner
-    self.tasks = (support, query)
-    self.start = functional.weights_of(learner)
-    self.context = Context(training=True, step=learner.steps_made())
-    count = tf.shape(query.observations)[0]
-    self.total = replicas.sum_over_replicas(tf.cast(count, tf.float32))
-
-  def slope(self) -> tuple[tf.Tensor, Weights]:
-    """Returns the loss at the start, and its gradient."""
-    results = outer_step.differentiate(
-      self.learner, outer_step.indexed(self.tasks)
-    )
-    (losses, _), (gradients, _) = results
-    loss, *gradients = self._mean([tf.reduce_sum(losses), *gradients])
-    return loss, gradients
-
-  def measure(self, weights: Weights) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the loss and the divergence at `weights`."""
-
-    def of_task(index: tf.Tensor, support: Any, query: Example) -> Any:
-      learner, context = self.learner, self.context.replace(index=index)
-      variables = learner.trainable_variables
-      with functional.substituted(learner, variables, weights):
-        loss, outputs = learner.task_loss(support, query, context)
-      divergence = learner.mean_divergence(outputs, query.decisions)
-      return tf.zeros([]), (loss, divergence)
-
-    return self._mean(self._summed(of_task, self.tasks))
-
-  def product(self, vector: Weights, episodes: int | None) -> Weights:
-    """Returns the curvature of the divergence at the start, times `vector`.
-
-    The divergence has no slope where the policies are those that acted, so that
-    its Hessian is `J' F J` exactly, without second derivatives of the policy.
-
-    Args:
-      vector: One tensor for each initial weight.
-      episodes: Number of episodes of each task to use; `None` for all.
-    """
-
-    def of_task(index: tf.Tensor, support: Any, query: Example) -> Any:
-      with tf.GradientTape() as tape:
-        tape.watch(self.start)
-        with tf.autodiff.ForwardAccumulator(self.start, vector) as forward:
-          outputs = self._outputs(self.start, index, support, query)
-        tangent = forward.jvp(outputs)
-      shares = step_weights(query.decisions.mask)[..., tf.newaxis]
-      pulled = shares * self.learner.actions.curvature(outputs, tangent)
-      product = tape.gradient(
-        outputs,
-        self.start,
-        output_gradients=pulled,
-        unconnected_gradients="zero",
-      )
-      return tf.zeros([]), product
-
-    tasks = self._with_episodes(episodes)
-    return self._mean(self._summed(of_task, tasks))
-
-  def _outputs(
-    self, weights: Weights, index: tf.Tensor, support: Any, query: Example
-  ) -> tf.Tensor:
-    """Returns the parameters of the policy adapted from `weights`."""
-    learner, context = self.learner, self.context.replace(index=index)
-    variables = learner.trainable_variables
-    with functional.substituted(learner, variables, weights):
-      adapted = learner.adaptation_path(support, context)[-1]
-      return learner.query_parameters(adapted, query.observations)
-
-  def _with_episodes(self, count: int | None) -> Any:
-    if count is None or count >= self.learner.episodes:
-      return self.tasks
-    axis = 1 + self.learner.particle_axes
-    kept = tf.range(count)
-
-    def first(tensor: tf.Tensor) -> tf.Tensor:
-      # A scalar of a task has no episodes.
-      has_episodes = tensor.shape.rank > axis
-      return tf.gather(tensor, kept, axis=axis) if has_episodes else tensor
-
-    return tf.nest.map_structure(first, self.tasks)
-
-  def _summed(self, fn: Callable[..., Any], tasks: Any) -> Any:
-    method = self.learner.task_map_method()
-    return task_map.map_and_sum(fn, outer_step.indexed(tasks), method)[1]
-
-  def _mean(self, sums: Any) -> Any:
-    """Returns means over the tasks of all replicas, from sums of this one."""
-    return tf.nest.map_structure(
-      lambda t: t / tf.cast(self.total, t.dtype),
-      replicas.sum_over_replicas(sums),
-    )
-
-
 def improve(
   learner: Any, optimizer: TrustRegion, tasks: tuple[list[Example], Example]
 ) -> dict[str, tf.Tensor]:
@@ -234,7 +126,7 @@ def improve(
     tasks: The example of each inner step, and the example of the adapted
       policies, structures of tensors `[T, ...]`.
   """
-  objective = _Objective(learner, *tasks)
+  objective = Objective(learner, *tasks)
   loss, gradients = objective.slope()
   step = _full_step(optimizer, objective, gradients)
   weights, divergence, accepted = _search(optimizer, objective, loss, step)
@@ -246,23 +138,23 @@ def improve(
 
 
 def _full_step(
-  optimizer: TrustRegion, objective: _Objective, gradients: Weights
+  optimizer: TrustRegion, objective: Objective, gradients: Weights
 ) -> Weights:
   """Returns the step whose estimated divergence is the bound."""
+  product = objective.curvature(optimizer.curvature_episodes)
 
   def damped(vector: Weights) -> Weights:
-    product = objective.product(vector, optimizer.curvature_episodes)
-    return conjugate_gradient.along(product, optimizer.damping, vector)
+    return conjugate_gradient.along(product(vector), optimizer.damping, vector)
 
   direction, residual = conjugate_gradient.conjugate_gradient(
     damped,
     gradients,
     iterations=optimizer.cg_iterations,
-    unroll=_has_replicas(),
+    unroll=has_replicas(),
   )
   # The residual knows the last product, which saves computing it anew.
-  product = conjugate_gradient.along(gradients, -1.0, residual)
-  steepness = conjugate_gradient.dot(direction, product)
+  curved = conjugate_gradient.along(gradients, -1.0, residual)
+  steepness = conjugate_gradient.dot(direction, curved)
   bound = tf.cast(optimizer.max_divergence, steepness.dtype)
   ratio = tf.math.divide_no_nan(2 * bound, steepness)
   length = tf.sqrt(tf.maximum(ratio, 0))
@@ -270,7 +162,7 @@ def _full_step(
 
 
 def _search(
-  optimizer: TrustRegion, objective: _Objective, loss: tf.Tensor, step: Weights
+  optimizer: TrustRegion, objective: Objective, loss: tf.Tensor, step: Weights
 ) -> tuple[Weights, tf.Tensor, tf.Tensor]:
   """Returns the weights of the longest good step, their divergence, and 1.
 
@@ -278,20 +170,17 @@ def _search(
   """
   bound = tf.cast(optimizer.max_divergence, loss.dtype)
 
-  def tried(index: Any) -> tuple[tf.Tensor, tf.Tensor]:
+  def tried(
+    index: Any, needed: tf.Tensor | None = None
+  ) -> tuple[tf.Tensor, tf.Tensor]:
     moved = _moved(optimizer, objective.start, step, index)
-    lower, divergence = objective.measure(moved)
+    lower, divergence = objective.measure(moved, needed)
     return divergence, (lower < loss) & (divergence < bound)
 
-  count = optimizer.max_backtracks
-  if _has_replicas():
-    # All replicas must run the same collectives, whatever they find.
-    all_tried = [tried(index) for index in range(count)]
-    divergences, good = (tf.stack(t) for t in zip(*all_tried, strict=True))
-    index = tf.argmax(tf.cast(good, tf.int32), output_type=tf.int32)
-    divergence, accepted = divergences[index], good[index]
-  else:
-    index, divergence, accepted = _first_good(tried, count, loss.dtype)
+  search = _first_good_together if has_replicas() else _first_good
+  index, divergence, accepted = search(
+    tried, optimizer.max_backtracks, loss.dtype
+  )
   moved = _moved(optimizer, objective.start, step, index)
   weights = [
     tf.where(accepted, new, old)
@@ -317,13 +206,27 @@ def _first_good(
   )
 
 
+def _first_good_together(
+  tried: Callable[..., Any], count: int, dtype: Any
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+  """Does what `_first_good` does, on replicas that meet at every index.
+
+  Loops on different replicas may end at different times, so that the graph
+  holds all indices. Those after the first good one need no computing.
+  """
+  index, divergence = tf.constant(-1), tf.zeros([], dtype)
+  good = tf.constant(False)
+  for following in range(count):
+    measured, found = tried(following, ~good)
+    index = tf.where(good, index, following)
+    divergence = tf.where(good, divergence, measured)
+    good |= found
+  return index, divergence, good
+
+
 def _moved(
   optimizer: TrustRegion, start: Weights, step: Weights, index: Any
 ) -> Weights:
   factor = tf.cast(optimizer.backtrack_factor, step[0].dtype)
   scale = factor ** tf.cast(index, step[0].dtype)
   return conjugate_gradient.along(start, scale, step)
-
-
-def _has_replicas() -> bool:
-  return tf.distribute.get_strategy().num_replicas_in_sync > 1

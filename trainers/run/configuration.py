@@ -5,6 +5,7 @@ from typing import Any
 
 from trainers.run import data_sets
 from trainers.run import option
+from trainers.run import run_configuration
 from trainers.run import unused_flags
 
 # Batch normalization with statistics of each inner step is left to the learner
@@ -12,15 +13,9 @@ from trainers.run import unused_flags
 NORMALIZATIONS = ("transductive", "support_stats", "none")
 PER_STEP_NORMALIZATIONS = ("per_step_transductive", "per_step_running")
 
-_PARAMETER_SERVER = (
-  "Keras 3 cannot train under a ParameterServerStrategy, because its `fit` "
-  "hands out the data itself, where that strategy needs a ClusterCoordinator; "
-  "use --strategy=multi_worker"
-)
-
 
 @dataclasses.dataclass(frozen=True)
-class Configuration:
+class Configuration(run_configuration.RunConfiguration):
   """The configuration of a run.
 
   Each field with a default is a flag of every trainer, and `python -m
@@ -242,32 +237,8 @@ class Configuration:
     choices=("test", "validation"),
   )
 
-  workdir: str = option.field(
-    "", "Folder in which the run writes, and from which it resumes."
-  )
-  seed: int = option.field(
-    0, "Seed of the initial weights and the training tasks."
-  )
-  strategy: str = option.field(
-    "none",
-    "How devices or machines share the work; see trainers/README.md.",
-    choices=("none", "mirrored", "multi_worker", "tpu"),
-    refused={"parameter_server": _PARAMETER_SERVER},
-  )
-  tpu: str = option.field(
-    "local",
-    "Name or address of the TPU, for --strategy=tpu.",
-    why_unused=unused_flags.without_strategy("tpu"),
-  )
-  startup_seconds: int = option.field(
-    300,
-    "Seconds to wait until all workers have started, for "
-    "--strategy=multi_worker.",
-    least=1,
-    why_unused=unused_flags.without_strategy("multi_worker"),
-  )
-
   def __post_init__(self) -> None:
+    super().__post_init__()
     _check_ranges(self)
     if self.steps_per_epoch % self.steps_per_execution:
       raise ValueError(
@@ -280,15 +251,6 @@ class Configuration:
     data_sets.check_options(
       self.dataset, num_tasks=self.num_tasks, size=self.size
     )
-    if self.strategy == "parameter_server":
-      raise ValueError(
-        f"{_PARAMETER_SERVER}. Received: strategy={self.strategy!r}"
-      )
-    if not self.workdir:
-      raise ValueError(
-        "`workdir` must name the folder in which the run writes. "
-        f"Received: workdir={self.workdir!r}"
-      )
 
   @property
   def kind(self) -> str:
@@ -312,7 +274,6 @@ class Configuration:
 
 
 def _check_ranges(config: Configuration) -> None:
-  option.check_least(config)
   if not config.learning_rate > 0:
     raise ValueError(
       "`learning_rate` must be above 0. "

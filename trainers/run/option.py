@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from collections.abc import Mapping
 import dataclasses
+import math
 import typing
 from typing import Any
 
@@ -89,6 +90,20 @@ def check_least(config: Any) -> None:
     if isinstance(value, int) and value < least:
       raise ValueError(
         f"`{one.name}` must be at least {least}. Received: {one.name}={value}"
+      )
+
+
+def check_finite(config: Any) -> None:
+  """Checks the numbers in a configuration.
+
+  Raises:
+    ValueError: If a number is infinite or NaN.
+  """
+  for one in dataclasses.fields(config):
+    value = getattr(config, one.name)
+    if isinstance(value, float) and not math.isfinite(value):
+      raise ValueError(
+        f"`{one.name}` must be a finite number. Received: {one.name}={value}"
       )
 
 

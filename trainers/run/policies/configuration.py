@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from trainers.run import option
-from trainers.run import unused_flags
+from trainers.run import run_configuration
 
 # The learner in tfmeta.rl by the value of --learner, and the flags that are
 # arguments of this learner alone.
@@ -67,7 +67,7 @@ def _unless_dice(config: Any) -> str | None:
 
 
 @dataclasses.dataclass(frozen=True)
-class PolicyConfiguration:
+class PolicyConfiguration(run_configuration.RunConfiguration):
   """The configuration of a run. Each field is a flag of `trainers.rl`.
 
   Raises:
@@ -226,30 +226,9 @@ class PolicyConfiguration:
   seed: int = option.field(
     0, "Seed of the initial weights, the tasks and the episodes."
   )
-  strategy: str = option.field(
-    "none",
-    "How devices share the work.",
-    choices=("none", "mirrored", "multi_worker", "tpu"),
-  )
-  tpu: str = option.field(
-    "local",
-    "Name or address of the TPU.",
-    why_unused=unused_flags.without_strategy("tpu"),
-  )
-  startup_seconds: int = option.field(
-    300,
-    "Seconds to wait until all workers have started.",
-    least=1,
-    why_unused=unused_flags.without_strategy("multi_worker"),
-  )
 
   def __post_init__(self) -> None:
-    option.check_least(self)
-    if not self.workdir:
-      raise ValueError(
-        "`workdir` must name the folder in which the run writes. "
-        f"Received: workdir={self.workdir!r}"
-      )
+    super().__post_init__()
     rate = self.learning_rate
     if rate is not None and not rate > 0:
       raise ValueError(

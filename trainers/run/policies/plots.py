@@ -19,6 +19,7 @@ _TASKS, _EPISODES = 6, 3
 
 # Half the width of the plot of a task.
 _REACH = 0.75
+_TICKS = (-0.5, 0.0, 0.5)
 
 
 def plot_learning_curve(
@@ -41,9 +42,10 @@ def plot_learning_curve(
   if "joint" in histories:
     joint = histories["joint"]["val_return"]
     axes.plot(updates, joint, color=_JOINT, label="joint policy")
-  axes.plot([], [], color="black", alpha=0.4, ls="--", label="training tasks")
+  axes.plot([], [], color="black", label="validation tasks")
+  axes.plot([], [], color="black", ls="--", label="training tasks, by epoch")
   axes.set_xlabel("update")
-  axes.set_ylabel("mean return of validation tasks")
+  axes.set_ylabel("mean return")
   axes.grid(alpha=0.3)
   axes.legend()
   figure.savefig(folder / LEARNING_CURVE, dpi=120)
@@ -70,6 +72,7 @@ def plot_tasks(folder: pathlib.Path, config: Any, learner: Any) -> None:
     axes.plot(0, 0, "o", color="black", ms=5, label="start")
     axes.plot(*goals[index], "*", color=_GOAL, ms=14, label="goal")
     axes.set(xlim=(-_REACH, _REACH), ylim=(-_REACH, _REACH), aspect="equal")
+    axes.set(xticks=_TICKS, yticks=_TICKS)
     axes.set_title(_returns(episodes, index), fontsize=10)
     axes.grid(alpha=0.3)
   handles, labels = grid.flat[0].get_legend_handles_labels()
