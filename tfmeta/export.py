@@ -10,7 +10,9 @@ A SavedModel has these signatures, whose arguments are passed by name:
 
 Only learners with several samples of the weights have `predict_samples`, which
 returns the outputs of each sample. Labels are int32; examples and targets have
-the dtype of the model (float32).
+the dtype of the model (float32). If the model has several inputs, each is an
+argument of its own, such as `support_x_token_ids` and `support_x_padding_mask`.
+There are no weights of examples, because a support set may have any size.
 
     served = tf.saved_model.load(path)
     adapted = served.signatures["adapt"](support_x=x, support_y=y)
@@ -23,6 +25,7 @@ import keras
 import tensorflow as tf
 
 from tfmeta.core import checks
+from tfmeta.core import inputs
 from tfmeta.core.losses import Targets
 
 
@@ -65,8 +68,8 @@ def _serve_function(learner: Any) -> Any:
   ) -> dict[str, tf.Tensor]:
     labels = _checked(learner, support_y)
     values = (support_x, labels, query_x)
-    inputs = dict(zip(checks.KEYS, values, strict=True))
-    return {"outputs": learner(inputs, training=False)}
+    tasks = dict(zip(checks.KEYS, values, strict=True))
+    return {"outputs": learner(tasks, training=False)}
 
   return serve
 
@@ -126,28 +129,43 @@ def _names(learner: Any, flat: list[tf.Tensor]) -> list[str]:
 def _checked(learner: Any, support_y: tf.Tensor) -> tf.Tensor:
   if not support_y.dtype.is_integer:
     return support_y
-  return checks.checked_ways(support_y, learner.model.output_shape[-1])
+  axes = len(learner.model.output_shape) - 1
+  return checks.checked_ways(
+    support_y, learner.model.output_shape[-1], axes=axes
+  )
 
 
-def _support_specs(learner: Any, *, leading: int) -> list[tf.TensorSpec]:
+def _support_specs(learner: Any, *, leading: int) -> list[Any]:
   return [
     _spec(learner, "support_x", leading),
     _target_spec(learner, leading),
   ]
 
 
-def _query_spec(learner: Any, *, leading: int) -> tf.TensorSpec:
+def _query_spec(learner: Any, *, leading: int) -> Any:
   return _spec(learner, "query_x", leading)
 
 
-def _spec(learner: Any, name: str, leading: int) -> tf.TensorSpec:
-  shape = [None] * (leading + 1) + list(learner.model.input_shape[1:])
-  return tf.TensorSpec(shape, learner.model.inputs[0].dtype, name)
+def _spec(learner: Any, name: str, leading: int) -> Any:
+  """Returns the specification of examples, a structure for several inputs.
+
+  A signature takes no structures, so each tensor is an argument of its own.
+  """
+  specs = inputs.input_specs(learner.model)
+  several = tf.nest.is_nested(specs)
+
+  def batched(spec: tf.TensorSpec) -> tf.TensorSpec:
+    shape = [None] * (leading + 1) + spec.shape[1:].as_list()
+    own = f"{name}_{spec.name}" if several else name
+    return tf.TensorSpec(shape, spec.dtype, own)
+
+  return tf.nest.map_structure(batched, specs)
 
 
 def _target_spec(learner: Any, leading: int) -> tf.TensorSpec:
   outputs = learner.model.output_shape
   if learner.target_kind is Targets.LABELS:
-    return tf.TensorSpec([None] * (leading + 1), tf.int32, "support_y")
+    labels = [None] * (leading + 1) + list(outputs[1:-1])
+    return tf.TensorSpec(labels, tf.int32, "support_y")
   shape = [None] * (leading + 1) + list(outputs[1:])
   return tf.TensorSpec(shape, tf.float32, "support_y")

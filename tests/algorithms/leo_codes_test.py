@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfmeta.algorithms import leo
+from tfmeta.core import random
 
 
 def normal(*shape, seed=0):
@@ -76,7 +77,7 @@ class PenaltyTest(absltest.TestCase):
 
   def test_dropout_keeps_the_mean(self):
     ones = tf.ones([2000, 5], tf.float64)
-    copies = leo.dropped_out(ones, 0.3, 2, tf.constant([0, 1]))
+    copies = random.dropped_out(ones, 0.3, 2, tf.constant([0, 1]))
     for dropped in copies:
       self.assertAlmostEqual(dropped.numpy().mean(), 1.0, delta=0.03)
       np.testing.assert_allclose(np.unique(dropped), [0, 1 / 0.7])

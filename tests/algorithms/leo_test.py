@@ -158,7 +158,7 @@ class LossTest(parameterized.TestCase):
     for rate in (0.0, 0.5):
       learner = make(**{**no_steps, "dropout_rate": rate})
       # Fixed codes do not depend on dropout of the support set either.
-      learner.generator.encode = lambda x, shares: (
+      learner.generator.encode = lambda x, shares, counted: (
         tf.ones([WAYS, 4], tf.float64),
         tf.ones([WAYS, 4], tf.float64),
       )

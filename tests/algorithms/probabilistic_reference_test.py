@@ -275,8 +275,8 @@ class LEOTest(parameterized.TestCase):
     encode, decode = generator.encode, generator.decode
     encoded, decoded = [], []
 
-    def recorded_encode(features, shares):
-      encoded.append(encode(features, shares))
+    def recorded_encode(features, shares, counted):
+      encoded.append(encode(features, shares, counted))
       return encoded[-1]
 
     def recorded_decode(codes):

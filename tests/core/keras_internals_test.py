@@ -35,6 +35,36 @@ def compiled_model(**kwargs):
   return model
 
 
+class UpdateWeightedTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.y = np.array([[[0.0], [1.0]]], "float32")
+    self.y_pred = np.array([[[1.0], [5.0]]], "float32")
+    self.weight = np.array([[1.0, 0.0]], "float32")
+
+  def _model(self):
+    model = keras.Sequential([keras.Input((2, 1)), keras.layers.Dense(1)])
+    model.compile("sgd", metrics=["mae"], weighted_metrics=["mse"])
+    return model
+
+  def test_weighs_all_metrics(self):
+    model = self._model()
+    metrics = keras_internals.compiled_metrics(model)
+    keras_internals.update_weighted(metrics, self.y, self.y_pred, self.weight)
+    found = {name: float(v) for name, v in metrics.result().items()}
+    self.assertEqual(found, {"mae": 1.0, "mse": 1.0})
+
+  def test_weighs_a_single_metric(self):
+    metric = keras.metrics.MeanAbsoluteError()
+    keras_internals.update_weighted(metric, self.y, self.y_pred, self.weight)
+    self.assertEqual(float(metric.result()), 1.0)
+
+  def test_keras_weighs_only_some_of_the_metrics(self):
+    metrics = keras_internals.compiled_metrics(self._model())
+    metrics.update_state(self.y, self.y_pred, sample_weight=self.weight)
+    self.assertEqual(float(metrics.result()["mae"]), 2.5)
+
+
 class FlattenLayersTest(absltest.TestCase):
   def setUp(self):
     super().setUp()

@@ -375,10 +375,20 @@ class BadInputTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, "must be integers"):
       tfmeta.evaluate(make_classifier(), tasks)
 
-  def test_targets_of_another_rank(self):
+  def test_targets_without_the_last_axis_are_the_same(self):
     tasks = dataset(regression_tasks())
+    learner = make_regressor()
+    expected = tfmeta.evaluate(learner, tasks).per_task
     tasks = tasks.map(lambda x, y: (x, tf.squeeze(y, -1)))
-    with self.assertRaisesRegex(ValueError, "query_y must have 3 axes"):
+    found = tfmeta.evaluate(learner, tasks).per_task
+    np.testing.assert_array_equal(found, expected)
+
+  def test_several_targets_for_one_output(self):
+    tasks = dataset(regression_tasks())
+    tasks = tasks.map(lambda x, y: (x, tf.repeat(y, 3, axis=-1)))
+    with self.assertRaisesRegex(
+      ValueError, r"numbers of the shape \[T, n, 1\]"
+    ):
       tfmeta.evaluate(make_regressor(), tasks)
 
   @parameterized.parameters("support_y", "query_y")
@@ -388,7 +398,7 @@ class BadInputTest(parameterized.TestCase):
       inputs["support_y"] = inputs["support_y"] + 1
     else:
       targets = targets + 1
-    with self.assertRaisesRegex(tf.errors.InvalidArgumentError, "0 to 2"):
+    with self.assertRaisesRegex(ValueError, "^[SQ].* 0 to 2.*1 to 3$"):
       tfmeta.evaluate(make_classifier(), dataset((inputs, targets)))
 
 

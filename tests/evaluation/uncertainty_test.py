@@ -110,9 +110,9 @@ class ClassificationTest(parameterized.TestCase):
   def test_confidence_keeps_its_order_if_probabilities_round_to_1(self):
     learner = make(tfmeta.MAML, outputs=3)
     outputs = tf.constant([[40.0, 0, 0], [0, 60, 0], [0, 0, 50], [1, 2, 3]])
-    found = _measure_outputs(learner, tf.constant([0, 1, 2, 0]), outputs, None)[
-      "confidence"
-    ]
+    labels = tf.constant([0, 1, 2, 0])
+    measured = _measure_outputs(learner, labels, outputs, None, None)
+    found = measured["confidence"]
     expected = [40 - np.log(2), 60 - np.log(2), 50 - np.log(2), None]
     expected[3] = 3 - np.log(np.exp(1) + np.exp(2))
     np.testing.assert_allclose(found, expected, rtol=1e-6)

@@ -121,9 +121,19 @@ class ExpectedCalibrationErrorTest(parameterized.TestCase):
   def test_bad_arguments_are_errors(self):
     with self.assertRaisesRegex(ValueError, "Received: bins=0"):
       metrics.ExpectedCalibrationError(bins=0)
+
+  def test_an_integer_weight_repeats_an_example(self):
+    logits = np.random.default_rng(0).normal(size=(2, 3, 4)).astype("float32")
+    labels, weight = np.zeros((2, 3), int), np.array([[2, 0, 1], [0, 1, 1]])
     metric = metrics.ExpectedCalibrationError()
-    with self.assertRaisesRegex(ValueError, "equally weighted"):
-      metric.update_state([0], [[0.0, 1.0]], sample_weight=[2.0])
+    metric.update_state(labels, logits, sample_weight=weight)
+    repeated = metrics.ExpectedCalibrationError()
+    times = weight.ravel()
+    repeated.update_state(
+      np.repeat(labels.ravel(), times),
+      np.repeat(logits.reshape(-1, 4), times, axis=0),
+    )
+    self.assertAlmostEqual(float(metric.result()), float(repeated.result()), 6)
 
 
 class BrierScoreTest(parameterized.TestCase):
@@ -147,9 +157,13 @@ class BrierScoreTest(parameterized.TestCase):
     revived = keras.metrics.deserialize(keras.metrics.serialize(metric))
     self.assertEqual(revived.get_config(), metric.get_config())
 
-  def test_weights_are_refused(self):
-    with self.assertRaisesRegex(ValueError, "equally weighted"):
-      metrics.BrierScore().update_state([0], [[0.0, 1.0]], sample_weight=[2.0])
+  def test_examples_count_by_their_weight(self):
+    # The first example is right for sure (0), the second is wrong (2).
+    metric = metrics.BrierScore()
+    for weight in ([3.0, 1.0], [0.0, 2.0]):
+      outputs = np.array([[50.0, -50.0], [-50.0, 50.0]])
+      metric.update_state([0, 0], outputs, sample_weight=weight)
+    self.assertAlmostEqual(float(metric.result()), 2 * 3 / 6, 5)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,10 @@ READING_LIST = "From a task to its meta-gradient"
 _LAYER = "a layer that a model may hold; MAML calls the model"
 CLOSED = {
   "tfmeta/arguments.py": "checks of numbers, as their names say",
+  "tfmeta/core/calls.py": "arguments of fit and sentences of errors",
   "tfmeta/core/compiled_steps.py": "speed under XLA",
+  "tfmeta/core/example_weights.py": "weights of examples",
+  "tfmeta/core/inputs.py": "models with several inputs",
   "tfmeta/export.py": "follows training",
   "tfmeta/layers/__init__.py": "a list of names",
   "tfmeta/layers/copying.py": "makes models of adapted weights",

@@ -81,6 +81,8 @@ class ANIL(maml.MAML):
         Few-shot Learning. ICLR 2021. https://arxiv.org/abs/2008.08882
   """
 
+  takes_weights = True
+
   def __init__(
     self,
     model: keras.Model,
@@ -132,7 +134,7 @@ class ANIL(maml.MAML):
       first_order=self.first_order,
       unroll=self.unrolls(context),
     )
-    return [self.with_statistics(w, support_x) for w in path]
+    return [self.with_statistics(w, support_x, context) for w in path]
 
   def get_config(self) -> dict[str, Any]:
     adapted = self.adapted
@@ -165,6 +167,7 @@ class ANIL(maml.MAML):
       self.state_of(body, _BODY_STREAM, context),
       support_x,
       training=True,
+      example_weight=context.support_weight,
     )
 
     def loss_fn(weights: Weights, step: Any) -> tf.Tensor:
@@ -174,8 +177,9 @@ class ANIL(maml.MAML):
         self.state_of(head, step, context),
         features,
         training=True,
+        example_weight=context.support_weight,
       )
-      return self.reduce_support(support_y, outputs)
+      return self.reduce_support(support_y, outputs, context)
 
     return loss_fn
 

@@ -12,6 +12,7 @@ from tfmeta.algorithms import probabilistic
 from tfmeta.algorithms.context import EVALUATION
 from tfmeta.algorithms.context import FIRST_STEP
 from tfmeta.algorithms.context import Context
+from tfmeta.core import example_weights
 from tfmeta.core import inner_loop
 from tfmeta.core import losses
 from tfmeta.core import svgd
@@ -127,6 +128,8 @@ class BMAML(probabilistic.ParticleLearner):
     Released code: https://github.com/jsikyoon/bmaml
   """
 
+  takes_weights = True
+
   def __init__(
     self,
     model: keras.Model,
@@ -178,7 +181,7 @@ class BMAML(probabilistic.ParticleLearner):
     self, support_x: tf.Tensor, support_y: tf.Tensor, context: Context
   ) -> list[Any]:
     path = self._particle_path(support_x, support_y, context)
-    return [self._packed(flat, support_x) for flat in path]
+    return [self._packed(flat, support_x, context) for flat in path]
 
   def task_loss(
     self,
@@ -189,16 +192,24 @@ class BMAML(probabilistic.ParticleLearner):
     context: Context = FIRST_STEP,
   ) -> tuple[tf.Tensor, tf.Tensor]:
     chaser = self._particle_path(support_x, support_y, context)[-1]
-    weights = self._packed(chaser, support_x)
+    weights = self._packed(chaser, support_x, context)
     outputs = self.predict_samples(weights, query_x, context)
     if self.meta_loss == "chaser":
       # The leader sees the query labels too, so it is closer to the posterior.
-      x = tf.concat([support_x, query_x], axis=0)
+      x = tf.nest.map_structure(
+        lambda *parts: tf.concat(parts, axis=0), support_x, query_x
+      )
       y = tf.concat([support_y, tf.cast(query_y, support_y.dtype)], axis=0)
-      loss = self._distance_to_leader(chaser, x, y, context)
+      weight = example_weights.both(
+        context.support_weight, support_y, context.query_weight, query_y
+      )
+      of_both = context.replace(support_weight=weight)
+      loss = self._distance_to_leader(chaser, x, y, of_both)
     else:
       _, precisions = self._parted(chaser)
-      loss = mixture_loss(self.inner_loss, query_y, outputs, precisions)
+      loss = mixture_loss(
+        self.inner_loss, query_y, outputs, precisions, context.query_weight
+      )
     return loss, self.mean_prediction(outputs)
 
   def predict_samples(
@@ -250,7 +261,9 @@ class BMAML(probabilistic.ParticleLearner):
       for name, mean in initial_log_precisions(self.target_kind).items()
     }
 
-  def _packed(self, flat: Weights, support_x: tf.Tensor) -> Any:
+  def _packed(
+    self, flat: Weights, support_x: tf.Tensor, context: Context
+  ) -> Any:
     """Returns the structure that `predict_with` takes.
 
     It is a dict with the weights and, by name, the log-precisions.
@@ -258,7 +271,7 @@ class BMAML(probabilistic.ParticleLearner):
     weights, log_precisions = self._parted(flat)
     if self.normalization == "support_stats":
       weights = self.for_each_sample(
-        lambda w: self.with_statistics(w, support_x), weights
+        lambda w: self.with_statistics(w, support_x, context), weights
       )
     return {"weights": weights, **log_precisions}
 
@@ -358,9 +371,9 @@ class BMAML(probabilistic.ParticleLearner):
     weights, precisions = self._parted(particle)
     outputs = self.training_outputs(weights, step, x, context)
     if self.prior == "flat":
-      return -self.reduce_support(y, outputs)
+      return -self.reduce_support(y, outputs, context)
     return log_prior(weights, precisions) + log_likelihood(
-      self.inner_loss, y, outputs, precisions
+      self.inner_loss, y, outputs, precisions, context.support_weight
     )
 
 
@@ -427,7 +440,11 @@ def log_gamma(
 
 
 def log_likelihood(
-  loss: Any, y: tf.Tensor, outputs: tf.Tensor, log_precisions: dict[str, Any]
+  loss: Any,
+  y: tf.Tensor,
+  outputs: tf.Tensor,
+  log_precisions: dict[str, Any],
+  weight: tf.Tensor | None = None,
 ) -> tf.Tensor:
   """Returns the log-density of a whole set of targets, a scalar.
 
@@ -438,15 +455,20 @@ def log_likelihood(
     outputs: Outputs of one particle, `[n, ...]`.
     log_precisions: Scalars by name. If they contain `log_noise_precision`,
       targets are Gaussian around the outputs.
+    weight: Weights `[n]` of the targets, or `None`.
   """
   if "log_noise_precision" in log_precisions:
     stddev = tf.exp(-log_precisions["log_noise_precision"] / 2)
-    return _log_density(y, outputs, stddev)
-  return -losses.reduced_loss(loss, y, outputs, reduction="sum")
+    return _log_density(y, outputs, stddev, weight)
+  return -losses.reduced_loss(loss, y, outputs, reduction="sum", weight=weight)
 
 
 def mixture_loss(
-  loss: Any, y: tf.Tensor, outputs: tf.Tensor, log_precisions: dict[str, Any]
+  loss: Any,
+  y: tf.Tensor,
+  outputs: tf.Tensor,
+  log_precisions: dict[str, Any],
+  weight: tf.Tensor | None = None,
 ) -> tf.Tensor:
   """Returns the negative log of the mean likelihood over particles, per target.
 
@@ -457,18 +479,36 @@ def mixture_loss(
     outputs: Outputs of all particles, `[M, n, ...]`.
     log_precisions: Tensors `[M]` by name. If they contain
       `log_noise_precision`, targets are Gaussian around the outputs.
+    weight: Weights `[n]` of the targets, or `None`.
   """
-  logs = [
-    log_likelihood(loss, y, one, {k: v[m] for k, v in log_precisions.items()})
-    for m, one in enumerate(tf.unstack(outputs))
-  ]
-  targets = tf.cast(tf.shape(y)[0], logs[0].dtype)
-  return -losses.log_mean_exp(tf.stack(logs)) / targets
+
+  def of_one(place: int, one: tf.Tensor) -> tf.Tensor:
+    precisions = {k: v[place] for k, v in log_precisions.items()}
+    return log_likelihood(loss, y, one, precisions, weight)
+
+  logs = [of_one(place, one) for place, one in enumerate(tf.unstack(outputs))]
+  dtype = logs[0].dtype
+  if weight is None:
+    targets = tf.cast(tf.shape(y)[0], dtype)
+  else:
+    targets = tf.reduce_sum(tf.cast(weight, dtype))
+  return tf.math.divide_no_nan(-losses.log_mean_exp(tf.stack(logs)), targets)
 
 
 def _log_density(
-  values: tf.Tensor, mean: tf.Tensor, stddev: tf.Tensor
+  values: tf.Tensor, mean: tf.Tensor, stddev: tf.Tensor, weight: Any = None
 ) -> tf.Tensor:
-  """Returns the Gaussian log-density, summed over all `values`."""
+  """Returns the Gaussian log-density, summed over all `values`.
+
+  Args:
+    values: `[n, ...]`.
+    mean: Means that broadcast to `values`.
+    stddev: Standard deviations that broadcast to `values`.
+    weight: Weights `[n]`, or `None`: all count the same.
+  """
   normal = packages.probability().distributions.Normal(mean, stddev)
-  return tf.reduce_sum(normal.log_prob(values))
+  logs = normal.log_prob(values)
+  if weight is not None:
+    axes = [1] * (logs.shape.rank - 1)
+    logs *= tf.cast(tf.reshape(weight, [-1, *axes]), logs.dtype)
+  return tf.reduce_sum(logs)

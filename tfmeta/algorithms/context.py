@@ -29,6 +29,9 @@ class Context:
       of its own.
     sample: Integer, the index of the sample of the weights that is being
       computed, or `None` for computations that all samples share.
+    support_weight: Weights `[S]` of the support examples, or `None`: all count
+      the same. An example of weight 0 changes nothing.
+    query_weight: Weights `[Q]` of the query examples, or `None`.
   """
 
   training: bool = False
@@ -36,6 +39,8 @@ class Context:
   index: Any = 0
   phase: int = 0
   sample: Any = None
+  support_weight: Any = None
+  query_weight: Any = None
 
   def replace(self, **changes: Any) -> "Context":
     """Returns a copy with some attributes changed."""

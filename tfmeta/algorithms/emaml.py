@@ -8,7 +8,6 @@ import tensorflow as tf
 from tfmeta.algorithms import probabilistic
 from tfmeta.algorithms.context import FIRST_STEP
 from tfmeta.algorithms.context import Context
-from tfmeta.core import losses
 from tfmeta.layers import chosen_weights
 from tfmeta.typing import Weights
 
@@ -73,6 +72,8 @@ class EMAML(probabilistic.ParticleLearner):
     Released code: https://github.com/jsikyoon/bmaml
   """
 
+  takes_weights = True
+
   def __init__(
     self,
     model: keras.Model,
@@ -132,8 +133,7 @@ class EMAML(probabilistic.ParticleLearner):
     adapted = self.adapt(support_x, support_y, context)
     outputs = self.predict_samples(adapted, query_x, context)
     query_losses = [
-      losses.reduced_loss(self.inner_loss, query_y, one)
-      for one in tf.unstack(outputs)
+      self.query_loss(query_y, one, context) for one in tf.unstack(outputs)
     ]
     return tf.reduce_mean(query_losses), self.mean_prediction(outputs)
 

@@ -15,7 +15,9 @@ from tfmeta import packages
 from tfmeta.algorithms import probabilistic
 from tfmeta.algorithms.context import FIRST_STEP
 from tfmeta.algorithms.context import Context
+from tfmeta.core import example_weights
 from tfmeta.core import inner_loop
+from tfmeta.core import inputs
 from tfmeta.core import losses
 from tfmeta.core import random
 from tfmeta.typing import Reduction
@@ -142,6 +144,8 @@ class LEO(probabilistic.ProbabilisticLearner):
     Released code: https://github.com/google-deepmind/leo
   """
 
+  takes_weights = True
+
   def __init__(
     self,
     model: keras.Model,
@@ -217,7 +221,7 @@ class LEO(probabilistic.ProbabilisticLearner):
     codes, path = self._adapt(support_x, support_y, noise, context)
     (features,) = self._dropped(self._body(query_x), 1, _QUERY_STREAM, context)
     outputs = features @ path[-1]
-    loss = losses.reduced_loss(self.inner_loss, query_y, outputs)
+    loss = self.query_loss(query_y, outputs, context)
     return loss + self._penalty(codes), outputs
 
   def get_config(self) -> dict[str, Any]:
@@ -273,19 +277,21 @@ class LEO(probabilistic.ProbabilisticLearner):
     """
     support_x, support_y = self.checked_support(support_x, support_y)
     features = self._body(support_x)
-    shares = class_shares(support_y, self.generator.ways, features.dtype)
+    counted = example_weights.counts(context.support_weight)
+    labels = _labels(support_y, self.generator.ways, counted)
+    shares = class_shares(labels, self.generator.ways, features.dtype)
     steps = self.inner_steps_for(context)
     # Each inner loss has a dropout mask of its own, and so has the encoder.
     copies = steps + self.finetuning_steps + 1
     dropped = self._dropped(features, copies, _MASK_STREAM, context)
-    mean, stddev = self.generator.encode(dropped[-1], shares)
+    mean, stddev = self.generator.encode(dropped[-1], shares, counted)
     if self.variant == "release":
       # Each example gets a code, from the Gaussian of its class. `shares` then
       # averages the classifiers of each class.
       mean, stddev = (tf.gather(t, support_y) for t in (mean, stddev))
     else:
       # Each class has one code, so there is nothing to average.
-      shares = tf.eye(tf.shape(shares)[0], dtype=shares.dtype)
+      shares, counted = tf.eye(tf.shape(shares)[0], dtype=shares.dtype), None
     sampled = mean if noise is None else mean + stddev * noise.codes
 
     def decode(codes: tf.Tensor, step: int) -> tf.Tensor:
@@ -296,12 +302,12 @@ class LEO(probabilistic.ProbabilisticLearner):
 
     def loss_of(classifiers: tf.Tensor, step: int) -> tf.Tensor:
       outputs = dropped[step] @ tf.transpose(shares @ classifiers)
-      return self.reduce_support(support_y, outputs)
+      return self.reduce_support(support_y, outputs, context)
 
     rates = (self.latent_rates.at, self.weight_rates.at)
     both_steps = (steps, self.finetuning_steps)
     moved, path = descend(decode, loss_of, sampled, rates, both_steps)
-    codes = Codes(mean, stddev, sampled, moved)
+    codes = Codes(mean, stddev, sampled, moved, counted)
     return codes, [tf.transpose(shares @ w) for w in path]
 
   def _dropped(
@@ -310,13 +316,18 @@ class LEO(probabilistic.ProbabilisticLearner):
     """Returns copies of `x`, each with its own dropout mask in training."""
     rate = self.dropout_rate if context.training else 0.0
     seed = random.fold_in(context.seed_from(self.seed), stream)
-    return dropped_out(x, rate, count, seed)
+    of_queries = stream == _QUERY_STREAM
+    weight = context.query_weight if of_queries else context.support_weight
+    counted = example_weights.counts(weight)
+    return random.dropped_out(x, rate, count, seed, counted)
 
   def _noise(
     self, support_y: tf.Tensor, context: Context, *count: int
   ) -> "Noise":
     """Returns the noise of a task; each tensor starts with the axes `count`."""
-    labels = support_y if self.variant == "release" else None
+    counted = example_weights.counts(context.support_weight)
+    by_class = _labels(support_y, self.generator.ways, counted)
+    labels = by_class if self.variant == "release" else None
     codes = self.generator.ways if labels is None else tf.shape(labels)[0]
     steps = self.inner_steps_for(context)
     return noise_for(
@@ -325,6 +336,7 @@ class LEO(probabilistic.ProbabilisticLearner):
       seed=random.fold_in(context.seed_from(self.seed), _NOISE_STREAM),
       dtype=self.generator.compute_dtype,
       labels=labels,
+      counted=counted,
     )
 
   def _penalty(self, codes: "Codes") -> tf.Tensor:
@@ -380,7 +392,7 @@ class ClassifierGenerator(keras.layers.Layer):
     self.built = True
 
   def encode(
-    self, features: tf.Tensor, shares: tf.Tensor
+    self, features: tf.Tensor, shares: tf.Tensor, counted: Any = None
   ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns mean and standard deviation `[W, n]` of the codes of classes.
 
@@ -388,12 +400,14 @@ class ClassifierGenerator(keras.layers.Layer):
       features: Embeddings of the support set, `[S, d]`.
       shares: The matrix `[W, S]` that averages the examples of each class, from
         `class_shares`.
+      counted: Booleans `[S]`, the examples that count; `None` for all.
     """
     pairs = pairs_of(self.encoder(features))
     rows = self.relation(tf.reshape(pairs, [-1, pairs.shape[-1]]))
     # The relation network outputs as many numbers for a pair as the pair has.
     related = tf.reshape(rows, tf.shape(pairs))
-    values = shares @ tf.reduce_mean(related, axis=1)
+    # Each example is related to all that count.
+    values = shares @ example_weights.mean(related, counted, axis=1)
     return split_scale(values, kind=self.spread, initial=0.0)
 
   def decode(self, codes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -458,12 +472,14 @@ class Codes(NamedTuple):
     stddev: Standard deviation of this Gaussian.
     sampled: The codes before the inner loop.
     moved: The codes after the inner loop.
+    counted: Booleans `[C]`, the codes that count; `None` for all.
   """
 
   mean: tf.Tensor
   stddev: tf.Tensor
   sampled: tf.Tensor
   moved: tf.Tensor
+  counted: tf.Tensor | None = None
 
 
 class Noise(NamedTuple):
@@ -517,6 +533,11 @@ def class_shares(labels: tf.Tensor, ways: int, dtype: Any) -> tf.Tensor:
   return tf.math.divide_no_nan(member, size)
 
 
+def _labels(labels: tf.Tensor, ways: int, counted: Any) -> tf.Tensor:
+  """Returns labels, with examples that do not count outside of all classes."""
+  return labels if counted is None else tf.where(counted, labels, ways)
+
+
 def noise_for(
   codes: Sequence[Any],
   classifiers: Sequence[Any],
@@ -524,6 +545,7 @@ def noise_for(
   seed: tf.Tensor,
   dtype: tf.dtypes.DType,
   labels: tf.Tensor | None = None,
+  counted: tf.Tensor | None = None,
 ) -> Noise:
   """Samples noise of the given shapes.
 
@@ -535,46 +557,17 @@ def noise_for(
     labels: Classes `[C]` of the codes. If given, the noise follows the classes
       and not the order of the codes: the first code of the first class gets the
       first noise.
+    counted: Booleans `[C]`, the codes that count if there are labels; `None`
+      for all. These codes get the noise that they would get alone.
   """
   sampled = [
     random.normal(shape, random.fold_in(seed, place), dtype)
     for place, shape in enumerate((codes, classifiers))
   ]
   if labels is not None:
-    sampled = [tf.gather(noise, _ranks(labels), axis=-2) for noise in sampled]
+    ranks = random.ranks_of(labels)
+    sampled = [random.without_gaps(n, ranks, counted) for n in sampled]
   return Noise(*sampled)
-
-
-def _ranks(labels: tf.Tensor) -> tf.Tensor:
-  """Returns the place `[C]` of each label in the sorted order.
-
-  Equal labels keep their order.
-  """
-  mine, other = labels[:, tf.newaxis], labels[tf.newaxis]
-  places = tf.range(tf.shape(labels)[0])
-  earlier = places[tf.newaxis] < places[:, tf.newaxis]
-  before = (other < mine) | ((other == mine) & earlier)
-  return tf.reduce_sum(tf.cast(before, tf.int32), axis=1)
-
-
-def dropped_out(
-  features: tf.Tensor, rate: float, copies: int, seed: tf.Tensor
-) -> list[tf.Tensor]:
-  """Returns copies of `features`, each with its own dropout mask.
-
-  Args:
-    features: `[n, d]`.
-    rate: Share of the numbers that become 0. The others are divided by
-      `1 - rate`, which keeps the mean.
-    copies: Number of copies.
-    seed: Integers `[2]`, which alone determine the masks.
-  """
-  if not rate:
-    return [features] * copies
-  shape = tf.concat([[copies], tf.shape(features)], axis=0)
-  kept = random.uniform(shape, seed, features.dtype) >= rate
-  masks = tf.cast(kept, features.dtype) / (1.0 - rate)
-  return tf.unstack(features * masks, copies)
 
 
 def descend(
@@ -644,7 +637,8 @@ def code_penalties(codes: Codes, variant: str) -> tuple[tf.Tensor, tf.Tensor]:
     away = divergence_from_standard(codes.mean, codes.stddev)
     return tf.reduce_sum(away), tf.reduce_sum(squares)
   away = log_ratio_to_standard(codes.sampled, codes.mean, codes.stddev)
-  return tf.reduce_mean(away), tf.reduce_mean(squares)
+  mean = example_weights.mean
+  return mean(away, codes.counted), mean(squares, codes.counted)
 
 
 def correlation_error(matrix: tf.Tensor) -> tf.Tensor:
@@ -679,6 +673,6 @@ def _linear_head(model: keras.Model) -> tuple[Any, keras.layers.Dense]:
       "no other trainable weights, as tfmeta.models.embedding_head(...). "
       f"Received: model={model.name!r}, which ends in {head!r}"
     )
-  body = keras.Model(model.inputs[0], head.input)
+  body = keras.Model(inputs.symbolic_inputs(model), head.input)
   dtype = head.variable_dtype
   return lambda x: tf.cast(body(x, training=False), dtype), head

@@ -76,6 +76,8 @@ class MAML(meta_learner.MetaLearner):
     Released code: https://github.com/cbfinn/maml
   """
 
+  takes_weights = True
+
   def __init__(
     self,
     model: keras.Model,

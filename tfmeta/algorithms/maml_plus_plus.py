@@ -14,7 +14,6 @@ from tfmeta.algorithms.context import FIRST_STEP
 from tfmeta.algorithms.context import Context
 from tfmeta.core import functional
 from tfmeta.core import inner_loop
-from tfmeta.core import losses
 from tfmeta.core import multi_step
 from tfmeta.typing import Weights
 
@@ -131,6 +130,8 @@ class MAMLPlusPlus(maml.MAML):
     *meta_learner.NORMALIZATIONS,
   )
 
+  takes_weights = True
+
   def __init__(
     self,
     model: keras.Model,
@@ -192,7 +193,7 @@ class MAMLPlusPlus(maml.MAML):
     taken = range(len(path)) if self.unrolls(context) else (0, last)
     # Queries use the slot of the last step taken, or slot 0 before any step.
     return [
-      self._for_queries(weights, max(steps - 1, 0), support_x, moving)
+      self._for_queries(weights, max(steps - 1, 0), support_x, moving, context)
       for weights, steps in zip(path, taken, strict=True)
     ]
 
@@ -212,12 +213,18 @@ class MAMLPlusPlus(maml.MAML):
     for slot in range(0 if several else steps - 1, steps):
       if self._per_step:
         outputs = self._outputs_in_slot(
-          path[slot + 1], slot, query_x, moving, context, stream=_QUERY_STREAM
+          path[slot + 1],
+          slot,
+          query_x,
+          moving,
+          context,
+          stream=_QUERY_STREAM,
+          example_weight=context.query_weight,
         )
       else:
-        weights = self.with_statistics(path[slot + 1], support_x)
+        weights = self.with_statistics(path[slot + 1], support_x, context)
         outputs = self.predict_with(weights, query_x, context)
-      loss = losses.reduced_loss(self.inner_loss, query_y, outputs)
+      loss = self.query_loss(query_y, outputs, context)
       query_losses.append(loss)
     self.slots.assign_moving(self.model, moving)
     epoch = context.step // self.steps_per_epoch
@@ -281,9 +288,15 @@ class MAMLPlusPlus(maml.MAML):
 
     def loss_fn(weights: Weights, step: Any) -> tf.Tensor:
       outputs = self._outputs_in_slot(
-        weights, step, support_x, moving, context, stream=step
+        weights,
+        step,
+        support_x,
+        moving,
+        context,
+        stream=step,
+        example_weight=context.support_weight,
       )
-      return self.reduce_support(support_y, outputs)
+      return self.reduce_support(support_y, outputs, context)
 
     early = self._phase_begins_before(self.first_order_epochs, context)
     return inner_loop.gradient_path(
@@ -312,6 +325,7 @@ class MAMLPlusPlus(maml.MAML):
     context: Context,
     *,
     stream: Any,
+    example_weight: tf.Tensor | None,
   ) -> tf.Tensor:
     """Returns outputs with the normalization of one slot.
 
@@ -325,18 +339,24 @@ class MAMLPlusPlus(maml.MAML):
       self.slots.state_at(state, moving, slot),
       x,
       training=context.training or not self._running,
+      example_weight=example_weight,
     )
     if context.training:
       self.slots.record(moving, state, slot)
     return outputs
 
   def _for_queries(
-    self, weights: Weights, slot: int, support_x: Any, moving: _Moving
+    self,
+    weights: Weights,
+    slot: int,
+    support_x: Any,
+    moving: _Moving,
+    context: Context,
   ) -> Weights:
     """Returns the weights that `predict_with` takes."""
     chosen = self.slots.weights_at(weights, slot)
     if not self._running:
-      return self.with_statistics(chosen, support_x)
+      return self.with_statistics(chosen, support_x, context)
     state = functional.state_of(self.model)
     return [*chosen, *self.slots.state_at(state, moving, slot)]
 

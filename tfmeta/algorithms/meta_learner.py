@@ -15,8 +15,10 @@ from tfmeta.algorithms import outer_step
 from tfmeta.algorithms.context import EVALUATION
 from tfmeta.algorithms.context import FIRST_STEP
 from tfmeta.algorithms.context import Context
+from tfmeta.core import calls
 from tfmeta.core import checks
 from tfmeta.core import compiled_steps
+from tfmeta.core import example_weights
 from tfmeta.core import functional
 from tfmeta.core import inner_loop
 from tfmeta.core import keras_internals
@@ -24,6 +26,7 @@ from tfmeta.core import losses
 from tfmeta.core import random
 from tfmeta.core import replicas
 from tfmeta.core import task_map
+from tfmeta.layers import copying
 from tfmeta.typing import LearningRates
 from tfmeta.typing import Reduction
 from tfmeta.typing import State
@@ -40,9 +43,16 @@ _MAX_UNROLLED_STEPS = 10
 # no random numbers with them.
 _PREDICTION_STREAM = -1
 
-_TAKE_CONTEXT = ("adapt", "adaptation_path", "predict_with", "task_loss")
+_TAKE_CONTEXT = (
+  "adapt",
+  "adaptation_path",
+  "sampled_path",
+  "predict_with",
+  "task_loss",
+)
 
 
+@calls.checked_calls(outer_step.check_first_batch)
 @keras_internals.builds_for_fit
 class MetaLearner(keras.Model):
   """Keras model that adapts to a support set and then predicts the queries.
@@ -51,6 +61,16 @@ class MetaLearner(keras.Model):
   S, ...], "query_x": [T, Q, ...]}`, and the outputs are `[T, Q, ...]`. The
   forward pass adapts to the support set. Therefore `compile`, `fit`,
   `evaluate`, `predict`, `save` and callbacks work as in any Keras model.
+
+  The inputs may also hold weights of examples: `support_weight` `[T, S]`, and
+  `query_weight` `[T, Q]`, which `fit` and `evaluate` take as `sample_weight`
+  too. Losses and metrics are then weighted means. An example of weight 0
+  changes nothing, so tasks of different size share a batch: `padded_batch` of
+  `tf.data` pads weights of 1 with zeros. Padded values must be finite, and
+  padded labels valid. Batch statistics leave out the examples of weight 0, and
+  count all others the same. Random layers such as `Dropout` use other random
+  numbers if a task is padded. For a single task, the weights are in the
+  context: `adapt(x, y, tfmeta.EVALUATION.replace(support_weight=weight))`.
 
   A subclass writes `adaptation_path` (or just `adapt`) for one task without a
   task axis. If its outer update is not the gradient of the mean query loss, it
@@ -64,8 +84,10 @@ class MetaLearner(keras.Model):
   means once, after the step.
 
   Args:
-    model: A built `keras.Model` with one input and one output, `[n, ...] ->
-      [n, ...]`. For classification the output is `[n, W]` logits.
+    model: A built `keras.Model` with one output, `[n, ...] -> [n, ...]`. For
+      classification the output is `[n, W]` logits. If it has several inputs,
+      `support_x` and `query_x` have the structure of its inputs, such as a
+      dictionary of tensors.
     inner_steps: Integer >= 0. Number of inner gradient steps per task in
       training. Defaults to 1.
     inner_learning_rate: Float > 0. Step size of the inner loop. Defaults to
@@ -105,8 +127,8 @@ class MetaLearner(keras.Model):
 
   Raises:
     TypeError: If `model` is not a Keras model.
-    ValueError: If `model` is not built, has several inputs or outputs or
-      computes in float16, or if an argument is out of range.
+    ValueError: If `model` is not built, has several outputs or computes in
+      float16, or if an argument is out of range.
   """
 
   # The first choice is the default for models with batch normalization.
@@ -115,6 +137,9 @@ class MetaLearner(keras.Model):
   phase_starts: tuple[int, ...] = ()
   # Whether adapted weights are several samples, as in `ProbabilisticLearner`.
   probabilistic = False
+  # Whether the algorithm uses the weights of examples in its context. A class
+  # that defines a method of its own must say so again.
+  takes_weights = True
   meta_loss_tracker: keras.metrics.Mean | None = None
 
   def __init__(
@@ -133,7 +158,7 @@ class MetaLearner(keras.Model):
     clipnorm: float | None = None,
     **kwargs: Any,
   ):
-    _check_model(model)
+    checks.check_model(model)
     arguments.check_integer("inner_steps", inner_steps, least=0)
     if eval_inner_steps is not None:
       arguments.check_integer("eval_inner_steps", eval_inner_steps, least=0)
@@ -171,10 +196,12 @@ class MetaLearner(keras.Model):
 
   def __init_subclass__(cls, **kwargs: Any) -> None:
     super().__init_subclass__(**kwargs)
-    for name in _TAKE_CONTEXT:
-      method = cls.__dict__.get(name)
-      if method is None:
-        continue
+    own = {
+      name: cls.__dict__[name] for name in _TAKE_CONTEXT if name in vars(cls)
+    }
+    if own and "takes_weights" not in vars(cls):
+      cls.takes_weights = False
+    for name, method in own.items():
       if "context" not in inspect.signature(method).parameters:
         raise TypeError(
           f"{cls.__name__}.{name} must take `context` as its last argument, "
@@ -228,7 +255,7 @@ class MetaLearner(keras.Model):
       )
     initial = functional.weights_of(self.model)
     return [
-      self.with_statistics(initial, support_x),
+      self.with_statistics(initial, support_x, context),
       self.adapt(support_x, support_y, context),
     ]
 
@@ -242,12 +269,18 @@ class MetaLearner(keras.Model):
       x: Examples, `[n, ...]`.
       context: Task, step and mode of the call. Defaults to `EVALUATION`.
     """
+    checks.check_weights(weights)
     count = len(self.model.trainable_variables)
     state = weights[count:] or self.state_of(
       self.model, _PREDICTION_STREAM, context
     )
     outputs, _ = functional.apply(
-      self.model, weights[:count], state, x, training=self.transductive
+      self.model,
+      weights[:count],
+      state,
+      x,
+      training=self.transductive,
+      example_weight=context.query_weight,
     )
     return outputs
 
@@ -273,7 +306,14 @@ class MetaLearner(keras.Model):
     """
     weights = self.adapt(support_x, support_y, context)
     outputs = self.predict_with(weights, query_x, context)
-    return losses.reduced_loss(self.inner_loss, query_y, outputs), outputs
+    return self.query_loss(query_y, outputs, context), outputs
+
+  def query_loss(
+    self, y: tf.Tensor, outputs: tf.Tensor, context: Context = FIRST_STEP
+  ) -> tf.Tensor:
+    """Returns the mean loss for outputs `[Q, ...]` and targets, a scalar."""
+    weight = context.query_weight
+    return losses.reduced_loss(self.inner_loss, y, outputs, weight=weight)
 
   def inner_steps_for(self, context: Context = EVALUATION) -> int:
     """Returns the number of inner steps to take, in training or evaluation."""
@@ -321,7 +361,7 @@ class MetaLearner(keras.Model):
       first_order=first_order,
       unroll=self.unrolls(context),
     )
-    return [self.with_statistics(weights, support_x) for weights in path]
+    return [self.with_statistics(w, support_x, context) for w in path]
 
   def support_loss(
     self,
@@ -334,7 +374,7 @@ class MetaLearner(keras.Model):
 
     def loss_fn(weights: Weights, step: Any) -> tf.Tensor:
       outputs = self.training_outputs(weights, step, support_x, context)
-      return self.reduce_support(support_y, outputs)
+      return self.reduce_support(support_y, outputs, context)
 
     return loss_fn
 
@@ -357,7 +397,14 @@ class MetaLearner(keras.Model):
       context: Task, step and mode of the call. Defaults to `EVALUATION`.
     """
     state = self.state_of(self.model, step, context)
-    outputs, _ = functional.apply(self.model, weights, state, x, training=True)
+    outputs, _ = functional.apply(
+      self.model,
+      weights,
+      state,
+      x,
+      training=True,
+      example_weight=context.support_weight,
+    )
     return outputs
 
   def state_of(
@@ -384,13 +431,21 @@ class MetaLearner(keras.Model):
     seed = random.fold_in(context.seed_from(self.seed), stream)
     return functional.state_of(model, seed)
 
-  def reduce_support(self, y: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+  def reduce_support(
+    self, y: tf.Tensor, outputs: tf.Tensor, context: Context = EVALUATION
+  ) -> tf.Tensor:
     """Returns the inner loss for outputs `[S, ...]` and targets, a scalar."""
     return losses.reduced_loss(
-      self.inner_loss, y, outputs, reduction=self.inner_loss_reduction
+      self.inner_loss,
+      y,
+      outputs,
+      reduction=self.inner_loss_reduction,
+      weight=context.support_weight,
     )
 
-  def with_statistics(self, weights: Weights, support_x: tf.Tensor) -> Weights:
+  def with_statistics(
+    self, weights: Weights, support_x: tf.Tensor, context: Context = EVALUATION
+  ) -> Weights:
     """Appends the support statistics to `weights` under `"support_stats"`.
 
     With another normalization, it returns `weights` unchanged.
@@ -398,11 +453,13 @@ class MetaLearner(keras.Model):
     Args:
       weights: One tensor for each of `model.trainable_variables`.
       support_x: Support examples, `[S, ...]`.
+      context: Task, step and mode of the call. Defaults to `EVALUATION`.
     """
     if self.normalization != "support_stats":
       return weights
     state = functional.state_of(self.model)
-    found = layers.support_state(self.model, weights, state, support_x)
+    with example_weights.applied(self.model, context.support_weight):
+      found = layers.support_state(self.model, weights, state, support_x)
     return [*weights, *found]
 
   def checked_support(
@@ -414,17 +471,12 @@ class MetaLearner(keras.Model):
       ValueError: If the shapes do not fit. In eager mode, also if examples or
         targets are not finite, or if labels are out of range.
     """
-    support_x = tf.convert_to_tensor(support_x)
-    support_y = tf.convert_to_tensor(support_y)
-    checks.check_rows(support_x.shape, support_y.shape, leading=0)
-    shape = self.model.input_shape[1:]
-    checks.check_fits("support_x", support_x.shape, shape, leading=0)
-    if not tf.executing_eagerly():
-      return support_x, support_y
-    checks.check_finite("support_x", support_x)
-    checks.check_finite("support_y", support_y)
-    labels = self.checked_targets("Support labels", support_y, leading=0)
-    return support_x, labels
+    support_x, support_y = checks.checked_support(
+      self.model, support_x, support_y
+    )
+    if tf.executing_eagerly():
+      support_y = self.checked_targets("Support labels", support_y, leading=0)
+    return support_x, support_y
 
   def checked_targets(
     self, name: str, targets: tf.Tensor, *, leading: int = 1
@@ -437,6 +489,7 @@ class MetaLearner(keras.Model):
       self.model.output_shape,
       leading=leading,
       dtype=self.variable_dtype,
+      free=not losses.is_of_keras(self.inner_loss),
     )
 
   def warn_if_inexact(self) -> None:
@@ -467,14 +520,16 @@ class MetaLearner(keras.Model):
       return self.predict_with(weights, query_x, context)
 
     tasks = outer_step.checked_tasks(self, inputs)
-    return self.for_each_task(one_task, tasks)
+    weights = checks.checked_weights(inputs, self)
+    return self.for_each_task(one_task, tasks, weights=weights)
 
   def for_each_task(
     self,
     fn: Callable[..., Any],
-    tasks: tuple[tf.Tensor, ...],
+    tasks: tuple[Any, ...],
     *,
     first: Any = 0,
+    weights: dict[str, tf.Tensor] | None = None,
   ) -> Any:
     """Applies `fn` to each task of a batch, outside of training.
 
@@ -485,17 +540,19 @@ class MetaLearner(keras.Model):
       tasks: Tensors `[T, ...]`.
       first: Integer, the index of the first task. Random numbers depend on the
         indices of the tasks. Defaults to 0.
+      weights: Weights of examples, `support_weight` `[T, S]` and `query_weight`
+        `[T, Q]`, which enter the context. Defaults to `None`: all count the
+        same.
 
     Returns:
       The structure that `fn` returns, each tensor stacked to `[T, ...]`.
     """
 
-    def one_task(index: tf.Tensor, *task: tf.Tensor) -> Any:
-      return EVALUATION.replace(index=index).call(fn, *task)
+    def one_task(weights: Any, index: tf.Tensor, *task: tf.Tensor) -> Any:
+      return EVALUATION.replace(index=index, **weights).call(fn, *task)
 
-    return task_map.map_tasks(
-      one_task, outer_step.indexed(tasks, first), self.task_map_method()
-    )
+    weighted = (weights or {}, *outer_step.indexed(tasks, first))
+    return task_map.map_tasks(one_task, weighted, self.task_map_method())
 
   def task_map_method(self) -> TaskMap:
     """Returns how tasks are batched: `task_map`, with `"auto"` resolved."""
@@ -554,6 +611,7 @@ class MetaLearner(keras.Model):
       copy = layers.transductive(self.model)
     else:
       copy = keras.models.clone_model(self.model)
+      copying.match_trainable(copy, self.model)
       copy.set_weights(self.model.get_weights())
     variables = copy.trainable_variables + copy.non_trainable_variables
     for variable, value in zip(variables, weights, strict=False):
@@ -583,7 +641,11 @@ class MetaLearner(keras.Model):
   def get_config(self) -> dict[str, Any]:
     return {
       **super().get_config(),
-      "model": keras.saving.serialize_keras_object(self.model),
+      # The configuration of a model does not say everywhere what is frozen.
+      "model": {
+        **keras.saving.serialize_keras_object(self.model),
+        "trainable": copying.trainable_of(self.model),
+      },
       "inner_steps": self.inner_steps,
       "inner_learning_rate": self.inner_learning_rate,
       "eval_inner_steps": self.eval_inner_steps,
@@ -599,51 +661,12 @@ class MetaLearner(keras.Model):
   @classmethod
   def from_config(cls, config: dict[str, Any]) -> "MetaLearner":
     config = dict(config)
+    trainable = config["model"].get("trainable")
     for key in ("model", "inner_loss"):
       config[key] = keras.saving.deserialize_keras_object(config[key])
+    if trainable is not None:
+      copying.set_trainable(config["model"], trainable)
     return cls(**config)
-
-
-def _check_model(model: Any) -> None:
-  """Checks that `model` can be called with weights in place of its own."""
-  if not isinstance(model, keras.Model):
-    raise TypeError(f"`model` must be a keras.Model. Received: {model!r}")
-  if not model.built:
-    raise ValueError(
-      "`model` must be built, so that its weights exist: begin it with "
-      f"keras.Input(shape) or call it once. Received: model={model.name!r}, "
-      "which is not built"
-    )
-  if not hasattr(model, "outputs"):
-    raise ValueError(
-      "`model` must be a functional or a Sequential model, whose shapes are "
-      "known: with x = keras.Input(shape), keras.Model(x, model(x)) is one. "
-      f"Received: model={model.name!r}, a {type(model).__name__}"
-    )
-  if len(model.inputs) != 1 or len(model.outputs) != 1:
-    raise ValueError(
-      "`model` must have one input and one output. Received: "
-      f"{len(model.inputs)} inputs, {len(model.outputs)} outputs"
-    )
-  if not model.trainable_variables:
-    raise ValueError(
-      "`model` must have trainable weights to adapt. Received: "
-      f"model={model.name!r}, which has none"
-    )
-  _check_precision(model)
-
-
-def _check_precision(model: keras.Model) -> None:
-  policies = {
-    layer.compute_dtype for layer in keras_internals.flatten_layers(model)
-  }
-  if "float16" in policies:
-    raise ValueError(
-      "Models that compute in float16 are not supported, because the steps of "
-      "the inner loop underflow there: use the policy 'mixed_bfloat16'. "
-      f"Received: model={model.name!r} with dtype policy "
-      f"{model.dtype_policy.name!r}"
-    )
 
 
 def _check_choices(reduction: Any, task_map_method: Any) -> None:
@@ -656,6 +679,5 @@ def _resolve_normalization(
 ) -> str:
   """Returns the normalization of queries, whose default fits the model."""
   if value is None:
-    has_batch = layers.has_batch_normalization(model)
-    return choices[0] if has_batch else "none"
+    value = choices[0] if layers.has_batch_normalization(model) else "none"
   return arguments.check_choice("normalization", value, choices)

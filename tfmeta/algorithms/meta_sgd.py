@@ -58,6 +58,8 @@ class MetaSGD(meta_learner.MetaLearner):
         Few-Shot Learning. 2017. https://arxiv.org/abs/1707.09835
   """
 
+  takes_weights = True
+
   def __init__(
     self,
     model: keras.Model,

@@ -7,18 +7,23 @@ update          one step of the optimizer, and the assigned state
 report          metrics
 """
 
+from collections.abc import Mapping
 import functools
 from typing import Any
+import warnings
 
 import keras
 import tensorflow as tf
 
 from tfmeta.algorithms.context import Context
 from tfmeta.core import checks
+from tfmeta.core import inputs as model_inputs
 from tfmeta.core import keras_internals
 from tfmeta.core import losses
 from tfmeta.core import replicas
 from tfmeta.core import task_map
+
+_ACCURACIES = {"accuracy", "acc"}
 
 
 def train(learner: Any, data: Any) -> dict[str, Any]:
@@ -33,23 +38,29 @@ def train(learner: Any, data: Any) -> dict[str, Any]:
     The metrics by name.
   """
   x, y = unpacked(learner, data)
-  meta_loss, y_pred = improve(learner, (*checked_tasks(learner, x), y))
-  return report(learner, y, y_pred, meta_loss)
+  tasks = (*checked_tasks(learner, x), y)
+  weights = checks.checked_weights(x, learner)
+  meta_loss, y_pred = improve(learner, tasks, weights)
+  return report(learner, y, y_pred, meta_loss, weights.get("query_weight"))
 
 
-def improve(learner: Any, tasks: tuple[Any, ...]) -> tuple[tf.Tensor, Any]:
+def improve(
+  learner: Any, tasks: tuple[Any, ...], weights: Any = None
+) -> tuple[tf.Tensor, Any]:
   """Makes one step of the optimizer on the mean `task_loss` of a batch.
 
   Args:
     learner: A compiled `MetaLearner`.
     tasks: Structures of tensors `[T, ...]`, the arguments of `task_loss`.
+    weights: Weights of examples by name, from `checks.checked_weights`.
+      Defaults to `None`: all examples count the same.
 
   Returns:
     The mean loss of the tasks of this replica plus the penalty of the
     regularizers; and the outputs for these tasks.
   """
   count = tf.shape(tf.nest.flatten(tasks)[0])[0]
-  results = differentiate(learner, indexed(tasks))
+  results = differentiate(learner, indexed(tasks), weights)
   (values, outputs), (gradients, state) = results
   # The optimizer adds up the gradients of all replicas, whose numbers of tasks
   # may differ. Each part is therefore divided by the total number.
@@ -69,27 +80,54 @@ def improve(learner: Any, tasks: tuple[Any, ...]) -> tuple[tf.Tensor, Any]:
 def test(learner: Any, data: Any) -> dict[str, Any]:
   """Updates the metrics with a batch of tasks, and returns them by name."""
   x, y = unpacked(learner, data)
-  logs = report(learner, y, learner(x, training=False))
+  weight = checks.checked_weights(x, learner).get("query_weight")
+  y_pred = learner(x, training=False)
+  logs = report(learner, y, y_pred, query_weight=weight)
   logs.pop("meta_loss", None)
   return logs
 
 
 def unpacked(learner: Any, data: Any) -> tuple[Any, tf.Tensor]:
-  """Returns the inputs and query targets of a batch, after checking them."""
-  x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
-  checks.check_fit(weights, keras_internals.compiled_loss(learner))
-  checks.check_inputs(x, rank=len(learner.model.input_shape))
+  """Returns the inputs and query targets of a batch, after checking them.
+
+  Sample weights join the inputs, as `query_weight`.
+  """
+  x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+  checks.check_fit(keras_internals.compiled_loss(learner))
+  checks.check_inputs(x, learner.model)
+  checks.check_is_tensor("query_y", y)
+  if weight is not None:
+    x = {**x, "query_weight": weight}
   return x, learner.checked_targets("Query labels", tf.convert_to_tensor(y))
 
 
-def checked_tasks(learner: Any, inputs: Any) -> tuple[tf.Tensor, ...]:
+def check_first_batch(learner: Any, x: Any, y: Any) -> None:
+  """Checks the values of the first batch that `fit` would take, eagerly.
+
+  Args:
+    learner: The learner.
+    x: The argument of `fit`: a data set, or a dict of arrays.
+    y: The query targets if `x` is a dict.
+  """
+  if isinstance(x, tf.data.Dataset):
+    data = next(iter(x.take(1)))
+  elif isinstance(x, Mapping):
+    data = tf.nest.map_structure(tf.convert_to_tensor, (dict(x), y))
+  else:
+    return
+  checked_tasks(learner, unpacked(learner, data)[0])
+
+
+def checked_tasks(learner: Any, inputs: Any) -> tuple[Any, ...]:
   """Returns `support_x`, `support_y` and `query_x` after checking them."""
-  checks.check_inputs(inputs, rank=len(learner.model.input_shape))
-  support_x, labels, query_x = (
-    tf.convert_to_tensor(inputs[key]) for key in checks.KEYS
+  model = learner.model
+  checks.check_inputs(inputs, model)
+  support_x, query_x = (
+    model_inputs.tensors(model_inputs.arranged(model, name, inputs[name]))
+    for name in ("support_x", "query_x")
   )
-  shape = learner.model.input_shape[1:]
-  checks.check_fits("support_x", support_x.shape, shape, leading=1)
+  labels = tf.convert_to_tensor(inputs["support_y"])
+  checks.check_fits("support_x", support_x, model, leading=1)
   return support_x, learner.checked_targets("Support labels", labels), query_x
 
 
@@ -104,7 +142,9 @@ def indexed(tasks: tuple[Any, ...], first: Any = 0) -> tuple[Any, ...]:
   return (replicas.task_indices(count, first), *tasks)
 
 
-def differentiate(learner: Any, tasks: tuple[Any, ...]) -> Any:
+def differentiate(
+  learner: Any, tasks: tuple[Any, ...], weights: Any = None
+) -> Any:
   """Differentiates `task_loss` for each task of a batch.
 
   The graph holds each phase of the learner once and runs the current one.
@@ -113,6 +153,8 @@ def differentiate(learner: Any, tasks: tuple[Any, ...]) -> Any:
     learner: A compiled `MetaLearner`.
     tasks: Structures of tensors `[T, ...]`: the indices of the tasks, and the
       arguments of `task_loss`.
+    weights: Weights of examples by name, from `checks.checked_weights`.
+      Defaults to `None`: all examples count the same.
 
   Returns:
     `((losses [T], outputs [T, ...]), (gradients, assigned state))`. The second
@@ -123,7 +165,8 @@ def differentiate(learner: Any, tasks: tuple[Any, ...]) -> Any:
   def in_phase(phase: int) -> Any:
     context = Context(training=True, step=step, phase=phase)
     one_task = functools.partial(_differentiate_task, learner, context)
-    return task_map.map_and_sum(one_task, tasks, learner.task_map_method())
+    weighted = (weights or {}, *tasks)
+    return task_map.map_and_sum(one_task, weighted, learner.task_map_method())
 
   if not learner.phase_starts:
     return in_phase(0)
@@ -136,7 +179,7 @@ def differentiate(learner: Any, tasks: tuple[Any, ...]) -> Any:
 
 
 def _differentiate_task(
-  learner: Any, context: Context, index: tf.Tensor, *task: Any
+  learner: Any, context: Context, weights: Any, index: tf.Tensor, *task: Any
 ) -> Any:
   """Returns `((loss, outputs), (gradients, assigned state))` of one task."""
   # Inside a StatelessScope `assign` only records the value, so that the values
@@ -144,7 +187,7 @@ def _differentiate_task(
   scope = keras.StatelessScope()
   with tf.GradientTape() as tape, scope:
     loss, outputs = learner.task_loss(
-      *task, context=context.replace(index=index)
+      *task, context=context.replace(index=index, **weights)
     )
     scaled = learner.optimizer.scale_loss(loss)
   gradients = _gradients(learner, tape, scaled)
@@ -208,9 +251,15 @@ def update(
 
 
 def report(
-  learner: Any, y: tf.Tensor, y_pred: Any, meta_loss: Any = 0.0
+  learner: Any,
+  y: tf.Tensor,
+  y_pred: Any,
+  meta_loss: Any = 0.0,
+  query_weight: tf.Tensor | None = None,
 ) -> dict[str, Any]:
   """Updates and returns the metrics.
+
+  With weights, all metrics are weighted: padding has to change none of them.
 
   `loss` is the mean query loss of every learner. Training minimizes
   `meta_loss`, which a learner reports if it may differ from `loss`.
@@ -223,11 +272,23 @@ def report(
       if metric is learner.meta_loss_tracker:
         metric.update_state(meta_loss, sample_weight=count)
       elif metric.name == "loss":
-        loss = losses.loss_of_batch(learner.inner_loss, y, y_pred)
+        loss = losses.loss_of_batch(learner.inner_loss, y, y_pred, query_weight)
         metric.update_state(loss, sample_weight=count)
       else:
-        metric.update_state(y, y_pred)
+        _update_metric(metric, y, y_pred, query_weight)
   return replicas.as_logs(learner.get_metrics_result())
+
+
+def _update_metric(
+  metric: Any, y: tf.Tensor, y_pred: tf.Tensor, weight: tf.Tensor | None
+) -> None:
+  # As in a plain model, the first axis is that of the examples.
+  y, y_pred = losses.merged(y), losses.merged(y_pred)
+  if weight is None:
+    metric.update_state(y, y_pred)
+  else:
+    weight = tf.reshape(weight, [-1])
+    keras_internals.update_weighted(metric, y, y_pred, weight)
 
 
 def build_for_fit(learner: Any, targets: Any) -> None:
@@ -244,6 +305,14 @@ def build_for_fit(learner: Any, targets: Any) -> None:
   metrics = keras_internals.compiled_metrics(learner)
   if metrics is None or metrics.built or targets is None:
     return
-  shape = (None, None, *model.output_shape[1:])
-  outputs = keras.KerasTensor(shape, model.compute_dtype)
-  metrics.build(keras.KerasTensor(targets.shape, targets.dtype), outputs)
+  checks.check_is_tensor("query_y", targets)
+  outputs = keras.KerasTensor(model.output_shape, model.compute_dtype)
+  merged = (None, *targets.shape[2:])
+  metrics.build(keras.KerasTensor(merged, targets.dtype), outputs)
+  names = {metric.name for metric in metrics.metrics}
+  if learner.target_kind is losses.Targets.NUMBERS and names & _ACCURACIES:
+    warnings.warn(
+      "The metric 'accuracy' counts outputs that equal their targets, which "
+      "says nothing about a regression: use 'mse' or 'mae'.",
+      stacklevel=2,
+    )

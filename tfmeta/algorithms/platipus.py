@@ -15,7 +15,6 @@ from tfmeta.algorithms.context import FIRST_STEP
 from tfmeta.algorithms.context import Context
 from tfmeta.core import functional
 from tfmeta.core import inner_loop
-from tfmeta.core import losses
 from tfmeta.core import random
 from tfmeta.typing import Weights
 
@@ -118,6 +117,8 @@ class PLATIPUS(probabilistic.ProbabilisticLearner):
         NeurIPS 2018. https://arxiv.org/abs/1806.02817
   """
 
+  takes_weights = True
+
   def __init__(
     self,
     model: keras.Model,
@@ -177,7 +178,7 @@ class PLATIPUS(probabilistic.ProbabilisticLearner):
 
     def path_of_sample(noise: tf.Tensor, context: Context) -> list[Weights]:
       before = sample_weights(means, scales, noise)
-      before = self.with_statistics(before, support_x)
+      before = self.with_statistics(before, support_x, context)
       initial = sample_weights(shifted, scales, noise)
       path = self._path_from(initial, support_x, support_y, context)
       # The path counts the shift as a part of the first step. Without inner
@@ -195,8 +196,9 @@ class PLATIPUS(probabilistic.ProbabilisticLearner):
     context: Context = FIRST_STEP,
   ) -> tuple[tf.Tensor, tf.Tensor]:
     prior = self._prior_means(support_x, support_y, context)
+    of_queries = context.replace(support_weight=context.query_weight)
     posterior = self._shifted(
-      self.posterior_rate, query_x, query_y, _POSTERIOR_STREAM, context
+      self.posterior_rate, query_x, query_y, _POSTERIOR_STREAM, of_queries
     )
     scales = _tensors(self.posterior_log_scales)
     # One sample estimates the expected query loss under the posterior. It is
@@ -205,7 +207,7 @@ class PLATIPUS(probabilistic.ProbabilisticLearner):
     initial = sample_weights(posterior, scales, noise)
     weights = self._path_from(initial, support_x, support_y, context)[-1]
     outputs = self.predict_sample(weights, query_x, context)
-    loss = losses.reduced_loss(self.inner_loss, query_y, outputs)
+    loss = self.query_loss(query_y, outputs, context)
     prior_scales = _tensors(self.prior_log_scales)
     apart = divergence(posterior, scales, prior, prior_scales)
     return loss + self.kl_weight * tf.cast(apart, loss.dtype), outputs

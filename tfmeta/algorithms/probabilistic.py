@@ -14,10 +14,12 @@ from tfmeta.algorithms import meta_learner
 from tfmeta.algorithms.context import EVALUATION
 from tfmeta.algorithms.context import Context
 from tfmeta.core import functional
+from tfmeta.core import inputs as model_inputs
 from tfmeta.core import losses
 from tfmeta.core import random
 from tfmeta.core import task_map
 from tfmeta.layers import chosen_weights
+from tfmeta.layers import copying
 from tfmeta.typing import Weights
 
 
@@ -42,6 +44,7 @@ class ProbabilisticLearner(meta_learner.MetaLearner):
   """
 
   probabilistic = True
+  takes_weights = True
 
   def __init__(
     self,
@@ -73,8 +76,8 @@ class ProbabilisticLearner(meta_learner.MetaLearner):
     if not context.training:
       # The fingerprint is the first to read the support set, so it needs the
       # check.
-      self.checked_support(support_x, support_y)
-      key = random.fingerprint(support_x, support_y)
+      support_x, support_y = self.checked_support(support_x, support_y)
+      key = random.fingerprint(support_x, support_y, context.support_weight)
       context = context.replace(index=key)
     return self.sampled_path(support_x, support_y, context)
 
@@ -219,8 +222,11 @@ class ProbabilisticLearner(meta_learner.MetaLearner):
     members = [
       to_model([w[index] for w in weights]) for index in range(self.num_samples)
     ]
-    inputs = keras.Input(
-      self.model.input_shape[1:], dtype=self.model.inputs[0].dtype
+    inputs = tf.nest.map_structure(
+      lambda spec: keras.Input(
+        spec.shape[1:], dtype=spec.dtype, name=spec.name
+      ),
+      model_inputs.input_specs(self.model),
     )
     mean = layers.MeanPrediction(members, self.inner_loss)
     return keras.Model(inputs, mean(inputs))
@@ -361,6 +367,7 @@ class ParticleLearner(ProbabilisticLearner):
   def _fresh_weights(self) -> list[tf.Tensor]:
     try:
       fresh = keras.models.clone_model(self.model)
+      copying.match_trainable(fresh, self.model)
     except (NotImplementedError, TypeError, ValueError) as error:
       raise ValueError(
         "`model` must be one that keras.models.clone_model can initialize "

@@ -12,6 +12,7 @@ from tfmeta.algorithms.context import FIRST_STEP
 from tfmeta.algorithms.context import Context
 from tfmeta.core import functional
 from tfmeta.core import inner_loop
+from tfmeta.core import inputs as model_inputs
 from tfmeta.typing import Weights
 
 INNER_OPTIMIZERS = ("adam", "sgd")
@@ -80,6 +81,8 @@ class Reptile(meta_learner.MetaLearner):
     Released code: https://github.com/openai/supervised-reptile
   """
 
+  takes_weights = True
+
   def __init__(
     self,
     model: keras.Model,
@@ -121,7 +124,7 @@ class Reptile(meta_learner.MetaLearner):
     context: Context = EVALUATION,
   ) -> list[Weights]:
     path = self._run(support_x, support_y, context)
-    return [self.with_statistics(w, support_x) for w, _ in path]
+    return [self.with_statistics(w, support_x, context) for w, _ in path]
 
   def task_loss(
     self,
@@ -140,7 +143,7 @@ class Reptile(meta_learner.MetaLearner):
         functional.weights_of(self.model), weights, strict=True
       )
     ]
-    weights = self.with_statistics(weights, support_x)
+    weights = self.with_statistics(weights, support_x, context)
     outputs = self.predict_with(weights, query_x, context)
     return tf.add_n(distances) / 2, outputs
 
@@ -157,12 +160,21 @@ class Reptile(meta_learner.MetaLearner):
     """Returns `(weights, state of Adam)` before and after the inner steps."""
     support_x, support_y = self.checked_support(support_x, support_y)
     steps = self.inner_steps_for(context)
-    batches = self._batches(tf.shape(support_x)[0], steps, context)
+    if self.support_batch_size and context.support_weight is not None:
+      raise ValueError(
+        "Reptile with a `support_batch_size` takes no weights of examples, "
+        "because padding would take places in the mini-batches: leave out one "
+        f"of them. Received: support_batch_size={self.support_batch_size} and "
+        "`support_weight`"
+      )
+    count = model_inputs.count_of(support_y)
+    batches = self._batches(count, steps, context)
 
     def step_fn(step: Any, carry: Any) -> Any:
       x, y = support_x, support_y
       if batches is not None:
-        x, y = tf.gather(x, batches[step]), tf.gather(y, batches[step])
+        chosen = batches[step]
+        x, y = tf.nest.map_structure(lambda t: tf.gather(t, chosen), (x, y))
       loss_fn = self.support_loss(x, y, context)
       return self._step(lambda w: loss_fn(w, step), carry)
 

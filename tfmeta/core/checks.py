@@ -1,27 +1,74 @@
-"""Checks of tasks and of their tensors."""
+"""Checks of models, of tasks and of their tensors."""
 
 from collections.abc import Mapping
 from typing import Any
+import warnings
 
+import keras
 import tensorflow as tf
 
+from tfmeta.core import inputs as model_inputs
+from tfmeta.core import keras_internals
+from tfmeta.core import losses
 from tfmeta.core.losses import Targets
 
 KEYS = ("support_x", "support_y", "query_x")
+WEIGHTS = ("support_weight", "query_weight")
 
 
-def check_inputs(
-  inputs: Any, *, leading: int = 1, rank: int | None = None
-) -> None:
-  """Checks the keys and static shapes of a batch of tasks.
+def check_model(model: Any) -> None:
+  """Checks that `model` can be called with weights in place of its own."""
+  if not isinstance(model, keras.Model):
+    raise TypeError(f"`model` must be a keras.Model. Received: {model!r}")
+  if not model.built:
+    raise ValueError(
+      "`model` must be built, so that its weights exist: begin it with "
+      f"keras.Input(shape) or call it once. Received: model={model.name!r}, "
+      "which is not built"
+    )
+  if not hasattr(model, "outputs"):
+    raise ValueError(
+      "`model` must be a functional or a Sequential model, whose shapes are "
+      "known: with x = keras.Input(shape), keras.Model(x, model(x)) is one. "
+      f"Received: model={model.name!r}, a {type(model).__name__}"
+    )
+  # A Sequential model has one output, and knows it only once it is called.
+  sequential = isinstance(model, keras.Sequential)
+  found = model.outputs[0] if sequential else model.output
+  if tf.nest.is_nested(found):
+    raise ValueError(
+      "`model` must have one output, a tensor: with keras.Model(model.input, "
+      "model.output[name]), choose the one to learn. Received: a "
+      f"{type(found).__name__} of {len(found)} outputs"
+    )
+  if not model.trainable_variables:
+    raise ValueError(
+      "`model` must have trainable weights to adapt. Received: "
+      f"model={model.name!r}, which has none"
+    )
+  _check_precision(model)
+
+
+def _check_precision(model: keras.Model) -> None:
+  policies = {
+    layer.compute_dtype for layer in keras_internals.flatten_layers(model)
+  }
+  if "float16" in policies:
+    raise ValueError(
+      "Models that compute in float16 are not supported, because the steps of "
+      "the inner loop underflow there: use the policy 'mixed_bfloat16'. "
+      f"Received: model={model.name!r} with dtype policy "
+      f"{model.dtype_policy.name!r}"
+    )
+
+
+def check_inputs(inputs: Any, model: keras.Model) -> None:
+  """Checks the keys, the structure and the static shapes of a batch of tasks.
 
   Args:
-    inputs: Mapping with `support_x`, `support_y`, `query_x`.
-    leading: Number of axes before the examples: 1 for a batch of tasks
-      (default), 0 for one task.
-    rank: Number of axes of the model's input, including its batch axis. The
-      support examples of one task have as many axes, and a batch of tasks has
-      one more. Defaults to `None`, which skips this check.
+    inputs: Mapping with `support_x`, `support_y`, `query_x`: tensors or their
+      specifications.
+    model: The model of the learner, which decides the structure of examples.
 
   Raises:
     ValueError: If a key is missing or if the shapes do not fit each other.
@@ -32,14 +79,40 @@ def check_inputs(
       f"Inputs must be a dict with the keys {', '.join(KEYS)}: batches of "
       f"tasks, as tfmeta.data makes them. Received: {keys}"
     )
-  support_x, support_y, query_x = (inputs[key] for key in KEYS)
-  if rank is not None and support_x.shape.rank == rank:
-    raise ValueError(
-      "Tasks must come in batches: use .batch(n). Received: single tasks, with "
-      f"support_x of shape {support_x.shape}"
+  for key in KEYS:
+    for part in tf.nest.flatten(inputs[key]):
+      check_is_tensor(key, part)
+  specs, support, query = (
+    tf.nest.flatten(x)
+    for x in (
+      model_inputs.input_specs(model),
+      model_inputs.arranged(model, "support_x", inputs["support_x"]),
+      model_inputs.arranged(model, "query_x", inputs["query_x"]),
     )
-  check_features(support_x.shape, query_x.shape, leading=leading)
-  check_rows(support_x.shape, support_y.shape, leading=leading)
+  )
+  for spec, support_x, query_x in zip(specs, support, query, strict=True):
+    if support_x.shape.rank == spec.shape.rank:
+      raise ValueError(
+        "Tasks must come in batches: use .batch(n). Received: single tasks, "
+        f"with support_x of shape {support_x.shape}"
+      )
+    check_features(support_x.shape, query_x.shape, leading=1)
+    check_rows(support_x.shape, inputs["support_y"].shape, leading=1)
+
+
+def check_is_tensor(name: str, value: Any) -> None:
+  """Checks that a value is dense and has a known number of axes."""
+  if isinstance(value, tf.RaggedTensor | tf.RaggedTensorSpec):
+    raise ValueError(
+      f"{name} must have the same number of examples in each task of a batch: "
+      "use .batch(1), or tasks of one size. Received: a ragged tensor of shape "
+      f"{value.shape}"
+    )
+  if value.shape.rank is None:
+    raise ValueError(
+      f"{name} must have a known number of axes: call set_shape where the data "
+      "set is made, for example after tf.py_function. Received: unknown shape"
+    )
 
 
 def check_features(support: Any, query: Any, *, leading: int) -> None:
@@ -54,16 +127,27 @@ def check_features(support: Any, query: Any, *, leading: int) -> None:
   )
 
 
-def check_fits(name: str, shape: Any, expected: Any, *, leading: int) -> None:
-  """Checks that examples have the shape that the model takes."""
-  features = shape[leading + 1 :] if shape.rank is not None else shape
-  if features.is_compatible_with(tf.TensorShape(expected)):
-    return
+def check_fits(name: str, x: Any, model: keras.Model, *, leading: int) -> None:
+  """Checks that examples have the shapes that the model takes.
+
+  Args:
+    name: Name of the examples, for the message.
+    x: Tensors in the structure of the model's inputs.
+    model: The model of the learner.
+    leading: Number of axes before the examples: 1 for a batch of tasks, 0 for
+      one task.
+  """
   axes = "[S, ...]" if leading == 0 else "[T, S, ...]"
-  raise ValueError(
-    f"{name} must be {axes} with examples of the shape {tuple(expected)} that "
-    f"the model takes. Received: {name} of shape {shape}"
-  )
+  specs = tf.nest.flatten(model_inputs.input_specs(model))
+  for spec, tensor in zip(specs, tf.nest.flatten(x), strict=True):
+    shape, expected = tensor.shape, spec.shape[1:]
+    features = shape[leading + 1 :] if shape.rank is not None else shape
+    if not features.is_compatible_with(expected):
+      which = f"{name}[{spec.name!r}]" if len(specs) > 1 else name
+      raise ValueError(
+        f"{which} must be {axes} with examples of the shape {tuple(expected)} "
+        f"that the model takes. Received: {which} of shape {shape}"
+      )
 
 
 def check_rows(support_x: Any, support_y: Any, *, leading: int) -> None:
@@ -84,6 +168,28 @@ def check_rows(support_x: Any, support_y: Any, *, leading: int) -> None:
   )
 
 
+def checked_support(
+  model: keras.Model, support_x: Any, support_y: Any
+) -> tuple[Any, tf.Tensor]:
+  """Returns the support set of one task as tensors, after checking shapes.
+
+  In eager mode, it also checks that examples and targets are finite, and warns
+  of images that are not scaled.
+  """
+  support_x = model_inputs.tensors(
+    model_inputs.arranged(model, "support_x", support_x)
+  )
+  support_y = tf.convert_to_tensor(support_y)
+  for x in tf.nest.flatten(support_x):
+    check_rows(x.shape, support_y.shape, leading=0)
+  check_fits("support_x", support_x, model, leading=0)
+  for x in tf.nest.flatten(support_x):
+    check_finite("support_x", x)
+    warn_of_pixels(x, model)
+  check_finite("support_y", support_y)
+  return support_x, support_y
+
+
 def check_finite(name: str, x: tf.Tensor) -> None:
   """Checks that floats are finite; a graph skips this check."""
   if not tf.executing_eagerly() or not x.dtype.is_floating:
@@ -92,17 +198,92 @@ def check_finite(name: str, x: tf.Tensor) -> None:
     raise ValueError(f"{name} must be finite. Received: NaN or inf in {name}")
 
 
-def check_fit(weights: Any, loss: Any) -> None:
-  """Checks that `fit` was given no example weights and `compile` no loss."""
-  if weights is not None:
+def checked_weights(inputs: Any, learner: Any) -> dict[str, tf.Tensor]:
+  """Returns the weights of examples by name, after checking them.
+
+  Args:
+    inputs: A batch of tasks, which may hold `support_weight` and
+      `query_weight`.
+    learner: A `MetaLearner`.
+
+  Raises:
+    ValueError: If the learner takes no weights, or if they do not fit.
+  """
+  found = {
+    name: tf.cast(inputs[name], learner.variable_dtype)
+    for name in WEIGHTS
+    if name in inputs
+  }
+  if found and not learner.takes_weights:
     raise ValueError(
-      "All tasks count the same: learners take no `sample_weight` and no "
-      "`class_weight`. Received: sample weights"
+      f"{type(learner).__name__} takes no weights of examples. If its methods "
+      "use the weights in their context, set `takes_weights = True` in the "
+      f"class. Received: {', '.join(found)}"
     )
+  for name, weight in found.items():
+    examples = tf.nest.flatten(inputs[name.replace("weight", "x")])[0]
+    _check_weight(name, weight, examples.shape[:2])
+  return found
+
+
+def _check_weight(name: str, weight: tf.Tensor, expected: Any) -> None:
+  """Checks that a batch of tasks has one weight for each of its examples.
+
+  Args:
+    name: `"support_weight"` or `"query_weight"`.
+    weight: The weights.
+    expected: Shape of the examples of the batch, without their own axes.
+
+  Raises:
+    ValueError: If the shapes differ or, in eager mode, if a weight is negative
+      or not finite.
+  """
+  if weight.shape.rank != 2 or not weight.shape.is_compatible_with(expected):
+    argument = "sample_weight` or `" if name == "query_weight" else ""
+    raise ValueError(
+      f"`{argument}{name}` must hold one weight for each example of each task, "
+      f"as its targets do; learners take no `class_weight`. Received: weights "
+      f"of shape {weight.shape} for examples of shape {expected}"
+    )
+  if tf.executing_eagerly() and not bool(tf.reduce_all(weight >= 0)):
+    raise ValueError(
+      f"`{name}` must be at least 0. Received: {float(tf.reduce_min(weight))}"
+    )
+
+
+def check_fit(loss: Any) -> None:
+  """Checks that `compile` was given no loss."""
   if loss is not None:
     raise ValueError(
       "A learner is trained on its `inner_loss`: pass that to the "
       "constructor, and no `loss` to `compile`. Received: a compiled loss"
+    )
+
+
+def warn_of_pixels(x: tf.Tensor, model: Any) -> None:
+  """Warns, in eager mode, if images seem not to be scaled to [0, 1]."""
+  layers = {type(layer).__name__ for layer in model.layers}
+  scaled = layers & {"Rescaling", "Normalization"}
+  if not tf.executing_eagerly() or x.shape.rank != 4 or scaled:
+    return
+  values = tf.cast(x, tf.float32)
+  whole = tf.reduce_all(tf.equal(values, tf.round(values)))
+  if bool(whole & (tf.reduce_max(values) > 16)):
+    warnings.warn(
+      "support_x holds whole numbers up to "
+      f"{int(tf.reduce_max(values))}, like pixels from 0 to 255, which "
+      f"{model.name!r} does not rescale. tfmeta.data scales images to [0, 1]: "
+      "divide by 255 if the learner was trained on such images.",
+      stacklevel=2,
+    )
+
+
+def check_weights(weights: Any) -> None:
+  """Checks that adapted weights are a structure, and not examples."""
+  if not isinstance(weights, list | tuple | dict):
+    raise TypeError(
+      "`weights` must be what `adapt` returned, and comes before the examples. "
+      f"Received: weights of type {type(weights).__name__}"
     )
 
 
@@ -114,8 +295,12 @@ def checked_targets(
   *,
   leading: int,
   dtype: Any,
+  free: bool = False,
 ) -> tf.Tensor:
   """Returns targets after checking that they fit the loss and the outputs.
+
+  As in `keras.Model.compile`, an axis of size 1 at the end is added or removed
+  where the loss needs it.
 
   Args:
     name: Name of the targets, for the message.
@@ -125,27 +310,70 @@ def checked_targets(
     leading: Number of axes before the examples: 1 for a batch of tasks, 0 for
       one task.
     dtype: Float type to which integers are cast unless the loss takes labels.
+    free: Whether the loss is the user's and may take other targets than those
+      of the shape of the outputs, but not several targets for one output.
+      Defaults to `False`.
 
   Raises:
-    ValueError: If the dtype or the rank does not fit, or, in eager mode, if
+    ValueError: If the dtype or the shape does not fit, or, in eager mode, if
       labels are out of range. For labels out of range, a graph raises
       `tf.errors.InvalidArgumentError` with the same sentence.
   """
-  integers = targets.dtype.is_integer
+  features = tf.TensorShape(output_shape[1:])
+  before = [None] * (leading + 1)
   if kind is Targets.LABELS:
-    axes = len(output_shape) - 1 + leading
-    if integers and targets.shape.rank in (None, axes):
+    wanted = tf.TensorShape([*before, *features[:-1]])
+    targets = losses.aligned(targets, wanted)
+    fits = targets.shape.is_compatible_with(wanted) and output_shape[-1] > 1
+    if targets.dtype.is_integer and fits:
       return checked_labels(name, targets, output_shape[-1])
-    where = f", with {axes} axes"
-    expected = f"integers from 0 to {output_shape[-1] - 1}{where}"
-  elif integers or targets.dtype.is_floating:
-    return tf.cast(targets, dtype) if integers else targets
+    expected = (
+      f"integers from 0 to {output_shape[-1] - 1}, with {wanted.rank} axes"
+    )
   else:
-    expected = "numbers"
-  raise ValueError(
-    f"{name} must be {expected}, for this loss and outputs of shape "
-    f"{output_shape}. Received: {targets.dtype.name} of shape {targets.shape}"
+    wanted = tf.TensorShape([*before, *features])
+    targets = losses.aligned(targets, wanted)
+    number = targets.dtype.is_integer or targets.dtype.is_floating
+    if number and _fits(targets.shape, wanted, free=free):
+      return tf.cast(targets, dtype) if targets.dtype.is_integer else targets
+    expected = f"{kind.value} of the shape {_with_axes(features, leading)}"
+  kept = (
+    name if kind is not Targets.NUMBERS else name.replace("label", "target")
   )
+  raise ValueError(
+    f"{kept} must be {expected}, for this loss and outputs of shape "
+    f"{output_shape}.{_advice(targets, kind, output_shape)} "
+    f"Received: {targets.dtype.name} of shape {targets.shape}"
+  )
+
+
+def _fits(shape: Any, wanted: Any, *, free: bool) -> bool:
+  """Returns whether targets of a shape can be compared with the outputs."""
+  if not free or shape.rank != wanted.rank:
+    return free or shape.is_compatible_with(wanted)
+  # One output would be compared with each of several targets.
+  pairs = zip(shape, wanted, strict=True)
+  return all(size in (1, None) for size, outputs in pairs if outputs == 1)
+
+
+def _with_axes(features: Any, leading: int) -> str:
+  names = ["T", "n"][1 - leading :]
+  return f"[{', '.join([*names, *map(str, features)])}]"
+
+
+def _advice(targets: tf.Tensor, kind: Targets, output_shape: Any) -> str:
+  """Returns what to change if the targets are those of another loss."""
+  numbers = targets.dtype.is_floating
+  if kind is Targets.LABELS and (numbers or output_shape[-1] == 1):
+    binary = (
+      ", and for two classes and one output BinaryCrossentropy"
+      if output_shape[-1] == 1
+      else ""
+    )
+    return f' A regression needs inner_loss="mse"{binary}.'
+  if kind is Targets.ONE_HOT and targets.dtype.is_integer:
+    return " Integer labels need a SparseCategoricalCrossentropy."
+  return ""
 
 
 def checked_labels(name: str, labels: tf.Tensor, ways: int) -> tf.Tensor:
@@ -169,15 +397,18 @@ def checked_labels(name: str, labels: tf.Tensor, ways: int) -> tf.Tensor:
   return labels
 
 
-def checked_ways(labels: tf.Tensor, ways: int) -> tf.Tensor:
+def checked_ways(labels: tf.Tensor, ways: int, *, axes: int = 1) -> tf.Tensor:
   """Returns labels after checking that each task holds all of `ways` classes.
 
   Args:
-    labels: Integers `[..., S]`, the support labels of tasks.
+    labels: Integers `[..., S, ...]`, the support labels of tasks.
     ways: Number of outputs of the model.
+    axes: Number of axes that belong to one task. Defaults to 1, that of its
+      examples. There are more if each pixel or time step has a label.
   """
   in_range = tf.reduce_all((labels >= 0) & (labels < ways))
-  present = tf.reduce_any(tf.one_hot(labels, ways) > 0, axis=-2)
+  found = tf.one_hot(labels, ways) > 0
+  present = tf.reduce_any(found, axis=list(range(-1 - axes, -1)))
   message = (
     f"Each support set must hold examples of exactly {ways} classes, the ways "
     f"this learner was trained with, labeled 0 to {ways - 1}. Received labels:"

@@ -14,6 +14,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfmeta.core import example_weights
 from tfmeta.core import keras_internals
 from tfmeta.core import random
 from tfmeta.typing import State
@@ -87,6 +88,7 @@ def apply(
   x: tf.Tensor,
   *,
   training: bool,
+  example_weight: tf.Tensor | None = None,
 ) -> tuple[tf.Tensor, State]:
   """Calls `model` with `weights` and `state` in place of its own variables.
 
@@ -96,8 +98,12 @@ def apply(
     state: One tensor for each of `model.non_trainable_variables`.
     x: Inputs, `[n, ...]`.
     training: Whether layers run in training mode.
+    example_weight: Weights `[n]` of the examples. Batch statistics leave out
+      the examples of weight 0. Defaults to `None`: all examples count.
 
   Returns:
     The outputs, and the state after the call. No variable is assigned.
   """
-  return model.stateless_call(weights, state, x, training=training)
+  weight = example_weight if training else None
+  with example_weights.applied(model, weight):
+    return model.stateless_call(weights, state, x, training=training)

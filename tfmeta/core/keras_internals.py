@@ -54,6 +54,31 @@ def compiled_loss(model: keras.Model) -> Any:
   return model._compile_loss
 
 
+def update_weighted(
+  metrics: Any, y: tf.Tensor, y_pred: tf.Tensor, weight: tf.Tensor
+) -> None:
+  """Updates all metrics that `compile` was given with weights.
+
+  The public way gives the weights to `weighted_metrics` only, and padding would
+  change the others.
+
+  Args:
+    metrics: A metric, or the object that `compiled_metrics` returns.
+    y: Targets, `[n, ...]`.
+    y_pred: Outputs, `[n, ...]`.
+    weight: Weights, `[n]`.
+  """
+  if not hasattr(metrics, "_user_weighted_metrics"):
+    metrics.update_state(y, y_pred, sample_weight=weight)
+    return
+  if not metrics.built:
+    metrics.build(y, y_pred)
+  both = [*metrics._flat_metrics, *metrics._flat_weighted_metrics]
+  for metric in both:
+    if metric is not None:
+      metric.update_state(y, y_pred, sample_weight=weight)
+
+
 def batches_seen(optimizer: keras.optimizers.Optimizer) -> tf.Tensor:
   """Returns how many gradients `optimizer` was given, an integer scalar.
 

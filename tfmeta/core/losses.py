@@ -74,13 +74,15 @@ def kind_of_targets(loss: Loss, output_shape: Any) -> Targets:
     classes = tuple(x for x in known if isinstance(x, type))
     if isinstance(loss, classes) or loss in known:
       return kind
-  if isinstance(loss, keras.losses.Loss) and _is_of_keras(loss):
+  if isinstance(loss, keras.losses.Loss) and is_of_keras(loss):
     return Targets.NUMBERS
   return _kind_by_trial(loss, tuple(output_shape[1:]))
 
 
-def _is_of_keras(loss: keras.losses.Loss) -> bool:
-  return type(loss).__module__.partition(".")[0] == "keras"
+def is_of_keras(loss: Loss) -> bool:
+  """Returns whether Keras defines this loss, and not the user."""
+  named = loss if inspect.isfunction(loss) else type(loss)
+  return named.__module__.partition(".")[0] == "keras"
 
 
 def _kind_by_trial(loss: Loss, shape: tuple[int | None, ...]) -> Targets:
@@ -180,12 +182,35 @@ def _per_example(loss: Loss) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
   return loss.call if isinstance(loss, keras.losses.Loss) else loss
 
 
+def aligned(y: tf.Tensor, output_shape: Any) -> tf.Tensor:
+  """Returns targets with as many axes as the outputs have.
+
+  As in `keras.Model.compile`, targets `[n]` and `[n, 1]` mean the same. A loss
+  that gets `[n]` and outputs `[n, 1]` would compare each output with every
+  target.
+
+  Args:
+    y: Targets, with the axes of the outputs or with an axis of size 1 more or
+      less at the end. Other targets are returned as they are.
+    output_shape: A `tf.TensorShape`.
+  """
+  if None in (y.shape.rank, output_shape.rank):
+    return y
+  missing = output_shape.rank - y.shape.rank
+  if missing == 1 and output_shape[-1] == 1:
+    return y[..., tf.newaxis]
+  if missing == -1 and y.shape[-1] == 1:
+    return tf.squeeze(y, axis=-1)
+  return y
+
+
 def reduced_loss(
   loss: Loss,
   y: tf.Tensor,
   y_pred: tf.Tensor,
   *,
   reduction: Reduction = "mean",
+  weight: tf.Tensor | None = None,
 ) -> tf.Tensor:
   """Returns the loss on one example set, a scalar of at least float32.
 
@@ -197,36 +222,75 @@ def reduced_loss(
       `"sum"`, or `"sum_over_ways"`. The last is the sum divided by the shots,
       or the mean times the ways (the width of `y_pred`), as in the released
       code of MAML.
+    weight: Weights `[n]` of the examples. A mean is then the weighted sum of
+      the values divided by the sum of the weights, so examples of weight 0
+      change nothing; it is 0 if all weights are 0. Keras instead divides by the
+      number of examples. Defaults to `None`: all examples count the same.
+
+  Raises:
+    ValueError: If there is not one weight for each example.
   """
   # In 16 bits, a sum over examples would lose too many digits.
   if y_pred.dtype.size < 4:
     y_pred = tf.cast(y_pred, tf.float32)
-  values = _per_example(loss)(y, y_pred)
+  values = _per_example(loss)(aligned(y, y_pred.shape), y_pred)
+  if weight is not None:
+    return _weighted(values, weight, reduction, y_pred.shape[-1])
   if reduction == "sum":
     return tf.reduce_sum(values)
   ways = y_pred.shape[-1] if reduction == "sum_over_ways" else 1
   return tf.reduce_mean(values) * tf.cast(ways, values.dtype)
 
 
-def loss_of_batch(loss: Loss, y: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
+def _weighted(
+  values: tf.Tensor, weight: tf.Tensor, reduction: Reduction, ways: Any
+) -> tf.Tensor:
+  """Reduces values `[n, ...]`, each weighted by its example."""
+  weight = tf.cast(weight, values.dtype)
+  # A weight of another shape could broadcast.
+  fits = weight.shape.is_compatible_with(values.shape[:1])
+  if weight.shape.rank != 1 or not fits:
+    raise ValueError(
+      "There must be one weight for each example. Received: weights of shape "
+      f"{weight.shape} for losses of shape {values.shape}"
+    )
+  weight = tf.reshape(weight, [-1, *[1] * (values.shape.rank - 1)])
+  total = tf.reduce_sum(values * weight)
+  if reduction == "sum":
+    return total
+  size = tf.reduce_sum(tf.ones_like(values) * weight)
+  factor = ways if reduction == "sum_over_ways" else 1
+  return tf.math.divide_no_nan(total, size) * tf.cast(factor, values.dtype)
+
+
+def loss_of_batch(
+  loss: Loss, y: tf.Tensor, y_pred: tf.Tensor, weight: Any = None
+) -> tf.Tensor:
   """Returns the mean loss on all queries of a batch of tasks.
 
   Args:
     loss: A Keras loss, or a function that gives one value per example.
     y: Targets, `[T, Q, ...]`.
     y_pred: Outputs of the model, `[T, Q, ...]`.
+    weight: Weights of the queries, `[T, Q]`. The result is then the mean over
+      tasks of the weighted mean of each task, without the tasks in which all
+      weights are 0. Defaults to `None`: all queries count the same.
 
   Returns:
     A scalar; 0 if there are no tasks.
   """
-  merged = [
-    tf.reshape(t, tf.concat([[-1], tf.shape(t)[2:]], axis=0))
-    for t in (y, y_pred)
-  ]
-  merged[1] = tf.ensure_shape(merged[1], [None, *y_pred.shape[2:]])
-  value = reduced_loss(loss, *merged)
+  if weight is not None:
+    of_task = tf.reduce_sum(weight, axis=1, keepdims=True)
+    weight = tf.reshape(tf.math.divide_no_nan(weight, of_task), [-1])
+  value = reduced_loss(loss, merged(y), merged(y_pred), weight=weight)
   # The mean over no examples is NaN, which would spoil a running metric.
   return tf.where(tf.shape(y)[0] > 0, value, tf.zeros_like(value))
+
+
+def merged(values: tf.Tensor) -> tf.Tensor:
+  """Returns the rows of all tasks, `[T, n, ...]`, as `[T * n, ...]`."""
+  shape = tf.concat([[-1], tf.shape(values)[2:]], axis=0)
+  return tf.ensure_shape(tf.reshape(values, shape), [None, *values.shape[2:]])
 
 
 def mean_prediction(outputs: tf.Tensor, loss: Loss) -> tf.Tensor:

@@ -34,17 +34,19 @@ _LARGEST = 2.0**30
 _BITS = 23  # With half a unit added, float32 still resolves this many bits.
 
 
-def fingerprint(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+def fingerprint(x: Any, y: tf.Tensor, weight: Any = None) -> tf.Tensor:
   """Returns a hash of examples and targets that ignores their order.
 
   Args:
-    x: Examples, `[n, ...]`.
+    x: Examples, `[n, ...]`, or a structure of such tensors.
     y: Targets, `[n, ...]`.
+    weight: Weights `[n]`. Examples of weight 0 do not enter the hash. Defaults
+      to `None`: all examples do.
 
   Returns:
     Int32 scalar.
   """
-  rows = [tf.reshape(t, [tf.shape(t)[0], -1]) for t in (x, y)]
+  rows = [tf.reshape(t, [tf.shape(t)[0], -1]) for t in tf.nest.flatten((x, y))]
   row = tf.concat([tf.cast(t, tf.float32) for t in rows], axis=1)
   row = tf.concat([_cut(row * factor) for factor in _MAGNIFIED], axis=1)
   # The place of a number enters its hash, because order matters in an example.
@@ -52,6 +54,8 @@ def fingerprint(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
   places = _words(tf.range(1, tf.shape(row)[1] + 1))
   hashes = _scrambled(_words(row) + places * _word(_ODD))
   of_rows = _scrambled(_words(_sum(hashes, axis=1)))
+  if weight is not None:
+    of_rows *= tf.cast(weight > 0, of_rows.dtype)
   return _sum(of_rows, axis=0)
 
 
@@ -102,6 +106,76 @@ def normal(shape: Any, seed: tf.Tensor, dtype: Any) -> tf.Tensor:
     dtype: Float type of the result.
   """
   return tf.cast(tf.math.ndtri(uniform(shape, seed, tf.float32)), dtype)
+
+
+def dropped_out(
+  features: tf.Tensor,
+  rate: float,
+  copies: int,
+  seed: tf.Tensor,
+  counted: tf.Tensor | None = None,
+) -> list[tf.Tensor]:
+  """Returns copies of `features`, each with its own dropout mask.
+
+  Args:
+    features: `[n, d]`.
+    rate: Share of the numbers that become 0. The others are divided by
+      `1 - rate`, which keeps the mean.
+    copies: Number of copies.
+    seed: Integers `[2]`, which alone determine the masks.
+    counted: Booleans `[n]`, the examples that count; `None` for all. These
+      examples get the masks that they would get alone.
+  """
+  if not rate:
+    return [features] * copies
+  shape = tf.concat([[copies], tf.shape(features)], axis=0)
+  numbers = uniform(shape, seed, features.dtype)
+  if counted is not None:
+    places = tf.cumsum(tf.cast(counted, tf.int32), exclusive=True)
+    numbers = without_gaps(numbers, tf.where(counted, places, 0), counted)
+  kept = numbers >= rate
+  masks = tf.cast(kept, features.dtype) / (1.0 - rate)
+  return tf.unstack(features * masks, copies)
+
+
+def without_gaps(
+  numbers: tf.Tensor, places: tf.Tensor, counted: tf.Tensor | None
+) -> tf.Tensor:
+  """Gives examples the numbers that they would have without padding.
+
+  The numbers of a smaller shape are the first ones of a larger shape, so a part
+  of the numbers of all examples, padding included, serves the others.
+
+  Args:
+    numbers: Numbers of shape `[..., n, d]`, from `normal` or `uniform`.
+    places: Integers `[n]`: the place that each example has among those that
+      count, and any number below n for the others.
+    counted: Booleans `[n]`, the examples that count; `None` for all.
+
+  Returns:
+    Numbers `[..., n, d]`. If m examples count, their numbers are the rows
+    `places` of the numbers that a shape `[..., m, d]` has.
+  """
+  shape = tf.shape(numbers)
+  rows = tf.reshape(numbers, tf.concat([[-1], shape[-1:]], axis=0))
+  blocks = tf.range(tf.shape(rows)[0] // shape[-2])
+  counted = tf.ones_like(places) if counted is None else counted
+  size = tf.reduce_sum(tf.cast(counted, tf.int32))
+  chosen = blocks[:, tf.newaxis] * size + places
+  gathered = tf.reshape(tf.gather(rows, chosen), shape)
+  return tf.ensure_shape(gathered, numbers.shape)
+
+
+def ranks_of(labels: tf.Tensor) -> tf.Tensor:
+  """Returns the place `[n]` of each label in the sorted order.
+
+  Equal labels keep their order.
+  """
+  mine, other = labels[:, tf.newaxis], labels[tf.newaxis]
+  places = tf.range(tf.shape(labels)[0])
+  earlier = places[tf.newaxis] < places[:, tf.newaxis]
+  before = (other < mine) | ((other == mine) & earlier)
+  return tf.reduce_sum(tf.cast(before, tf.int32), axis=1)
 
 
 def _scrambled(words: tf.Tensor) -> tf.Tensor:

@@ -12,7 +12,10 @@ import tensorflow as tf
 from tfmeta import arguments
 from tfmeta import metrics
 from tfmeta.algorithms import meta_learner
+from tfmeta.core import calls
 from tfmeta.core import checks
+from tfmeta.core import example_weights
+from tfmeta.core import inputs as model_inputs
 from tfmeta.core import losses
 from tfmeta.core import task_map
 from tfmeta.core.losses import Targets
@@ -41,6 +44,8 @@ def evaluate(
       a run.
     tasks: Finite dataset of batches of tasks, `({"support_x": [T, S, ...],
       "support_y": [T, S, ...], "query_x": [T, Q, ...]}, query_y [T, Q, ...])`.
+      Weights of examples count as in `learner.evaluate`: `support_weight` in
+      the inputs, and sample weights `[T, Q]` as a third part of the elements.
     nearest_neighbour: Whether to add the baseline
       `tfmeta.metrics.nearest_neighbour`. Defaults to `False`.
     noise_stddev: Float > 0. In regression, the standard deviation of targets
@@ -67,12 +72,21 @@ def evaluate(
   learners = _checked_learners(learner)
   first = learners[0]
   _check_tasks(first, tasks)
+  _check_targets(
+    first, tasks.element_spec[1], nearest_neighbour=nearest_neighbour
+  )
   _check_noise(first, noise_stddev)
+  if nearest_neighbour and len(first.model.inputs) > 1:
+    raise ValueError(
+      "`nearest_neighbour` compares examples of one input. Received: a model "
+      f"with {len(first.model.inputs)} inputs"
+    )
   classification = first.target_kind is not Targets.NUMBERS
   measure = _measure_function(
     learners, tasks.element_spec, nearest_neighbour, noise_stddev
   )
-  measured = _measure_all(measure, tasks, verbose)
+  with calls.plain_errors():
+    measured = _measure_all(measure, tasks, verbose)
   per_task = measured["accuracy" if classification else "mse"]
   support_size, query_size, *ways = measured["sizes"].max(axis=0).astype(int)
   return result.EvaluationResult(
@@ -132,35 +146,32 @@ def _check_tasks(learner: meta_learner.MetaLearner, tasks: Any) -> None:
       f"Received: tasks={tasks}, which is infinite"
     )
   spec = tasks.element_spec
-  if not isinstance(spec, tuple) or len(spec) != 2:
+  if not isinstance(spec, tuple) or len(spec) not in (2, 3):
     raise ValueError(
-      "Elements of `tasks` must be pairs (inputs, query_y). "
+      "Elements of `tasks` must be pairs (inputs, query_y), or (inputs, "
+      "query_y, sample_weight). "
       f"Received: tasks.element_spec={spec}"
     )
-  checks.check_inputs(spec[0], rank=len(learner.model.input_shape))
-  _check_targets(learner, spec[1])
+  checks.check_inputs(spec[0], learner.model)
 
 
-def _check_targets(learner: meta_learner.MetaLearner, targets: Any) -> None:
-  """Checks dtype and rank of the query targets."""
+def _check_targets(
+  learner: meta_learner.MetaLearner, targets: Any, *, nearest_neighbour: bool
+) -> None:
+  """Checks that there are metrics for the targets of the learner."""
+  checks.check_is_tensor("query_y", targets)
   output_shape = learner.model.output_shape
-  labels = learner.target_kind is Targets.LABELS
-  if labels and not targets.dtype.is_integer:
-    raise ValueError(
-      "Class labels must be integers to be evaluated with this `inner_loss`. "
-      f"Received: query_y of type {targets.dtype.name}"
-    )
   if learner.target_kind is Targets.BINARY and output_shape[-1] != 1:
     raise ValueError(
       "Binary targets can be evaluated for a model with one output. Received: "
       f"outputs of shape {output_shape}"
     )
-  rank = len(output_shape) + (0 if labels else 1)
-  if targets.shape.rank not in (None, rank):
+  one_label = learner.target_kind is Targets.LABELS and len(output_shape) == 2
+  if nearest_neighbour and not one_label:
     raise ValueError(
-      f"query_y must have {rank} axes for a model with outputs "
-      f"{output_shape}: tasks, queries and, unless it holds integer labels, "
-      f"outputs. Received: query_y of shape {targets.shape}"
+      "`nearest_neighbour` needs one integer label for each example. "
+      f"Received: nearest_neighbour=True, {learner.target_kind.value} and "
+      f"outputs of shape {output_shape}"
     )
 
 
@@ -185,42 +196,61 @@ def _measure_function(
   """Returns a graph from a batch of tasks to `[T, ...]` measurements."""
   learner = learners[0]
 
-  def one_task(*task: tf.Tensor) -> dict[str, tf.Tensor]:
+  def one_task(weights: Any, *task: Any) -> dict[str, tf.Tensor]:
     outputs, support_x, support_y, query_x, query_y = task
+    weight = weights.get("query_weight")
     points = [
-      _measure_outputs(learner, query_y, one, noise_stddev)
+      _measure_outputs(learner, query_y, one, noise_stddev, weight)
       for one in tf.unstack(outputs)
     ]
     measured = {k: tf.stack([p[k] for p in points]) for k in points[0]}
-    sizes = [tf.shape(support_x)[0], tf.shape(query_x)[0]]
+    counted = example_weights.counts(weights.get("support_weight"))
+    if counted is not None:
+      support_x, support_y = tf.nest.map_structure(
+        lambda t: tf.boolean_mask(t, counted), (support_x, support_y)
+      )
+    sizes = [model_inputs.count_of(support_x), _size(weight, query_x)]
     if learner.target_kind is not Targets.NUMBERS:
       support_labels = _as_labels(learner.target_kind, support_y)
       sizes.append(tf.size(tf.unique(support_labels)[0]))
     measured["sizes"] = tf.stack(sizes)
     if nearest_neighbour:
       found = metrics.nearest_neighbour(support_x, support_y, query_x)
-      right = tf.equal(found, tf.cast(query_y, found.dtype))
-      measured["nearest_neighbour"] = tf.reduce_mean(tf.cast(right, tf.float32))
+      outputs = tf.one_hot(found, learner.model.output_shape[-1])
+      measured["nearest_neighbour"] = metrics.accuracy(
+        query_y, outputs, weight=weight
+      )
     return measured
 
   @tf.function(
-    input_signature=(*element_spec, tf.TensorSpec([], tf.int32)),
+    input_signature=(tf.TensorSpec([], tf.int32), *element_spec),
     autograph=False,
   )
   def measure(
-    inputs: Any, targets: tf.Tensor, first: tf.Tensor
+    first: tf.Tensor, inputs: Any, targets: tf.Tensor, weight: Any = None
   ) -> dict[str, tf.Tensor]:
+    if weight is not None:
+      inputs = {**inputs, "query_weight": weight}
+    weights = checks.checked_weights(inputs, learner)
     support_x, support_y, query_x = (inputs[key] for key in checks.KEYS)
+    support_x, query_x = (
+      model_inputs.arranged(learner.model, "Examples", x)
+      for x in (support_x, query_x)
+    )
     support_y = learner.checked_targets("Support labels", support_y)
     targets = learner.checked_targets("Query labels", targets)
     batch = (support_x, support_y, query_x, targets)
     of_samples = _uses_samples(learners)
     found = [
-      _along_path(each, batch, first, noise_stddev, of_samples=of_samples)
+      _along_path(
+        each, batch, weights, first, noise_stddev, of_samples=of_samples
+      )
       for each in learners
     ]
     mean = tf.add_n([each.pop("outputs") for each in found]) / len(found)
-    measured = task_map.map_tasks(one_task, (mean, *batch), "map")
+    measured = task_map.map_tasks(one_task, (weights, mean, *batch), "map")
+    if "query_weight" in weights:
+      measured["weight"] = weights["query_weight"]
     return {**measured, **found[0]}
 
   return measure
@@ -235,7 +265,8 @@ def _uses_samples(learners: Sequence[meta_learner.MetaLearner]) -> bool:
 
 def _along_path(
   learner: Any,
-  tasks: tuple[tf.Tensor, ...],
+  tasks: tuple[Any, ...],
+  weights: dict[str, tf.Tensor],
   first: tf.Tensor,
   noise_stddev: float | None,
   *,
@@ -254,7 +285,9 @@ def _along_path(
       return {"outputs": learner.predict_with(weights, query_x, context)}
     outputs = learner.predict_samples(weights, query_x, context)
     stddevs = learner.noise_stddevs(weights, noise_stddev)
-    nll = metrics.mixture_negative_log_likelihood(query_y, outputs, stddevs)
+    nll = metrics.mixture_negative_log_likelihood(
+      query_y, outputs, stddevs, weight=context.query_weight
+    )
     return {"outputs": learner.mean_prediction(outputs), "nll": nll}
 
   def one_task(
@@ -268,7 +301,7 @@ def _along_path(
     points = [at_point(w, query_x, query_y, context) for w in path]
     return {k: tf.stack([p[k] for p in points]) for k in points[0]}
 
-  return learner.for_each_task(one_task, tasks, first=first)
+  return learner.for_each_task(one_task, tasks, first=first, weights=weights)
 
 
 def _measure_outputs(
@@ -276,38 +309,54 @@ def _measure_outputs(
   targets: tf.Tensor,
   outputs: tf.Tensor,
   noise_stddev: float | None,
+  weight: tf.Tensor | None,
 ) -> dict[str, tf.Tensor]:
-  """Measures outputs `[Q, ...]` for the queries of a task."""
+  """Measures outputs `[Q, ...]` for the queries of a task.
+
+  Each pixel or time step with a label of its own counts like a query.
+  """
   if learner.target_kind is Targets.NUMBERS:
-    measured = {"mse": metrics.mean_squared_error(targets, outputs)}
+    measured = {
+      "mse": metrics.mean_squared_error(targets, outputs, weight=weight)
+    }
     if noise_stddev is not None:
       measured["nll"] = metrics.mixture_negative_log_likelihood(
-        targets, outputs[tf.newaxis], tf.constant([noise_stddev])
+        targets, outputs[tf.newaxis], tf.constant([noise_stddev]), weight=weight
       )
     return measured
   labels = _as_labels(learner.target_kind, targets)
+  outputs = tf.reshape(outputs, [-1, outputs.shape[-1]])
+  if weight is not None:
+    weight = tf.repeat(weight, tf.size(labels) // tf.size(weight))
   from_logits = losses.takes_logits(learner.inner_loss)
   if learner.target_kind is Targets.BINARY:
     outputs = _of_two_classes(outputs, from_logits)
   logs = metrics.log_probabilities(outputs, from_logits=from_logits)
   best = tf.argmax(logs, -1)
   return {
-    "accuracy": metrics.accuracy(labels, outputs),
-    "nll": metrics.negative_log_likelihood(labels, logs),
-    "brier": metrics.brier_score(labels, tf.exp(logs)),
-    "bins": metrics.calibration_bins(labels, tf.exp(logs)),
+    "accuracy": metrics.accuracy(labels, outputs, weight=weight),
+    "nll": metrics.negative_log_likelihood(labels, logs, weight=weight),
+    "brier": metrics.brier_score(labels, tf.exp(logs), weight=weight),
+    "bins": metrics.calibration_bins(labels, tf.exp(logs), weight=weight),
     "confidence": _log_odds(logs),
     "right": tf.cast(tf.equal(best, tf.cast(labels, tf.int64)), tf.float32),
   }
 
 
+def _size(weight: tf.Tensor | None, x: Any) -> tf.Tensor:
+  """Returns the number of examples whose weight is not 0."""
+  if weight is None:
+    return model_inputs.count_of(x)
+  return tf.math.count_nonzero(weight, dtype=tf.int32)
+
+
 def _as_labels(kind: Targets, targets: tf.Tensor) -> tf.Tensor:
   """Returns integer class labels `[n]` for targets of any kind of classes."""
   if kind is Targets.ONE_HOT:
-    return tf.argmax(targets, axis=-1, output_type=tf.int32)
+    targets = tf.argmax(targets, axis=-1, output_type=tf.int32)
   if kind is Targets.BINARY:
-    return tf.cast(tf.round(tf.squeeze(targets, axis=-1)), tf.int32)
-  return targets
+    targets = tf.cast(tf.round(targets), tf.int32)
+  return tf.reshape(targets, [-1])
 
 
 def _of_two_classes(outputs: tf.Tensor, from_logits: bool) -> tf.Tensor:
@@ -331,14 +380,18 @@ def _measure_all(
   tasks: tf.data.Dataset,
   verbose: int,
 ) -> dict[str, np.ndarray]:
-  """Returns the measurements of all tasks, `[T, ...]` float64."""
+  """Returns the measurements of all tasks, `[T, ...]` float64.
+
+  `confidence` and `right` hold one number for each query of all tasks.
+  """
   batches = int(tasks.cardinality())
   bar = keras.utils.Progbar(batches if batches >= 0 else None, verbose=verbose)
   rows: list[dict[str, np.ndarray]] = []
   done = 0
-  for inputs, targets in tasks:
-    measured = measure(inputs, targets, tf.constant(done))
+  for batch in tasks:
+    measured = measure(tf.constant(done), *batch)
     rows.append({k: v.numpy().astype("float64") for k, v in measured.items()})
+    _flatten_queries(rows[-1])
     _check_finite(rows[-1], done)
     done += len(rows[-1]["sizes"])
     bar.update(len(rows), finalize=False if batches < 0 else None)
@@ -348,6 +401,23 @@ def _measure_all(
       f"tasks={tasks}, which is empty"
     )
   return {k: np.concatenate([row[k] for row in rows]) for k in rows[0]}
+
+
+def _flatten_queries(measured: dict[str, np.ndarray]) -> None:
+  """Replaces what is known of each query by one row for all queries.
+
+  Only the queries that count are kept, after adapting. Their number may differ
+  from batch to batch.
+  """
+  weight = measured.pop("weight", None)
+  for key in {"confidence", "right"} & {*measured}:
+    values = measured[key][:, -1]
+    counts = np.ones(values.shape, bool)
+    if weight is not None:
+      # Positive weights all count the same here.
+      labels = values.shape[1] // weight.shape[1]
+      counts = np.repeat(weight > 0, labels, axis=1)
+    measured[key] = values[counts]
 
 
 def _check_finite(measured: dict[str, np.ndarray], first: int) -> None:
@@ -368,9 +438,7 @@ def _after_steps(points: int, steps: int) -> tuple[int, ...]:
 
 def _selective(measured: dict[str, np.ndarray]) -> np.ndarray:
   """Returns the accuracy by coverage, on all queries after adapting."""
-  return metrics.selective_accuracy(
-    measured["confidence"][:, -1], measured["right"][:, -1]
-  )
+  return metrics.selective_accuracy(measured["confidence"], measured["right"])
 
 
 def _pooled_ece(bins: np.ndarray) -> np.ndarray:

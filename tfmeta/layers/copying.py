@@ -40,7 +40,7 @@ def rebuild(
 
   Returns:
     A new model, not compiled, with the values of all variables of `model`, cast
-    to the dtypes of its own variables.
+    to the dtypes of its own variables. What is frozen in `model` is frozen.
 
   Raises:
     ValueError: If `model` is not built, or cannot be made from the edited
@@ -61,6 +61,7 @@ def rebuild(
       safe_mode=False,
     )
     _copy_state(model, copy)
+    match_trainable(copy, model)
   except Exception as error:
     raise ValueError(
       "`model` must be of classes whose `get_config` returns all arguments of "
@@ -68,6 +69,48 @@ def rebuild(
       f"Received: model={model.name} ({_first_line(error)})"
     ) from error
   return copy
+
+
+def match_trainable(copy: keras.Model, model: keras.Model) -> None:
+  """Copies `trainable` from the layers and variables of `model` to `copy`.
+
+  A configuration does not record this attribute everywhere: the copy of a model
+  with a frozen backbone of an own class has weights that train. Both models
+  must agree, because `stateless_call` splits variables by `trainable`.
+
+  Args:
+    copy: A model of the same layers, which this function changes.
+    model: A built model.
+  """
+  set_trainable(copy, trainable_of(model))
+
+
+def trainable_of(model: keras.Model) -> list[bool]:
+  """Returns `trainable` of all layers with weights, and of all variables."""
+  return [bool(each.trainable) for each in _layers_and_variables(model)]
+
+
+def set_trainable(model: keras.Model, flags: list[bool]) -> None:
+  """Sets `trainable` of all layers with weights, and of all variables.
+
+  Only values that differ are written, because other threads may read them at
+  the same time.
+
+  Args:
+    model: A built model.
+    flags: The values, in the order of `trainable_of`.
+  """
+  for each, flag in zip(_layers_and_variables(model), flags, strict=True):
+    if bool(each.trainable) != flag:
+      each.trainable = flag
+
+
+def _layers_and_variables(model: keras.Model) -> list[Any]:
+  # Outer layers come first, because setting a layer sets its inner layers too.
+  # Input layers are left out: a model may share them with an inner model, and
+  # its copy does not.
+  layers = keras_internals.flatten_layers(model)
+  return [*[layer for layer in layers if layer.weights], *model.variables]
 
 
 def _edit_all(value, edit):

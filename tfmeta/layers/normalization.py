@@ -17,6 +17,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfmeta.core import example_weights
 from tfmeta.layers import fused_normalization
 
 PACKAGE = "tfmeta"
@@ -70,6 +71,39 @@ def exact_moments(
   return tf.squeeze(mean, axes), tf.squeeze(variance, axes)
 
 
+def counted_moments(
+  x: tf.Tensor, axes: Sequence[int], counted: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+  """Returns mean and variance over `axes` of the examples that count.
+
+  Both are differentiable any number of times, because the variance is computed
+  around a mean that carries its own derivatives.
+
+  Args:
+    x: Float tensor `[n, ...]`.
+    axes: Axes to reduce, among them the first.
+    counted: Booleans `[n]`.
+
+  Returns:
+    Mean and (biased) variance, of the dtype of `x`; 0 if no example counts.
+  """
+  weight = tf.cast(_column(counted, x.shape.rank - 1), x.dtype)
+  entries = tf.reduce_sum(weight * tf.ones_like(x), axes, keepdims=True)
+
+  def mean_of(values: tf.Tensor) -> tf.Tensor:
+    total = tf.reduce_sum(weight * values, axes, keepdims=True)
+    return tf.math.divide_no_nan(total, entries)
+
+  mean = mean_of(x)
+  variance = mean_of(tf.math.squared_difference(x, mean))
+  return tf.squeeze(mean, axes), tf.squeeze(variance, axes)
+
+
+def _column(values: tf.Tensor, rank: int) -> tf.Tensor:
+  """Returns values `[n]` with `rank` further axes of length 1."""
+  return tf.reshape(values, [-1, *[1] * rank])
+
+
 def _count(x: tf.Tensor, axes: Sequence[int]) -> tf.Tensor:
   """Returns the number of entries of `x` in each mean over `axes`."""
   sizes = tf.gather(tf.shape(x), [axis % x.shape.rank for axis in axes])
@@ -105,7 +139,14 @@ class BatchNormalization(keras.layers.BatchNormalization):
           f"one task and are differentiated exactly. Received: {option}=True"
         )
 
+  # Whether batch statistics leave out the examples of weight 0.
+  leaves_out_examples = True
+
   def call(self, inputs, training=None, mask=None) -> tf.Tensor:
+    counted = example_weights.counted()
+    if mask is not None and counted is not None:
+      rank = len(mask.shape) - 1
+      mask = keras.ops.cast(mask, "bool") & _column(counted, rank)
     # Keras's own code is exact for masked statistics, which do not use
     # `tf.nn.moments`, and for moving statistics, which are constants.
     if mask is not None or not (training and self.trainable):
@@ -113,17 +154,25 @@ class BatchNormalization(keras.layers.BatchNormalization):
     x = _at_least_float32(inputs)
     kept = self.axis % len(x.shape)
     axes = [axis for axis in range(len(x.shape)) if axis != kept]
-    outputs, mean, variance = self._normalized(x, axes)
+    outputs, mean, variance = self._normalized(x, axes, counted)
     self._update(self.moving_mean, mean)
     self._update(self.moving_variance, variance)
     return keras.ops.cast(outputs, self.compute_dtype)
 
   def _normalized(
-    self, x: tf.Tensor, axes: Sequence[int]
+    self, x: tf.Tensor, axes: Sequence[int], counted: tf.Tensor | None
   ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Returns the normalized `x`, and its mean and variance."""
+    """Returns the normalized `x`, and the mean and variance of its examples.
+
+    Args:
+      x: Inputs, `[n, ...]`.
+      axes: Axes over which the statistics are computed.
+      counted: Booleans `[n]`, the examples that enter the statistics; `None`
+        for all.
+    """
     scale, offset = _cast(self.gamma, x.dtype), _cast(self.beta, x.dtype)
-    if fused_normalization.can_serve(x, axes, self.epsilon):
+    all_count = counted is None
+    if all_count and fused_normalization.can_serve(x, axes, self.epsilon):
       channels = x.shape[-1]
       scale = tf.ones([channels]) if scale is None else scale
       offset = tf.zeros([channels]) if offset is None else offset
@@ -133,7 +182,11 @@ class BatchNormalization(keras.layers.BatchNormalization):
         tf.convert_to_tensor(offset),
         self.epsilon,
       )
-    mean, variance = exact_moments(x, axes)
+    if counted is None:
+      mean, variance = exact_moments(x, axes)
+    else:
+      self._check_counted(x, counted)
+      mean, variance = counted_moments(x, axes, counted)
     outputs = keras.ops.batch_normalization(
       x,
       mean,
@@ -144,6 +197,14 @@ class BatchNormalization(keras.layers.BatchNormalization):
       epsilon=self.epsilon,
     )
     return outputs, mean, variance
+
+  def _check_counted(self, x: tf.Tensor, counted: tf.Tensor) -> None:
+    if not counted.shape.is_compatible_with(x.shape[:1]):
+      raise ValueError(
+        f"The inputs of {self.path} must have one row for each example, so "
+        "that its statistics can leave out those of weight 0. Received: "
+        f"inputs of shape {x.shape} and weights of shape {counted.shape}"
+      )
 
   def _update(self, moving: Any, value: tf.Tensor) -> None:
     # The operations have the same order as in Keras, to give the same bits.

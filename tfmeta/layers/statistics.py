@@ -196,7 +196,7 @@ class SupportStatistics:
     if self._copy is None:
       return _recovered_state(model, weights, state, support_x)
     if model is not None:
-      _match_trainable(self._copy, model)
+      copying.match_trainable(self._copy, model)
     _, batch_state = self._copy.stateless_call(
       weights, state, support_x, training=True
     )
@@ -230,29 +230,12 @@ def _memoryless_copy(model: keras.Model) -> keras.Model:
   as `model`.
   """
   copy = copying.rebuild(model, lambda config: config)
-  _match_trainable(copy, model)
   for layer in keras_internals.flatten_layers(copy, include_self=False):
     if isinstance(layer, keras.layers.BatchNormalization):
       layer.momentum = 0.0
     for name in _noise_of(layer):
       setattr(layer, name, 0.0)
   return copy
-
-
-def _match_trainable(copy: keras.Model, model: keras.Model) -> None:
-  """Copies `trainable` from the layers and variables of `model` to `copy`.
-
-  Both models must agree, because `stateless_call` splits variables into weights
-  and state by `trainable`. A configuration does not record this attribute
-  everywhere, and a user may change it after the copy was made. Only values that
-  differ are written, because other threads may read them at the same time.
-  """
-  flatten = keras_internals.flatten_layers
-  # Outer layers come first, because setting a layer sets its inner layers too.
-  for of in (flatten, lambda layer: layer.variables):
-    for own, other in zip(of(copy), of(model), strict=True):
-      if own.trainable != other.trainable:
-        own.trainable = other.trainable
 
 
 def _noise_of(layer: keras.Layer) -> list[str]:

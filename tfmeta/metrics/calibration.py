@@ -1,5 +1,7 @@
 """Calibration: whether predictions are right as often as they are confident."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -8,7 +10,11 @@ from tfmeta.metrics import predictions
 
 
 def calibration_bins(
-  labels: tf.Tensor, probabilities: tf.Tensor, *, bins: int = 15
+  labels: tf.Tensor,
+  probabilities: tf.Tensor,
+  *,
+  bins: int = 15,
+  weight: Any = None,
 ) -> tf.Tensor:
   """Counts predictions in bins of equal width, by their confidence.
 
@@ -20,6 +26,8 @@ def calibration_bins(
     labels: `[n]` integers in `[0, W)`.
     probabilities: `[n, W]` probabilities.
     bins: Integer >= 1, the number of bins B. Defaults to 15.
+    weight: Weights `[n]`, with which examples are counted. Defaults to `None`:
+      each example counts once.
 
   Returns:
     `[B, 3]` float32: for each bin the number of examples, the sum of their
@@ -35,6 +43,8 @@ def calibration_bins(
   columns = [tf.ones_like(confidence), confidence, tf.cast(right, tf.float32)]
   # A product with the one-hot bins sums each column over the examples of a bin.
   member = tf.one_hot(index, bins, dtype=tf.float32)
+  if weight is not None:
+    member *= tf.cast(weight, tf.float32)[:, tf.newaxis]
   return tf.matmul(member, tf.stack(columns, axis=-1), transpose_a=True)
 
 
@@ -62,6 +72,10 @@ def expected_calibration_error(bins: tf.Tensor) -> tf.Tensor:
   return tf.math.divide_no_nan(gap, tf.reduce_sum(count, axis=-1))
 
 
+def _flat(weight: Any) -> tf.Tensor | None:
+  return None if weight is None else tf.reshape(weight, [-1])
+
+
 @keras.saving.register_keras_serializable("tfmeta")
 class ExpectedCalibrationError(keras.metrics.Metric):
   """Metric for `compile`: calibration error over all queries of an epoch.
@@ -74,8 +88,7 @@ class ExpectedCalibrationError(keras.metrics.Metric):
     dtype: Dtype of the metric. Defaults to Keras's global dtype.
 
   Raises:
-    ValueError: If `bins` is not an integer of at least 1. From `update_state`,
-      if it is given sample weights.
+    ValueError: If `bins` is not an integer of at least 1.
   """
 
   def __init__(
@@ -94,15 +107,12 @@ class ExpectedCalibrationError(keras.metrics.Metric):
     )
 
   def update_state(self, y_true, y_pred, sample_weight=None) -> None:
-    if sample_weight is not None:
-      raise ValueError(
-        "Calibration is computed over equally weighted examples. "
-        f"Received: sample_weight={sample_weight}"
-      )
     outputs = tf.reshape(y_pred, [-1, y_pred.shape[-1]])
     logs = predictions.log_probabilities(outputs, from_logits=self.from_logits)
     labels = tf.reshape(y_true, [-1])
-    counted = calibration_bins(labels, tf.exp(logs), bins=self.bins)
+    counted = calibration_bins(
+      labels, tf.exp(logs), bins=self.bins, weight=_flat(sample_weight)
+    )
     self.totals.assign_add(tf.cast(counted, self.totals.dtype))
 
   def result(self) -> tf.Tensor:
@@ -121,9 +131,6 @@ class BrierScore(keras.metrics.Mean):
     from_logits: Whether the model outputs logits. Defaults to `True`.
     name: Name of the metric in the logs.
     dtype: Dtype of the metric. Defaults to Keras's global dtype.
-
-  Raises:
-    ValueError: From `update_state`, if it is given sample weights.
   """
 
   def __init__(
@@ -133,17 +140,14 @@ class BrierScore(keras.metrics.Mean):
     self.from_logits = from_logits
 
   def update_state(self, y_true, y_pred, sample_weight=None) -> None:
-    if sample_weight is not None:
-      raise ValueError(
-        "The Brier score is computed over equally weighted examples. "
-        f"Received: sample_weight={sample_weight}"
-      )
     outputs = tf.reshape(y_pred, [-1, y_pred.shape[-1]])
     logs = predictions.log_probabilities(outputs, from_logits=self.from_logits)
     labels = tf.reshape(y_true, [-1])
-    score = predictions.brier_score(labels, tf.exp(logs))
+    weight = _flat(sample_weight)
+    score = predictions.brier_score(labels, tf.exp(logs), weight=weight)
     # The score is a mean over a batch, so the weight of a batch is its size.
-    super().update_state(score, sample_weight=tf.size(labels))
+    size = tf.size(labels) if weight is None else tf.reduce_sum(weight)
+    super().update_state(score, sample_weight=size)
 
   def get_config(self) -> dict:
     return {**super().get_config(), "from_logits": self.from_logits}

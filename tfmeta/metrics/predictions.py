@@ -5,34 +5,42 @@ without a task axis.
 """
 
 import math
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 
-def accuracy(labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+def accuracy(
+  labels: tf.Tensor, outputs: tf.Tensor, *, weight: Any = None
+) -> tf.Tensor:
   """Computes the share of examples whose largest output is at their label.
 
   Args:
     labels: `[n]` integers in `[0, W)`.
     outputs: `[n, W]` logits or probabilities. If outputs are equal, the first
       one counts as the largest.
+    weight: Weights `[n]` of the examples. Defaults to `None`: all examples
+      count the same.
 
   Returns:
     Float32 scalar in `[0, 1]`.
   """
   found = tf.argmax(outputs, axis=-1, output_type=tf.int64)
-  return tf.reduce_mean(
-    tf.cast(tf.equal(found, tf.cast(labels, tf.int64)), tf.float32)
-  )
+  right = tf.equal(found, tf.cast(labels, tf.int64))
+  return _mean(tf.cast(right, tf.float32), weight)
 
 
-def mean_squared_error(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+def mean_squared_error(
+  targets: tf.Tensor, outputs: tf.Tensor, *, weight: Any = None
+) -> tf.Tensor:
   """Computes the mean of `(output - target)**2` over all axes.
 
   Args:
     targets: `[n, ...]` numbers.
     outputs: `[n, ...]` numbers, of the same shape.
+    weight: Weights `[n]` of the examples. Defaults to `None`: all examples
+      count the same.
 
   Returns:
     Float32 scalar.
@@ -48,7 +56,7 @@ def mean_squared_error(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
       "`targets` and `outputs` must have the same shape. "
       f"Received: targets.shape={targets.shape}, outputs.shape={outputs.shape}"
     )
-  return tf.reduce_mean(tf.math.squared_difference(targets, outputs))
+  return _mean(tf.math.squared_difference(targets, outputs), weight)
 
 
 def log_probabilities(
@@ -85,22 +93,26 @@ def log_probabilities(
 
 
 def negative_log_likelihood(
-  labels: tf.Tensor, log_probabilities: tf.Tensor
+  labels: tf.Tensor, log_probabilities: tf.Tensor, *, weight: Any = None
 ) -> tf.Tensor:
   """Computes the mean of `-log p(label)` over examples, in nats.
 
   Args:
     labels: `[n]` integers in `[0, W)`.
     log_probabilities: `[n, W]` from `log_probabilities`.
+    weight: Weights `[n]` of the examples. Defaults to `None`: all examples
+      count the same.
 
   Returns:
     Float32 scalar; `log(W)` for a uniform prediction.
   """
   labels = tf.cast(labels, tf.int32)
-  return -tf.reduce_mean(tf.gather(log_probabilities, labels, batch_dims=1))
+  return -_mean(tf.gather(log_probabilities, labels, batch_dims=1), weight)
 
 
-def brier_score(labels: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
+def brier_score(
+  labels: tf.Tensor, probabilities: tf.Tensor, *, weight: Any = None
+) -> tf.Tensor:
   """Computes the Brier score [1], a mean over examples.
 
   The score of an example is `sum over c of (p_c - [c is the label])**2`. It is
@@ -110,6 +122,8 @@ def brier_score(labels: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
   Args:
     labels: `[n]` integers in `[0, W)`.
     probabilities: `[n, W]` probabilities.
+    weight: Weights `[n]` of the examples. Defaults to `None`: all examples
+      count the same.
 
   Returns:
     Float32 scalar in `[0, 2]`.
@@ -121,11 +135,15 @@ def brier_score(labels: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
   probabilities = tf.cast(probabilities, tf.float32)
   right = tf.one_hot(labels, probabilities.shape[-1])
   squares = tf.math.squared_difference(probabilities, right)
-  return tf.reduce_mean(tf.reduce_sum(squares, axis=-1))
+  return _mean(tf.reduce_sum(squares, axis=-1), weight)
 
 
 def mixture_negative_log_likelihood(
-  targets: tf.Tensor, outputs: tf.Tensor, stddevs: tf.Tensor
+  targets: tf.Tensor,
+  outputs: tf.Tensor,
+  stddevs: tf.Tensor,
+  *,
+  weight: Any = None,
 ) -> tf.Tensor:
   """Computes the mean of `-log p(target)` under mixtures of Gaussians.
 
@@ -137,6 +155,8 @@ def mixture_negative_log_likelihood(
     targets: `[n, ...]` numbers.
     outputs: `[M, n, ...]`, the means of the Gaussians of M samples.
     stddevs: `[M]`, their standard deviations.
+    weight: Weights `[n]` of the examples. Defaults to `None`: all examples
+      count the same.
 
   Returns:
     Float32 scalar, in nats.
@@ -151,7 +171,17 @@ def mixture_negative_log_likelihood(
   # Gaussian explains a whole target.
   logs = tf.reduce_sum(logs, axis=list(range(2, rank)))
   count = tf.cast(tf.shape(logs)[0], tf.float32)
-  return -tf.reduce_mean(tf.reduce_logsumexp(logs, axis=0) - tf.math.log(count))
+  return -_mean(tf.reduce_logsumexp(logs, axis=0) - tf.math.log(count), weight)
+
+
+def _mean(values: tf.Tensor, weight: Any) -> tf.Tensor:
+  """Returns the mean of `values`, `[n, ...]`, each weighted by its example."""
+  if weight is None:
+    return tf.reduce_mean(values)
+  further = [1] * (values.shape.rank - 1)
+  weight = tf.cast(tf.reshape(weight, [-1, *further]), values.dtype)
+  size = tf.reduce_sum(weight * tf.ones_like(values))
+  return tf.math.divide_no_nan(tf.reduce_sum(weight * values), size)
 
 
 def nearest_neighbour(

@@ -1,0 +1,222 @@
+"""Tests what `fit`, `evaluate` and `predict` say of their arguments."""
+
+import warnings
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import keras
+import numpy as np
+import tensorflow as tf
+
+import tfmeta
+
+X = np.random.default_rng(0).normal(size=(2, 6, 4)).astype("float32")
+LABELS = np.tile([0, 1, 2], (2, 2)).astype("int32")
+
+
+def make(outputs=3, metrics=("accuracy",), jit_compile=False, **kwargs):
+  model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(outputs)])
+  learner = tfmeta.MAML(model, **kwargs)
+  learner.compile("sgd", metrics=list(metrics), jit_compile=jit_compile)
+  return learner
+
+
+def pair(targets, x=X):
+  return {"support_x": x, "support_y": targets, "query_x": x}, targets
+
+
+def tasks(targets):
+  return tf.data.Dataset.from_tensor_slices(pair(targets)).batch(2)
+
+
+class EndlessTest(parameterized.TestCase):
+  @parameterized.parameters(
+    ("fit", "x", "steps_per_epoch"),
+    ("evaluate", "x", "steps"),
+    ("predict", "x", "steps"),
+  )
+  def test_endless_tasks_need_a_number_of_steps(self, name, data, steps):
+    call = getattr(make(), name)
+    endless = tasks(LABELS).repeat()
+    with self.assertRaisesRegex(ValueError, f"`{data}` has no end.*`{steps}`"):
+      call(endless, verbose=0)
+    call(endless, verbose=0, **{steps: 1})
+
+  def test_endless_validation_data_need_a_number_of_steps(self):
+    endless = tasks(LABELS).repeat()
+    with self.assertRaisesRegex(ValueError, "`validation_data` has no end"):
+      make().fit(tasks(LABELS), validation_data=endless, verbose=0)
+
+  @parameterized.parameters("fit", "evaluate", "predict")
+  def test_empty_data_sets_are_refused(self, name):
+    with self.assertRaisesRegex(ValueError, "`x` must hold at least one batch"):
+      getattr(make(), name)(tasks(LABELS).take(0), verbose=0)
+
+  def test_fit_warns_of_nothing_that_its_user_did_not_cause(self):
+    # Keras warns of its own default `shuffle=True` on every data set.
+    with warnings.catch_warnings():
+      warnings.simplefilter("error", UserWarning)
+      make().fit(tasks(LABELS), validation_data=tasks(LABELS), verbose=0)
+    with self.assertWarnsRegex(UserWarning, "shuffle=True"):
+      make().fit(tasks(LABELS), shuffle=True, verbose=0)
+
+
+class ValuesTest(parameterized.TestCase):
+  @parameterized.product(jit_compile=(False, True), arrays=(False, True))
+  def test_wrong_labels_are_one_sentence(self, jit_compile, arrays):
+    learner = make(jit_compile=jit_compile)
+    data = pair(LABELS + 5) if arrays else (tasks(LABELS + 5),)
+    with self.assertRaises(ValueError) as raised:
+      learner.fit(*data, verbose=0)
+    self.assertRegex(
+      str(raised.exception),
+      r"^\w+ labels must be integers from 0 to 2, .* Received: 5 to 7$",
+    )
+
+  def test_other_errors_of_a_graph_stay_as_they_are(self):
+    def fails(x, y):
+      with tf.control_dependencies([tf.debugging.assert_less(y, 0)]):
+        return x, tf.identity(y)
+
+    x = tasks(LABELS).map(fails)
+    with self.assertRaises(tf.errors.InvalidArgumentError):
+      make().fit(x, verbose=0)
+
+
+class TargetsTest(parameterized.TestCase):
+  def absolute(y, y_pred):
+    return tf.reduce_mean(tf.abs(y - y_pred), axis=-1)
+
+  @parameterized.parameters(
+    "mse", absolute, keras.losses.Huber(), keras.losses.mean_squared_error
+  )
+  def test_targets_without_the_last_axis_are_the_same(self, loss):
+    found = []
+    for targets in (X[..., :1], X[..., 0]):
+      keras.utils.set_random_seed(0)
+      learner = make(1, metrics=["mae"], inner_loss=loss)
+      history = learner.fit(tasks(targets), epochs=2, verbose=0).history
+      adapted = learner.adapt(X[0], targets[0])
+      loss_of_task, _ = learner.task_loss(
+        tf.constant(X[0]),
+        tf.constant(targets[0]),
+        tf.constant(X[0]),
+        tf.constant(targets[0]),
+      )
+      found.append([history["loss"], history["mae"], adapted, loss_of_task])
+    for one, other in zip(*map(tf.nest.flatten, found), strict=True):
+      np.testing.assert_allclose(one, other, rtol=1e-6)
+
+  @parameterized.parameters("mse", absolute, keras.losses.Huber())
+  def test_several_targets_for_one_output_are_refused(self, loss):
+    learner = make(1, metrics=(), inner_loss=loss)
+    calls = (
+      lambda: learner.fit(tasks(X[..., :3]), verbose=0),
+      lambda: learner.evaluate(tasks(X[..., :3]), verbose=0),
+      lambda: tfmeta.evaluate(learner, tasks(X[..., :3])),
+      lambda: learner.adapt(X[0], X[0, :, :3]),
+    )
+    for call in calls:
+      with self.assertRaisesRegex(ValueError, r"numbers of the shape \["):
+        call()
+
+  def test_a_loss_of_the_user_may_take_more_outputs_than_targets(self):
+    def likelihood(y, y_pred):
+      mean, log_variance = y_pred[..., :1], y_pred[..., 1:]
+      error = tf.square(y - mean) / tf.exp(log_variance) + log_variance
+      return error[..., 0]
+
+    learner = make(2, metrics=(), inner_loss=likelihood)
+    learner.fit(tasks(X[..., :1]), verbose=0)
+    with self.assertRaisesRegex(ValueError, r"numbers of the shape \["):
+      make(2, metrics=(), inner_loss="mse").fit(tasks(X[..., :1]), verbose=0)
+
+  def test_labels_may_have_a_last_axis(self):
+    found = []
+    for labels in (LABELS, LABELS[..., np.newaxis]):
+      keras.utils.set_random_seed(0)
+      found.append(make().evaluate(tasks(labels), verbose=0))
+    self.assertEqual(*found)
+
+  @parameterized.parameters(
+    (3, None, X[..., 0], 'A regression needs inner_loss="mse"'),
+    (1, None, LABELS, "for two classes and one output BinaryCrossentropy"),
+    (
+      3,
+      keras.losses.CategoricalCrossentropy(from_logits=True),
+      LABELS,
+      "Integer labels need a SparseCategoricalCrossentropy",
+    ),
+  )
+  def test_targets_of_another_loss_are_said(self, outputs, loss, y, sentence):
+    learner = make(outputs, metrics=(), inner_loss=loss)
+    with self.assertRaisesRegex(ValueError, f"{sentence}.*Received"):
+      learner.fit(tasks(y), verbose=0)
+
+  def test_accuracy_of_a_regression_is_said(self):
+    with self.assertWarnsRegex(UserWarning, "says nothing about a regression"):
+      make(1, inner_loss="mse").fit(tasks(X[..., :1]), verbose=0)
+
+  @parameterized.parameters(
+    (1, "mse", X[..., :1], keras.metrics.R2Score()),
+    (
+      3,
+      keras.losses.CategoricalCrossentropy(from_logits=True),
+      np.eye(3, dtype="float32")[LABELS],
+      keras.metrics.F1Score(),
+    ),
+  )
+  def test_metrics_see_the_axes_that_a_plain_model_gives(
+    self, outputs, loss, y, metric
+  ):
+    learner = make(outputs, metrics=[metric], inner_loss=loss, inner_steps=0)
+    found = learner.evaluate(tasks(y), verbose=0, return_dict=True)
+    plain = learner.model
+    plain.compile("sgd", loss, metrics=[type(metric)()])
+    flat = X.reshape(-1, 4), y.reshape(-1, y.shape[-1])
+    expected = plain.evaluate(*flat, verbose=0, return_dict=True, batch_size=12)
+    for name, value in expected.items():
+      np.testing.assert_allclose(found[name], value, rtol=1e-5)
+
+
+class ShapesTest(parameterized.TestCase):
+  def test_unknown_ranks_are_said(self):
+    def read(value):
+      return tf.py_function(lambda t: t, [value], value.dtype)
+
+    unknown = tasks(LABELS).map(
+      lambda x, y: ({k: read(v) for k, v in x.items()}, read(y))
+    )
+    for metrics in ((), ("accuracy",)):
+      with self.assertRaisesRegex(ValueError, "a known number of axes"):
+        make(metrics=metrics).fit(unknown, verbose=0)
+
+  def test_ragged_batches_are_said(self):
+    few = pair(LABELS[:1, :3], X[:1, :3])
+    data = tasks(LABELS).unbatch()
+    data = data.concatenate(tf.data.Dataset.from_tensor_slices(few))
+    with self.assertRaisesRegex(ValueError, "the same number of examples"):
+      make().fit(data.ragged_batch(3), verbose=0)
+
+  def test_swapped_arguments_are_said(self):
+    learner = make()
+    weights = learner.adapt(X[0], LABELS[0])
+    with self.assertRaisesRegex(TypeError, "comes before the examples"):
+      learner.predict_with(X[0], weights)
+
+  def test_pixels_that_are_not_scaled_are_said(self):
+    images = np.random.default_rng(0).integers(0, 256, (6, 4, 4, 1))
+    layers = [keras.layers.Flatten(), keras.layers.Dense(3)]
+    plain = tfmeta.MAML(keras.Sequential([keras.Input((4, 4, 1)), *layers]))
+    with self.assertWarnsRegex(UserWarning, "pixels from 0 to 255"):
+      plain.adapt(images.astype("uint8"), LABELS[0])
+    scaling = [keras.layers.Rescaling(1 / 255), *layers]
+    scaled = tfmeta.MAML(keras.Sequential([keras.Input((4, 4, 1)), *scaling]))
+    with warnings.catch_warnings():
+      warnings.simplefilter("error")
+      plain.adapt((images / 255).astype("float32"), LABELS[0])
+      scaled.adapt(images.astype("float32"), LABELS[0])
+
+
+if __name__ == "__main__":
+  absltest.main()

@@ -1,0 +1,113 @@
+"""Calls of `fit`, `evaluate` and `predict`: their arguments and their errors.
+
+Keras would run such a call forever on a data set without an end, and reports
+errors in a graph with the traceback of the graph.
+"""
+
+from collections.abc import Callable
+from collections.abc import Iterator
+import contextlib
+import functools
+import inspect
+import re
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+# Data, and the argument that says how many of its batches to take.
+_DATA = {
+  "fit": {"x": "steps_per_epoch", "validation_data": "validation_steps"},
+  "evaluate": {"x": "steps"},
+  "predict": {"x": "steps"},
+}
+
+
+def checked_calls(check_values: Callable[..., None]) -> Callable[[Any], Any]:
+  """Returns a decorator that checks the calls of a class of learners.
+
+  Args:
+    check_values: Function `(learner, x, y)` that checks the first batch of
+      `fit`. It is called if the learner is compiled by XLA, which leaves out
+      the checks in the graph.
+  """
+
+  def decorate(learner_class: Any) -> Any:
+    for name in _DATA:
+      setattr(learner_class, name, _checked_method(name, check_values))
+    return learner_class
+
+  return decorate
+
+
+def _checked_method(name: str, check_values: Callable[..., None]) -> Any:
+  method = getattr(keras.Model, name)
+
+  @functools.wraps(method)
+  def checked_method(self: Any, *args: Any, **kwargs: Any) -> Any:
+    call = checked(name, self, *args, **kwargs)
+    if name == "fit" and self.jit_compile:
+      check_values(self, call.get("x"), call.get("y"))
+    with plain_errors():
+      return method(self, **call)
+
+  return checked_method
+
+
+def checked(name: str, learner: Any, *args: Any, **kwargs: Any) -> dict:
+  """Returns the arguments of a method of `keras.Model` by name.
+
+  Args:
+    name: "fit", "evaluate" or "predict".
+    learner: The model whose method is called.
+    *args: Positional arguments of the method.
+    **kwargs: Its other arguments.
+
+  Raises:
+    ValueError: If a data set is empty, or is endless and there is no number of
+      steps.
+  """
+  method = getattr(keras.Model, name)
+  bound = inspect.signature(method).bind(learner, *args, **kwargs).arguments
+  _, *names = bound
+  call = {key: bound[key] for key in names}
+  call |= call.pop("kwargs", {})
+  for data, steps in _DATA[name].items():
+    _check_length(data, call.get(data), steps, call.get(steps))
+  if name == "fit" and isinstance(call.get("x"), tf.data.Dataset):
+    # The default of Keras would be ignored with a warning.
+    call.setdefault("shuffle", False)
+  return call
+
+
+def _check_length(name: str, data: Any, steps: str, count: Any) -> None:
+  if not isinstance(data, tf.data.Dataset):
+    return
+  length = int(data.cardinality())
+  if length == 0:
+    raise ValueError(
+      f"`{name}` must hold at least one batch of tasks. Received: an empty "
+      "data set"
+    )
+  if length == tf.data.INFINITE_CARDINALITY and count is None:
+    raise ValueError(
+      f"`{name}` has no end: pass `{steps}`, or use .take(n) for n batches. "
+      f"Received: {steps}=None"
+    )
+
+
+@contextlib.contextmanager
+def plain_errors() -> Iterator[None]:
+  """Raises what a check of values in a graph has found as a `ValueError`.
+
+  TensorFlow surrounds the sentence of the check with the operations of the
+  graph and their stack.
+  """
+  try:
+    yield
+  except tf.errors.InvalidArgumentError as error:
+    found = re.search(r"assertion failed: (\[.*Received.*\])", error.message)
+    if not found:
+      raise
+    parts = re.findall(r"\[((?:[^\[\]]|\[[^\[\]]*\])*)\]", found[1])
+    raise ValueError(" ".join(parts)) from None
