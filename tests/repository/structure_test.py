@@ -20,6 +20,7 @@ CLOSED = {
   "tfmeta/core/calls.py": "arguments of fit and sentences of errors",
   "tfmeta/core/compiled_steps.py": "speed under XLA",
   "tfmeta/core/example_weights.py": "weights of examples",
+  "tfmeta/core/side_effects.py": "what a model may not do in its call",
   "tfmeta/core/inputs.py": "models with several inputs",
   "tfmeta/export.py": "follows training",
   "tfmeta/layers/__init__.py": "a list of names",

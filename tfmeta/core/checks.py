@@ -10,6 +10,7 @@ import tensorflow as tf
 from tfmeta.core import inputs as model_inputs
 from tfmeta.core import keras_internals
 from tfmeta.core import losses
+from tfmeta.core import side_effects
 from tfmeta.core.losses import Targets
 
 KEYS = ("support_x", "support_y", "query_x")
@@ -47,18 +48,21 @@ def check_model(model: Any) -> None:
       f"model={model.name!r}, which has none"
     )
   _check_precision(model)
+  side_effects.check_call(model)
 
 
 def _check_precision(model: keras.Model) -> None:
-  policies = {
-    layer.compute_dtype for layer in keras_internals.flatten_layers(model)
-  }
-  if "float16" in policies:
+  found = [
+    layer
+    for layer in keras_internals.flatten_layers(model)
+    if layer.compute_dtype == "float16"
+  ]
+  if found:
     raise ValueError(
       "Models that compute in float16 are not supported, because the steps of "
       "the inner loop underflow there: use the policy 'mixed_bfloat16'. "
-      f"Received: model={model.name!r} with dtype policy "
-      f"{model.dtype_policy.name!r}"
+      f"Received: model={model.name!r}, whose layer {found[-1].name!r} has the "
+      f"dtype policy {found[-1].dtype_policy.name!r}"
     )
 
 

@@ -149,7 +149,7 @@ def _check_tasks(learner: meta_learner.MetaLearner, tasks: Any) -> None:
   if not isinstance(spec, tuple) or len(spec) not in (2, 3):
     raise ValueError(
       "Elements of `tasks` must be pairs (inputs, query_y), or (inputs, "
-      "query_y, sample_weight). "
+      "query_y, sample_weight); tfmeta.rl.evaluate measures policies. "
       f"Received: tasks.element_spec={spec}"
     )
   checks.check_inputs(spec[0], learner.model)

@@ -35,6 +35,7 @@ _FREE = (
   "manual_dir",
   "eval_tasks",
   "eval_split",
+  "eval_steps",
   "tpu",
   "startup_seconds",
 )
