@@ -150,7 +150,7 @@ class SampleTest(absltest.TestCase):
     kernels = []
 
     def record(y, outputs):
-      kernels.extend(outputs.numpy())
+      kernels.extend(outputs.numpy().reshape(-1, 3, 3))
       return tf.reduce_mean(outputs, axis=-1)
 
     learner.compile(

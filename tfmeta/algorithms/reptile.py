@@ -12,6 +12,7 @@ from tfmeta.algorithms.context import FIRST_STEP
 from tfmeta.algorithms.context import Context
 from tfmeta.core import functional
 from tfmeta.core import inner_loop
+from tfmeta.core import inputs as model_inputs
 from tfmeta.typing import Weights
 
 INNER_OPTIMIZERS = ("adam", "sgd")
@@ -166,7 +167,8 @@ class Reptile(meta_learner.MetaLearner):
         f"of them. Received: support_batch_size={self.support_batch_size} and "
         "`support_weight`"
       )
-    batches = self._batches(tf.shape(support_y)[0], steps, context)
+    count = model_inputs.count_of(support_y)
+    batches = self._batches(count, steps, context)
 
     def step_fn(step: Any, carry: Any) -> Any:
       x, y = support_x, support_y
