@@ -26,6 +26,7 @@ import tensorflow as tf
 
 from tfmeta.core import checks
 from tfmeta.core import inputs
+from tfmeta.core import losses
 from tfmeta.core.losses import Targets
 
 
@@ -131,7 +132,10 @@ def _checked(learner: Any, support_y: tf.Tensor) -> tf.Tensor:
     return support_y
   axes = len(learner.model.output_shape) - 1
   return checks.checked_ways(
-    support_y, learner.model.output_shape[-1], axes=axes
+    support_y,
+    learner.model.output_shape[-1],
+    axes=axes,
+    ignored=losses.ignored_class(learner.inner_loss),
   )
 
 

@@ -1,5 +1,8 @@
 """Tests what `fit`, `evaluate` and `predict` say of their arguments."""
 
+import contextlib
+import os
+import tempfile
 import warnings
 
 from absl.testing import absltest
@@ -52,11 +55,30 @@ class EndlessTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, "`x` must hold at least one batch"):
       getattr(make(), name)(tasks(LABELS).take(0), verbose=0)
 
+  @parameterized.parameters("fit", "evaluate")
+  def test_data_without_a_known_length_may_be_empty_too(self, name):
+    nothing = tasks(LABELS).filter(lambda x, y: False)
+    with self.assertRaisesRegex(ValueError, "at least one batch"):
+      getattr(make(), name)(nothing, verbose=0)
+
+  def test_empty_arrays_are_refused(self):
+    with self.assertRaisesRegex(ValueError, "arrays of length 0"):
+      make().fit(*pair(LABELS[:0], X[:0]), verbose=0)
+
+  def test_evaluating_again_and_again_warns_of_nothing(self):
+    # TensorFlow warns of the fifth graph of one function.
+    learner = make()
+    with self.assertNoLogs("tensorflow", "WARNING"):
+      for _ in range(7):
+        tfmeta.evaluate(learner, tasks(LABELS))
+
   def test_fit_warns_of_nothing_that_its_user_did_not_cause(self):
     # Keras warns of its own default `shuffle=True` on every data set.
     with warnings.catch_warnings():
       warnings.simplefilter("error", UserWarning)
       make().fit(tasks(LABELS), validation_data=tasks(LABELS), verbose=0)
+      batches = (pair(LABELS) for _ in range(2))
+      make().fit(batches, steps_per_epoch=1, verbose=0)
     with self.assertWarnsRegex(UserWarning, "shuffle=True"):
       make().fit(tasks(LABELS), shuffle=True, verbose=0)
 
@@ -72,6 +94,32 @@ class ValuesTest(parameterized.TestCase):
       str(raised.exception),
       r"^\w+ labels must be integers from 0 to 2, .* Received: 5 to 7$",
     )
+
+  @parameterized.product(
+    jit_compile=(False, True),
+    name=("evaluate", "predict", "train_on_batch", "test_on_batch"),
+  )
+  def test_wrong_labels_are_one_sentence_everywhere(self, name, jit_compile):
+    learner = make(jit_compile=jit_compile)
+    data = pair(LABELS + 5) if name != "predict" else pair(LABELS + 5)[:1]
+    options = {} if name.endswith("batch") else {"verbose": 0}
+    with self.assertRaisesRegex(ValueError, "^[^\n]* Received: 5 to 7$"):
+      getattr(learner, name)(*data, **options)
+
+  def test_wrong_labels_of_validation_are_said_under_xla(self):
+    wrong = {"validation_data": tasks(LABELS + 5), "verbose": 0}
+    with self.assertRaisesRegex(ValueError, "^[^\n]* Received: 5 to 7$"):
+      make(jit_compile=True).fit(tasks(LABELS), **wrong)
+
+  def test_more_outputs_than_ways_are_said(self):
+    with self.assertWarnsRegex(UserWarning, "10 outputs, and no.* 3 classes"):
+      tfmeta.evaluate(make(10), tasks(LABELS))
+    with tempfile.TemporaryFile("w+") as file, contextlib.ExitStack() as stack:
+      stack.callback(os.dup2, os.dup(2), 2)
+      os.dup2(file.fileno(), 2)
+      make(10).fit(tasks(LABELS), epochs=2, verbose=0)
+      file.seek(0)
+      self.assertEqual(file.read().count("has 10 outputs"), 1)
 
   def test_other_errors_of_a_graph_stay_as_they_are(self):
     def fails(x, y):
@@ -120,6 +168,48 @@ class TargetsTest(parameterized.TestCase):
       with self.assertRaisesRegex(ValueError, r"numbers of the shape \["):
         call()
 
+  @parameterized.parameters(([2, 6],), ([2, 6, 1],), ([2, 6, 1, 1],))
+  def test_one_target_for_several_time_steps_is_refused(self, shape):
+    # A function that gets [n] and [n, 5, 1] compares each step with the targets
+    # of all examples.
+    def absolute(y, y_pred):
+      return tf.reduce_mean(tf.abs(y - y_pred), axis=-1)
+
+    layers = [keras.Input((5, 4)), keras.layers.Dense(1)]
+    learner = tfmeta.MAML(keras.Sequential(layers), inner_loss=absolute)
+    learner.compile("sgd")
+    x, y = np.zeros([2, 6, 5, 4], "float32"), np.zeros(shape, "float32")
+    with self.assertRaisesRegex(ValueError, r"of the shape \[T, n, 5, 1\]"):
+      learner.fit(*pair(y, x), verbose=0)
+    with self.assertRaisesRegex(ValueError, r"of the shape \[n, 5, 1\]"):
+      learner.adapt(x[0], y[0])
+
+  @parameterized.parameters("mse", absolute)
+  def test_one_target_for_all_queries_is_refused(self, loss):
+    targets = X[..., :1]
+    data = (pair(targets)[0], targets[:, :1])
+    batches = tf.data.Dataset.from_tensor_slices(data).batch(2)
+    learner = make(1, metrics=(), inner_loss=loss)
+    for call in (
+      lambda: learner.fit(batches, verbose=0),
+      lambda: learner.evaluate(batches, verbose=0),
+      lambda: tfmeta.evaluate(learner, batches),
+    ):
+      with self.assertRaisesRegex(ValueError, "one target for each example"):
+        call()
+
+  @parameterized.parameters(0, 255)
+  def test_an_ignored_class_is_left_out_as_in_keras(self, ignored):
+    loss = keras.losses.SparseCategoricalCrossentropy(
+      from_logits=True, ignore_class=ignored
+    )
+    labels = np.where(LABELS == 0, ignored, LABELS)
+    learner = make(metrics=(), inner_loss=loss, inner_steps=0)
+    found = learner.evaluate(tasks(labels), verbose=0)
+    flat = X.reshape(-1, 4), labels.reshape(-1)
+    expected = loss(flat[1], learner.model(flat[0]))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
   def test_a_loss_of_the_user_may_take_more_outputs_than_targets(self):
     def likelihood(y, y_pred):
       mean, log_variance = y_pred[..., :1], y_pred[..., 1:]
@@ -140,6 +230,18 @@ class TargetsTest(parameterized.TestCase):
 
   @parameterized.parameters(
     (3, None, X[..., 0], 'A regression needs inner_loss="mse"'),
+    (
+      3,
+      None,
+      np.eye(3, dtype="float32")[LABELS],
+      "one-hot labels need a CategoricalCrossentropy",
+    ),
+    (
+      3,
+      None,
+      np.eye(3, dtype="int32")[LABELS],
+      "One-hot labels need a CategoricalCrossentropy",
+    ),
     (1, None, LABELS, "for two classes and one output BinaryCrossentropy"),
     (
       3,
@@ -197,6 +299,26 @@ class ShapesTest(parameterized.TestCase):
     data = data.concatenate(tf.data.Dataset.from_tensor_slices(few))
     with self.assertRaisesRegex(ValueError, "the same number of examples"):
       make().fit(data.ragged_batch(3), verbose=0)
+
+  def test_lists_of_numbers_are_arrays(self):
+    learner = make()
+    expected = learner.adapt(X[0], LABELS[0])
+    for examples in (X[0].tolist(), list(X[0])):
+      found = learner.adapt(examples, LABELS[0].tolist())
+      for one, other in zip(expected, found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+    with self.assertRaisesRegex(ValueError, "support_x .* of one shape"):
+      learner.adapt([[1.0, 2.0, 3.0, 4.0], [1.0]], [0, 1])
+
+  def test_strings_are_said(self):
+    x = tf.data.Dataset.from_tensors(pair(LABELS, X.astype(str)))
+    with self.assertRaisesRegex(ValueError, "must be float32.*type string"):
+      make().fit(x, verbose=0)
+
+  def test_missing_targets_are_said(self):
+    for data in (tasks(LABELS).map(lambda x, _: x), pair(LABELS)[0]):
+      with self.assertRaisesRegex(ValueError, "query_y must not be missing"):
+        make().fit(data, verbose=0)
 
   def test_swapped_arguments_are_said(self):
     learner = make()

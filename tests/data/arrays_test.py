@@ -90,6 +90,26 @@ class ClassificationTest(parameterized.TestCase):
       values = np.concatenate([inputs["support_x"], inputs["query_x"]])
       self.assertCountEqual(values[:, 0], expected)
 
+  @parameterized.parameters(0, 2**20)
+  def test_token_ids_and_strings_keep_their_values(self, memory_limit):
+    x, y = _numbered([6, 6, 6])
+    ids = np.stack([x[:, 0] * 100 + np.arange(18), x[:, 0]], axis=1)
+    by_float = data.tasks_from_arrays(ids, y, SPEC)
+    limit = {"memory_limit": memory_limit}
+    by_id = data.tasks_from_arrays(ids.astype("int64"), y, SPEC, **limit)
+    self.assertEqual(by_id.element_spec[0]["support_x"].dtype, tf.int32)
+    _assert_same(_take(by_float, 2), _take(by_id, 2))
+    words = ids.astype(int).astype(str)
+    for array in (words, words.astype(object), words.astype(bytes)):
+      by_word = data.tasks_from_arrays(array, y, SPEC, **limit)
+      for (one, _), (other, _) in zip(
+        _take(by_id, 2), _take(by_word, 2), strict=True
+      ):
+        for key in ("support_x", "query_x"):
+          np.testing.assert_array_equal(
+            one[key].astype(str).astype(bytes), other[key].astype(bytes)
+          )
+
   def test_labels_may_be_strings(self):
     x, y = _numbered([6, 6, 6])
     by_number = _take(data.tasks_from_arrays(x, y, SPEC), 2)
@@ -158,8 +178,15 @@ class BadClassificationTest(parameterized.TestCase):
 
   def test_types_are_checked(self):
     x, y = _numbered([9, 9, 9])
-    with self.assertRaisesRegex(TypeError, "`x` must be uint8.*dtype int64"):
-      data.tasks_from_arrays(x.astype(np.int64), y, SPEC)
+    with self.assertRaisesRegex(TypeError, "`x` must be uint8.*dtype complex"):
+      data.tasks_from_arrays(x.astype(complex), y, SPEC)
+    # Read as token ids, pixels would keep their scale of 0 to 255.
+    with self.assertRaisesRegex(
+      TypeError, "Images in `x` must be uint8.*int64"
+    ):
+      data.tasks_from_arrays(_images().astype(int), np.arange(60) % 5, SPEC)
+    with self.assertRaisesRegex(ValueError, "at most 32 bits.*4294967296"):
+      data.tasks_from_arrays(x.astype(int) + 2**32, y, SPEC)
     with self.assertRaisesRegex(TypeError, "`y` must hold labels.*float32"):
       data.tasks_from_arrays(x, y.astype(np.float32), SPEC)
     with self.assertRaisesRegex(TypeError, "`y` must hold labels.*object"):

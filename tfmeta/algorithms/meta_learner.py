@@ -52,7 +52,7 @@ _TAKE_CONTEXT = (
 )
 
 
-@calls.checked_calls(outer_step.check_first_batch)
+@calls.checked_calls(outer_step.check_values)
 @keras_internals.builds_for_fit
 class MetaLearner(keras.Model):
   """Keras model that adapts to a support set and then predicts the queries.
@@ -489,7 +489,7 @@ class MetaLearner(keras.Model):
       self.model.output_shape,
       leading=leading,
       dtype=self.variable_dtype,
-      free=not losses.is_of_keras(self.inner_loss),
+      loss=self.inner_loss,
     )
 
   def warn_if_inexact(self) -> None:

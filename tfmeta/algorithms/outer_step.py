@@ -23,8 +23,6 @@ from tfmeta.core import losses
 from tfmeta.core import replicas
 from tfmeta.core import task_map
 
-_ACCURACIES = {"accuracy", "acc"}
-
 
 def train(learner: Any, data: Any) -> dict[str, Any]:
   """Makes one training step.
@@ -40,8 +38,67 @@ def train(learner: Any, data: Any) -> dict[str, Any]:
   x, y = unpacked(learner, data)
   tasks = (*checked_tasks(learner, x), y)
   weights = checks.checked_weights(x, learner)
+  _say_ways(learner, tasks[1], y)
   meta_loss, y_pred = improve(learner, tasks, weights)
   return report(learner, y, y_pred, meta_loss, weights.get("query_weight"))
+
+
+def _say_ways(learner: Any, support_y: tf.Tensor, query_y: tf.Tensor) -> None:
+  """Prints, in the first step, that the model has too many outputs.
+
+  Only the values of the labels tell, so a graph has to look. A program of XLA
+  cannot print.
+  """
+  output_shape = learner.model.output_shape
+  one_label = (
+    learner.target_kind is losses.Targets.LABELS and len(output_shape) == 2
+  )
+  if not one_label or learner.jit_compile or keras_internals.in_xla_context():
+    return
+  highest = tf.reduce_max(
+    tf.concat(
+      [
+        tf.reshape(y, [-1])
+        for y in (support_y, tf.cast(query_y, support_y.dtype))
+      ],
+      axis=0,
+    )
+  )
+  first = keras_internals.batches_seen(learner.optimizer) == 0
+  ways = output_shape[-1]
+  tf.cond(
+    first & (highest < ways - 1) & (highest >= 0),
+    lambda: _printed(ways, highest),
+    lambda: tf.constant(False),
+  )
+
+
+def _printed(ways: int, highest: tf.Tensor) -> tf.Tensor:
+  message = (
+    f"The model has {ways} outputs, and labels of the first batch go up to "
+  )
+  advice = ": the model needs one output for each way of a task."
+  with tf.control_dependencies([tf.print(message, highest, advice, sep="")]):
+    return tf.constant(True)
+
+
+def check_values(name: str, learner: Any, call: dict[str, Any]) -> None:
+  """Checks the values of the first batch of a call, eagerly.
+
+  XLA leaves out the checks of values in its programs.
+
+  Args:
+    name: Name of the method of the learner.
+    learner: The learner.
+    call: The arguments of the call by name.
+  """
+  labeled = not name.startswith("predict")
+  check_first_batch(learner, call.get("x"), call.get("y"), labeled=labeled)
+  validation = call.get("validation_data")
+  if validation is not None:
+    pair = isinstance(validation, tuple | list)
+    x, y = validation[:2] if pair else (validation, None)
+    check_first_batch(learner, x, y)
 
 
 def improve(
@@ -96,26 +153,37 @@ def unpacked(learner: Any, data: Any) -> tuple[Any, tf.Tensor]:
   checks.check_fit(keras_internals.compiled_loss(learner))
   checks.check_inputs(x, learner.model)
   checks.check_is_tensor("query_y", y)
+  checks.check_queries(x["query_x"], y)
   if weight is not None:
     x = {**x, "query_weight": weight}
   return x, learner.checked_targets("Query labels", tf.convert_to_tensor(y))
 
 
-def check_first_batch(learner: Any, x: Any, y: Any) -> None:
-  """Checks the values of the first batch that `fit` would take, eagerly.
+def check_first_batch(
+  learner: Any, x: Any, y: Any, *, labeled: bool = True
+) -> None:
+  """Checks the values of the first batch of a data set or of arrays.
 
   Args:
     learner: The learner.
-    x: The argument of `fit`: a data set, or a dict of arrays.
+    x: A data set, or a dict of arrays; other data are not looked at.
     y: The query targets if `x` is a dict.
+    labeled: Whether there are query targets. Defaults to `True`.
   """
   if isinstance(x, tf.data.Dataset):
-    data = next(iter(x.take(1)))
+    data = next(iter(x.take(1)), None)
   elif isinstance(x, Mapping):
-    data = tf.nest.map_structure(tf.convert_to_tensor, (dict(x), y))
+    arrays = (dict(x), y) if labeled else (dict(x),)
+    data = tf.nest.map_structure(tf.convert_to_tensor, arrays)
   else:
     return
-  checked_tasks(learner, unpacked(learner, data)[0])
+  if data is None:
+    return
+  if labeled:
+    inputs = unpacked(learner, data)[0]
+  else:
+    inputs = keras.utils.unpack_x_y_sample_weight(data)[0]
+  checked_tasks(learner, inputs)
 
 
 def checked_tasks(learner: Any, inputs: Any) -> tuple[Any, ...]:
@@ -309,10 +377,34 @@ def build_for_fit(learner: Any, targets: Any) -> None:
   outputs = keras.KerasTensor(model.output_shape, model.compute_dtype)
   merged = (None, *targets.shape[2:])
   metrics.build(keras.KerasTensor(merged, targets.dtype), outputs)
-  names = {metric.name for metric in metrics.metrics}
-  if learner.target_kind is losses.Targets.NUMBERS and names & _ACCURACIES:
+  _warn_of_accuracy(learner, metrics.metrics)
+
+
+def _warn_of_accuracy(learner: Any, metrics: list[Any]) -> None:
+  """Warns of accuracies that say nothing about the outputs of the learner."""
+  kind = learner.target_kind
+  accuracies = [
+    metric for metric in metrics if "acc" in metric.name.split("_")[-1]
+  ]
+  if kind is losses.Targets.NUMBERS and accuracies:
     warnings.warn(
-      "The metric 'accuracy' counts outputs that equal their targets, which "
-      "says nothing about a regression: use 'mse' or 'mae'.",
+      f"The metric {accuracies[0].name!r} counts outputs that equal their "
+      "targets, which says nothing about a regression: use 'mse' or 'mae'.",
+      stacklevel=2,
+    )
+  binary = [
+    metric
+    for metric in accuracies
+    if isinstance(metric, keras.metrics.BinaryAccuracy)
+    and getattr(metric, "threshold", None) == 0.5
+  ]
+  if (
+    kind is losses.Targets.BINARY
+    and losses.takes_logits(learner.inner_loss)
+    and binary
+  ):
+    warnings.warn(
+      f"The metric {binary[0].name!r} compares logits with 0.5, as if they "
+      "were probabilities: use keras.metrics.BinaryAccuracy(threshold=0.0).",
       stacklevel=2,
     )

@@ -1,4 +1,4 @@
-"""Calls of `fit`, `evaluate` and `predict`: their arguments and their errors.
+"""Calls of the methods of a learner that take data: arguments and errors.
 
 Keras would run such a call forever on a data set without an end, and reports
 errors in a graph with the traceback of the graph.
@@ -6,6 +6,7 @@ errors in a graph with the traceback of the graph.
 
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Mapping
 import contextlib
 import functools
 import inspect
@@ -20,6 +21,9 @@ _DATA = {
   "fit": {"x": "steps_per_epoch", "validation_data": "validation_steps"},
   "evaluate": {"x": "steps"},
   "predict": {"x": "steps"},
+  "train_on_batch": {},
+  "test_on_batch": {},
+  "predict_on_batch": {},
 }
 
 
@@ -27,9 +31,9 @@ def checked_calls(check_values: Callable[..., None]) -> Callable[[Any], Any]:
   """Returns a decorator that checks the calls of a class of learners.
 
   Args:
-    check_values: Function `(learner, x, y)` that checks the first batch of
-      `fit`. It is called if the learner is compiled by XLA, which leaves out
-      the checks in the graph.
+    check_values: Function `(name, learner, call)` that checks the first batch
+      of a call, given the name and the arguments of the method. It is called if
+      the learner is compiled by XLA, which leaves out the checks in the graph.
   """
 
   def decorate(learner_class: Any) -> Any:
@@ -46,10 +50,13 @@ def _checked_method(name: str, check_values: Callable[..., None]) -> Any:
   @functools.wraps(method)
   def checked_method(self: Any, *args: Any, **kwargs: Any) -> Any:
     call = checked(name, self, *args, **kwargs)
-    if name == "fit" and self.jit_compile:
-      check_values(self, call.get("x"), call.get("y"))
+    # `fit` has checked the data that it hands to `evaluate` after an epoch.
+    if self.jit_compile and not call.get("_use_cached_eval_dataset"):
+      check_values(name, self, call)
     with plain_errors():
-      return method(self, **call)
+      result = method(self, **call)
+    _check_not_empty(name, result)
+    return result
 
   return checked_method
 
@@ -58,7 +65,7 @@ def checked(name: str, learner: Any, *args: Any, **kwargs: Any) -> dict:
   """Returns the arguments of a method of `keras.Model` by name.
 
   Args:
-    name: "fit", "evaluate" or "predict".
+    name: "fit", "evaluate" or another key of the table above.
     learner: The model whose method is called.
     *args: Positional arguments of the method.
     **kwargs: Its other arguments.
@@ -74,15 +81,39 @@ def checked(name: str, learner: Any, *args: Any, **kwargs: Any) -> dict:
   call |= call.pop("kwargs", {})
   for data, steps in _DATA[name].items():
     _check_length(data, call.get(data), steps, call.get(steps))
-  if name == "fit" and isinstance(call.get("x"), tf.data.Dataset):
-    # The default of Keras would be ignored with a warning.
+  if name == "fit" and not isinstance(call.get("x"), Mapping):
+    # Only arrays are shuffled. Keras would warn of its own default.
     call.setdefault("shuffle", False)
   return call
 
 
+def _check_not_empty(name: str, result: Any) -> None:
+  """Checks that `fit` or `evaluate` has seen a batch.
+
+  The length of a data set that is read or filtered is known only afterwards.
+  """
+  if name == "fit":
+    empty = bool(result.epoch) and not result.history
+  else:
+    empty = (
+      name == "evaluate" and isinstance(result, list | dict) and not result
+    )
+  if empty:
+    raise ValueError(
+      "`x` must hold at least one batch of tasks. Received: data without any"
+    )
+
+
 def _check_length(name: str, data: Any, steps: str, count: Any) -> None:
-  if not isinstance(data, tf.data.Dataset):
-    return
+  if isinstance(data, tf.data.Dataset):
+    _check_dataset(name, data, steps, count)
+  elif isinstance(data, Mapping):
+    _check_arrays(name, data)
+
+
+def _check_dataset(
+  name: str, data: tf.data.Dataset, steps: str, count: Any
+) -> None:
   length = int(data.cardinality())
   if length == 0:
     raise ValueError(
@@ -93,6 +124,15 @@ def _check_length(name: str, data: Any, steps: str, count: Any) -> None:
     raise ValueError(
       f"`{name}` has no end: pass `{steps}`, or use .take(n) for n batches. "
       f"Received: {steps}=None"
+    )
+
+
+def _check_arrays(name: str, data: Mapping) -> None:
+  """Checks that a dict of arrays holds at least one task."""
+  arrays = tf.nest.flatten(dict(data))
+  if any(getattr(array, "shape", (1,))[:1] == (0,) for array in arrays):
+    raise ValueError(
+      f"`{name}` must hold at least one task. Received: arrays of length 0"
     )
 
 

@@ -106,13 +106,18 @@ def check_inputs(inputs: Any, model: keras.Model) -> None:
 
 def check_is_tensor(name: str, value: Any) -> None:
   """Checks that a value is dense and has a known number of axes."""
+  if value is None:
+    raise ValueError(
+      f"{name} must not be missing: batches of tasks are pairs (inputs, "
+      "query_y). Received: None"
+    )
   if isinstance(value, tf.RaggedTensor | tf.RaggedTensorSpec):
     raise ValueError(
       f"{name} must have the same number of examples in each task of a batch: "
       "use .batch(1), or tasks of one size. Received: a ragged tensor of shape "
       f"{value.shape}"
     )
-  if value.shape.rank is None:
+  if tf.TensorShape(value.shape).rank is None:
     raise ValueError(
       f"{name} must have a known number of axes: call set_shape where the data "
       "set is made, for example after tf.py_function. Received: unknown shape"
@@ -131,8 +136,25 @@ def check_features(support: Any, query: Any, *, leading: int) -> None:
   )
 
 
+def check_queries(query_x: Any, query_y: Any) -> None:
+  """Checks that a batch of tasks has one target for each query example.
+
+  A single target would be compared with all outputs of its task.
+
+  Args:
+    query_x: Query examples or their specification, or a structure of them.
+    query_y: Query targets or their specification.
+  """
+  for x in tf.nest.flatten(query_x):
+    if not query_y.shape[:2].is_compatible_with(x.shape[:2]):
+      raise ValueError(
+        "query_y must hold one target for each example of query_x. "
+        f"Received: query_x {x.shape}, query_y {query_y.shape}"
+      )
+
+
 def check_fits(name: str, x: Any, model: keras.Model, *, leading: int) -> None:
-  """Checks that examples have the shapes that the model takes.
+  """Checks that examples have the types and shapes that the model takes.
 
   Args:
     name: Name of the examples, for the message.
@@ -146,8 +168,13 @@ def check_fits(name: str, x: Any, model: keras.Model, *, leading: int) -> None:
   for spec, tensor in zip(specs, tf.nest.flatten(x), strict=True):
     shape, expected = tensor.shape, spec.shape[1:]
     features = shape[leading + 1 :] if shape.rank is not None else shape
+    which = f"{name}[{spec.name!r}]" if len(specs) > 1 else name
+    if (tensor.dtype == tf.string) != (spec.dtype == tf.string):
+      raise ValueError(
+        f"{which} must be {tf.as_dtype(spec.dtype).name}, which the model "
+        f"takes. Received: {which} of type {tensor.dtype.name}"
+      )
     if not features.is_compatible_with(expected):
-      which = f"{name}[{spec.name!r}]" if len(specs) > 1 else name
       raise ValueError(
         f"{which} must be {axes} with examples of the shape {tuple(expected)} "
         f"that the model takes. Received: {which} of shape {shape}"
@@ -299,7 +326,7 @@ def checked_targets(
   *,
   leading: int,
   dtype: Any,
-  free: bool = False,
+  loss: losses.Loss,
 ) -> tf.Tensor:
   """Returns targets after checking that they fit the loss and the outputs.
 
@@ -314,15 +341,19 @@ def checked_targets(
     leading: Number of axes before the examples: 1 for a batch of tasks, 0 for
       one task.
     dtype: Float type to which integers are cast unless the loss takes labels.
-    free: Whether the loss is the user's and may take other targets than those
-      of the shape of the outputs, but not several targets for one output.
-      Defaults to `False`.
+    loss: The loss. A user's own may take other targets than those of the shape
+      of the outputs, but not several targets for one output. It may also leave
+      out a label, which may be out of range.
 
   Raises:
     ValueError: If the dtype or the shape does not fit, or, in eager mode, if
-      labels are out of range. For labels out of range, a graph raises
+      labels or probabilities are out of range. For these, a graph raises
       `tf.errors.InvalidArgumentError` with the same sentence.
   """
+  if targets.dtype == tf.bool:
+    targets = tf.cast(targets, tf.int32)
+  free = not losses.takes_shape_of_outputs(loss)
+  ignored = losses.ignored_class(loss)
   features = tf.TensorShape(output_shape[1:])
   before = [None] * (leading + 1)
   if kind is Targets.LABELS:
@@ -330,16 +361,17 @@ def checked_targets(
     targets = losses.aligned(targets, wanted)
     fits = targets.shape.is_compatible_with(wanted) and output_shape[-1] > 1
     if targets.dtype.is_integer and fits:
-      return checked_labels(name, targets, output_shape[-1])
-    expected = (
-      f"integers from 0 to {output_shape[-1] - 1}, with {wanted.rank} axes"
-    )
+      return checked_labels(name, targets, output_shape[-1], ignored=ignored)
+    expected = _expected_labels(output_shape[-1], wanted.rank)
   else:
     wanted = tf.TensorShape([*before, *features])
     targets = losses.aligned(targets, wanted)
     number = targets.dtype.is_integer or targets.dtype.is_floating
-    if number and _fits(targets.shape, wanted, free=free):
-      return tf.cast(targets, dtype) if targets.dtype.is_integer else targets
+    if number and _fits(targets.shape, wanted, features, free=free):
+      numbers = tf.cast(targets, dtype) if targets.dtype.is_integer else targets
+      if kind is Targets.NUMBERS or free:
+        return numbers
+      return _checked_probabilities(name, numbers, kind)
     expected = f"{kind.value} of the shape {_with_axes(features, leading)}"
   kept = (
     name if kind is not Targets.NUMBERS else name.replace("label", "target")
@@ -351,13 +383,38 @@ def checked_targets(
   )
 
 
-def _fits(shape: Any, wanted: Any, *, free: bool) -> bool:
+def _expected_labels(ways: int, axes: int) -> str:
+  if ways == 1:
+    return "class labels, with one output of the model for each class"
+  return f"integers from 0 to {ways - 1}, with {axes} axes"
+
+
+def _fits(shape: Any, wanted: Any, features: Any, *, free: bool) -> bool:
   """Returns whether targets of a shape can be compared with the outputs."""
-  if not free or shape.rank != wanted.rank:
-    return free or shape.is_compatible_with(wanted)
-  # One output would be compared with each of several targets.
-  pairs = zip(shape, wanted, strict=True)
-  return all(size in (1, None) for size, outputs in pairs if outputs == 1)
+  return (
+    not _broadcasts(shape, features)
+    if free
+    else shape.is_compatible_with(wanted)
+  )
+
+
+def _broadcasts(targets: Any, features: Any) -> bool:
+  """Returns whether a loss would compare one output with several targets.
+
+  Or one target with several outputs, other than along the last axis, where
+  several outputs may describe the distribution of one number.
+
+  Args:
+    targets: Shape of the targets.
+    features: Shape of the outputs, without the axis of examples.
+  """
+  pairs = zip(
+    reversed(targets.as_list()), reversed(features.as_list()), strict=False
+  )
+  return any(
+    (outputs == 1 and size != 1) or (place and size == 1 and outputs != 1)
+    for place, (size, outputs) in enumerate(pairs)
+  )
 
 
 def _with_axes(features: Any, leading: int) -> str:
@@ -374,34 +431,72 @@ def _advice(targets: tf.Tensor, kind: Targets, output_shape: Any) -> str:
       if output_shape[-1] == 1
       else ""
     )
+    if output_shape[-1] > 1 and targets.shape[-1] == output_shape[-1]:
+      binary = ", and one-hot labels need a CategoricalCrossentropy"
     return f' A regression needs inner_loss="mse"{binary}.'
+  if kind is Targets.LABELS and targets.shape[-1] == output_shape[-1]:
+    return " One-hot labels need a CategoricalCrossentropy."
   if kind is Targets.ONE_HOT and targets.dtype.is_integer:
     return " Integer labels need a SparseCategoricalCrossentropy."
   return ""
 
 
-def checked_labels(name: str, labels: tf.Tensor, ways: int) -> tf.Tensor:
+def checked_labels(
+  name: str, labels: tf.Tensor, ways: int, *, ignored: int | None = None
+) -> tf.Tensor:
   """Returns labels after checking that they lie in `[0, ways)`.
+
+  Args:
+    name: Name of the labels, for the message.
+    labels: Integers.
+    ways: Number of outputs of the model.
+    ignored: Label that may be out of range. Defaults to `None`.
 
   Raises:
     ValueError: If a label is out of range, in eager mode. A graph raises
       `tf.errors.InvalidArgumentError` with the same sentence. XLA does not run
       the check.
   """
-  lowest, highest = tf.reduce_min(labels), tf.reduce_max(labels)
-  right = (lowest >= 0) & (highest < ways)
+  counted = labels
+  if ignored is not None:
+    counted = tf.where(labels == ignored, tf.zeros_like(labels), labels)
   expected = (
     f"{name} must be integers from 0 to {ways - 1}, because the model has "
     f"{ways} outputs."
   )
+  return _between(labels, counted, 0, ways - 1, expected)
+
+
+def _checked_probabilities(
+  name: str, targets: tf.Tensor, kind: Targets
+) -> tf.Tensor:
+  """Returns targets after checking that they lie in [0, 1]."""
+  expected = (
+    f"{name} must be between 0 and 1, because the loss takes {kind.value}."
+  )
+  return _between(targets, targets, 0, 1, expected)
+
+
+def _between(
+  values: tf.Tensor, counted: tf.Tensor, least: int, most: int, expected: str
+) -> tf.Tensor:
+  """Returns `values` after checking the range of those that count."""
+  lowest, highest = tf.reduce_min(counted), tf.reduce_max(counted)
+  right = (lowest >= least) & (highest <= most)
+  # There may be no values, whose extremes would be infinite.
+  right |= tf.equal(tf.size(counted), 0)
   if not tf.executing_eagerly():
-    return _after(labels, right, [expected, "Received:", lowest, "to", highest])
+    return _after(values, right, [expected, "Received:", lowest, "to", highest])
   if not bool(right):
-    raise ValueError(f"{expected} Received: {int(lowest)} to {int(highest)}")
-  return labels
+    raise ValueError(
+      f"{expected} Received: {lowest.numpy()} to {highest.numpy()}"
+    )
+  return values
 
 
-def checked_ways(labels: tf.Tensor, ways: int, *, axes: int = 1) -> tf.Tensor:
+def checked_ways(
+  labels: tf.Tensor, ways: int, *, axes: int = 1, ignored: int | None = None
+) -> tf.Tensor:
   """Returns labels after checking that each task holds all of `ways` classes.
 
   Args:
@@ -409,9 +504,16 @@ def checked_ways(labels: tf.Tensor, ways: int, *, axes: int = 1) -> tf.Tensor:
     ways: Number of outputs of the model.
     axes: Number of axes that belong to one task. Defaults to 1, that of its
       examples. There are more if each pixel or time step has a label.
+    ignored: Label that the loss leaves out, which may be out of range and need
+      not be present. Defaults to `None`.
   """
   in_range = tf.reduce_all((labels >= 0) & (labels < ways))
   found = tf.one_hot(labels, ways) > 0
+  if ignored is not None:
+    in_range = tf.reduce_all(
+      ((labels >= 0) & (labels < ways)) | (labels == ignored)
+    )
+    found |= tf.range(ways) == ignored
   present = tf.reduce_any(found, axis=list(range(-1 - axes, -1)))
   message = (
     f"Each support set must hold examples of exactly {ways} classes, the ways "

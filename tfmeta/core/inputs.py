@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 
@@ -56,7 +57,7 @@ def arranged(model: keras.Model, name: str, x: Any) -> Any:
       found = [x[key] for key in names]
   if isinstance(specs, tf.TensorSpec):
     if not _is_structure(found):
-      return found
+      return _as_array(name, found)
     if len(found) == 1:
       return tf.nest.flatten(found)[0]
   elif tf.nest.is_nested(found) and _fits(specs, found):
@@ -83,6 +84,23 @@ def _is_structure(x: Any) -> bool:
   return isinstance(x, Mapping) or (
     isinstance(x, list | tuple) and any(isinstance(t, leaves) for t in x)
   )
+
+
+def _as_array(name: str, x: Any) -> Any:
+  """Returns a list of examples as one array; other values as they are."""
+  if not isinstance(x, list | tuple):
+    return x
+  try:
+    array = np.asarray(x)
+  except ValueError:
+    array = None
+  if array is None or array.dtype == object:
+    raise ValueError(
+      f"{name} must hold examples of one shape. Received: a list whose items "
+      "have different shapes"
+    )
+  # As in TensorFlow, numbers of Python have 32 bits.
+  return array.astype("float32") if array.dtype == "float64" else array
 
 
 def _fits(specs: Any, x: Any) -> bool:

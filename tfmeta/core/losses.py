@@ -85,6 +85,21 @@ def is_of_keras(loss: Loss) -> bool:
   return named.__module__.partition(".")[0] == "keras"
 
 
+def takes_shape_of_outputs(loss: Loss) -> bool:
+  """Returns whether the targets of `loss` must have the shape of the outputs.
+
+  Losses of Keras compare each output with a target, except for the two that
+  take labels beside outputs of any shape.
+  """
+  others = (keras.losses.CTC, keras.losses.Circle)
+  return is_of_keras(loss) and not isinstance(loss, others)
+
+
+def ignored_class(loss: Loss) -> int | None:
+  """Returns the label that `loss` leaves out, or `None` if it counts all."""
+  return getattr(loss, "ignore_class", None)
+
+
 def _kind_by_trial(loss: Loss, shape: tuple[int | None, ...]) -> Targets:
   # The axis of examples is longer than any other axis. Labels then cannot be
   # broadcast against outputs of several entries without an error.
@@ -234,6 +249,7 @@ def reduced_loss(
   if y_pred.dtype.size < 4:
     y_pred = tf.cast(y_pred, tf.float32)
   values = _per_example(loss)(aligned(y, y_pred.shape), y_pred)
+  weight = _weight_of_values(loss, y, values, weight)
   if weight is not None:
     return _weighted(values, weight, reduction, y_pred.shape[-1])
   if reduction == "sum":
@@ -242,10 +258,26 @@ def reduced_loss(
   return tf.reduce_mean(values) * tf.cast(ways, values.dtype)
 
 
-def _weighted(
-  values: tf.Tensor, weight: tf.Tensor, reduction: Reduction, ways: Any
-) -> tf.Tensor:
-  """Reduces values `[n, ...]`, each weighted by its example."""
+def _weight_of_values(
+  loss: Loss, y: tf.Tensor, values: tf.Tensor, weight: tf.Tensor | None
+) -> tf.Tensor | None:
+  """Returns weights of the shape of `values`, or `None` if all are 1.
+
+  They are those of the examples, and 0 for the class that the loss ignores.
+  """
+  ignored = ignored_class(loss)
+  if weight is None and ignored is None:
+    return None
+  found = tf.ones_like(values)
+  if weight is not None:
+    found *= _of_examples(weight, values)
+  if ignored is not None:
+    found *= tf.cast(tf.reshape(y != ignored, tf.shape(values)), found.dtype)
+  return found
+
+
+def _of_examples(weight: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+  """Returns the weights `[n]` of examples with the axes of `values`."""
   weight = tf.cast(weight, values.dtype)
   # A weight of another shape could broadcast.
   fits = weight.shape.is_compatible_with(values.shape[:1])
@@ -254,11 +286,17 @@ def _weighted(
       "There must be one weight for each example. Received: weights of shape "
       f"{weight.shape} for losses of shape {values.shape}"
     )
-  weight = tf.reshape(weight, [-1, *[1] * (values.shape.rank - 1)])
+  return tf.reshape(weight, [-1, *[1] * (values.shape.rank - 1)])
+
+
+def _weighted(
+  values: tf.Tensor, weight: tf.Tensor, reduction: Reduction, ways: Any
+) -> tf.Tensor:
+  """Reduces values, with one weight for each."""
   total = tf.reduce_sum(values * weight)
   if reduction == "sum":
     return total
-  size = tf.reduce_sum(tf.ones_like(values) * weight)
+  size = tf.reduce_sum(weight)
   factor = ways if reduction == "sum_over_ways" else 1
   return tf.math.divide_no_nan(total, size) * tf.cast(factor, values.dtype)
 

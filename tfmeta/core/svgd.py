@@ -154,7 +154,9 @@ def svgd_direction(
 
   def direction(part: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
     offsets = _offsets(_rows(part))
-    moves = _product(attracted, _rows(gradient)) + _product(repelled, offsets)
+    # The gradient of a layer of time steps may have no known shape.
+    rows = _rows(tf.ensure_shape(gradient, part.shape))
+    moves = _product(attracted, rows) + _product(repelled, offsets)
     return tf.reshape(moves, part.shape)
 
   return tf.nest.map_structure(direction, particles, gradients)

@@ -41,7 +41,8 @@ def tasks_from_arrays(
   Args:
     x: Inputs `[N, ...]`; in regression `[functions, examples, ...]`. uint8
       images become float32 in [0, 1]; floats become float32 and keep their
-      values. An array mapped from disk (`np.load(path, mmap_mode="r")`) works
+      values. Other integers, such as token ids, become int32, and strings stay
+      strings. An array mapped from disk (`np.load(path, mmap_mode="r")`) works
       too.
     y: Labels `[N]`, all integers or all strings; in regression, real targets
       `[functions, examples, ...]`.
@@ -56,9 +57,9 @@ def tasks_from_arrays(
 
   Returns:
     An infinite `tf.data.Dataset` of single tasks `({"support_x": [S, ...],
-    "support_y": [S], "query_x": [Q, ...]}, query_y [Q])`; x is float32, y is
-    int32. In regression y is float32, `[S, ...]` and `[Q, ...]`. Batch the
-    dataset before use.
+    "support_y": [S], "query_x": [Q, ...]}, query_y [Q])`; x is float32, int32
+    or string, y is int32. In regression y is float32, `[S, ...]` and `[Q,
+    ...]`. Batch the dataset before use.
 
   Raises:
     TypeError: If `spec` is not a `TaskSpec`, or if `x` or `y` has the wrong
@@ -72,7 +73,7 @@ def tasks_from_arrays(
     >>> tasks = tasks_from_arrays(x, np.arange(60) % 6, spec).batch(8)
   """
   task.check_spec(spec)
-  x = _check_values("x", x)
+  x = _check_examples(x, axes=2 if spec.ways is None else 1)
   if spec.ways is None:
     return _regression_tasks(x, y, spec, seed, start, memory_limit)
   labels, names = _number_classes(y, len(x))
@@ -88,32 +89,40 @@ def make_reader(
   """Returns a function that reads examples by their index.
 
   Args:
-    array: `[N, ...]`, uint8 (read as float32 in [0, 1]) or float.
+    array: `[N, ...]`, uint8 (read as float32 in [0, 1]), float (read as
+      float32), another integer (read as int32) or string.
     memory_limit: Number of bytes. A larger array is read in place; a smaller
       one is copied into TensorFlow's memory.
 
   Returns:
-    A function from indices, int64 `[n]`, to float32 `[n, ...]`.
+    A function from indices, int64 `[n]`, to examples `[n, ...]`.
   """
   if array.nbytes > memory_limit:
-    return lambda indices: _as_float(_read_in_place(array, indices))
+    return lambda indices: _as_example(_read_in_place(array, indices))
   # `tf.data` reads on the CPU, whatever the default device.
   with tf.device("CPU"):
     tensor = tf.constant(array)
-  return lambda indices: _as_float(tf.gather(tensor, indices))
+  return lambda indices: _as_example(tf.gather(tensor, indices))
 
 
 def _read_in_place(array: np.ndarray, indices: tf.Tensor) -> tf.Tensor:
   values = tf.numpy_function(
-    lambda indices: array[indices], [indices], array.dtype, stateful=False
+    lambda indices: array[indices],
+    [indices],
+    tf.string if array.dtype.kind in "USO" else array.dtype,
+    stateful=False,
   )
   # `numpy_function` loses the shape.
   return tf.ensure_shape(values, [*indices.shape, *array.shape[1:]])
 
 
-def _as_float(values: tf.Tensor) -> tf.Tensor:
+def _as_example(values: tf.Tensor) -> tf.Tensor:
   if values.dtype == tf.uint8:
     return tf.cast(values, tf.float32) / 255.0
+  if values.dtype == tf.string:
+    return values
+  if values.dtype.is_integer:
+    return tf.cast(values, tf.int32)
   return tf.cast(values, tf.float32)
 
 
@@ -180,6 +189,42 @@ def _has_one_type(y: np.ndarray) -> bool:
   return types in ({str}, {bytes}, {int})
 
 
+def _check_examples(x: npt.ArrayLike, *, axes: int) -> np.ndarray:
+  """Returns `x` as an array, if it holds numbers or strings.
+
+  Args:
+    x: Examples.
+    axes: Number of axes before those of an example.
+  """
+  array = np.asarray(x)
+  kind = array.dtype.kind
+  if kind in "USO" and array.ndim and _has_one_type(array):
+    return _check_strings(array)
+  if array.dtype == np.uint8 or kind not in "iu":
+    return _check_values("x", array)
+  # Pixels that are read as token ids would keep their scale of 0 to 255.
+  if array.ndim - axes > 2:
+    raise TypeError(
+      "Images in `x` must be uint8 (0 to 255) or float; other integers are "
+      "token ids, of at most two axes an example. Received: x of dtype "
+      f"{array.dtype} and shape {array.shape}"
+    )
+  if (
+    array.size and not -(2**31) <= int(array.min()) <= int(array.max()) < 2**31
+  ):
+    raise ValueError(
+      "Integers in `x` must have at most 32 bits. Received: "
+      f"{array.min()} to {array.max()}"
+    )
+  return array
+
+
+def _check_strings(array: np.ndarray) -> np.ndarray:
+  if array.dtype.kind == "O" and {type(x) for x in array.flat} == {int}:
+    return _check_values("x", array)
+  return array
+
+
 def _check_values(name: str, values: npt.ArrayLike) -> np.ndarray:
   """Returns `values` as an array, if it is uint8, or float and finite.
 
@@ -188,7 +233,8 @@ def _check_values(name: str, values: npt.ArrayLike) -> np.ndarray:
   array = np.asarray(values)
   if array.dtype != np.uint8 and array.dtype.kind != "f":
     raise TypeError(
-      f"`{name}` must be uint8 (images, 0 to 255) or float. "
+      f"`{name}` must be uint8 (images, 0 to 255), float, integers (token "
+      "ids) or strings. "
       f"Received: {name} of dtype {array.dtype}"
     )
   if array.ndim == 0:

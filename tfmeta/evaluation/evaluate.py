@@ -4,6 +4,7 @@ from collections.abc import Callable
 from collections.abc import Sequence
 import math
 from typing import Any
+import warnings
 
 import keras
 import numpy as np
@@ -89,6 +90,8 @@ def evaluate(
     measured = _measure_all(measure, tasks, verbose)
   per_task = measured["accuracy" if classification else "mse"]
   support_size, query_size, *ways = measured["sizes"].max(axis=0).astype(int)
+  if classification:
+    _warn_of_ways(first, int(ways[0]))
   return result.EvaluationResult(
     learner=type(first).__name__,
     members=len(learners),
@@ -153,6 +156,8 @@ def _check_tasks(learner: meta_learner.MetaLearner, tasks: Any) -> None:
       f"Received: tasks.element_spec={spec}"
     )
   checks.check_inputs(spec[0], learner.model)
+  checks.check_is_tensor("query_y", spec[1])
+  checks.check_queries(spec[0]["query_x"], spec[1])
 
 
 def _check_targets(
@@ -172,6 +177,19 @@ def _check_targets(
       "`nearest_neighbour` needs one integer label for each example. "
       f"Received: nearest_neighbour=True, {learner.target_kind.value} and "
       f"outputs of shape {output_shape}"
+    )
+
+
+def _warn_of_ways(learner: meta_learner.MetaLearner, ways: int) -> None:
+  """Warns if the model has outputs for classes that no task holds."""
+  output_shape = learner.model.output_shape
+  ignored = losses.ignored_class(learner.inner_loss)
+  classes = output_shape[-1] if ignored is None else output_shape[-1] - 1
+  if ways < classes and len(output_shape) == 2:
+    warnings.warn(
+      f"The model has {output_shape[-1]} outputs, and no support set holds "
+      f"more than {ways} classes: it needs one output for each way.",
+      stacklevel=3,
     )
 
 
@@ -211,8 +229,7 @@ def _measure_function(
       )
     sizes = [model_inputs.count_of(support_x), _size(weight, query_x)]
     if learner.target_kind is not Targets.NUMBERS:
-      support_labels = _as_labels(learner.target_kind, support_y)
-      sizes.append(tf.size(tf.unique(support_labels)[0]))
+      sizes.append(_count_classes(learner, support_y))
     measured["sizes"] = tf.stack(sizes)
     if nearest_neighbour:
       found = metrics.nearest_neighbour(support_x, support_y, query_x)
@@ -227,10 +244,10 @@ def _measure_function(
     autograph=False,
   )
   def measure(
-    first: tf.Tensor, inputs: Any, targets: tf.Tensor, weight: Any = None
+    first: tf.Tensor, inputs: Any, targets: tf.Tensor, *weight: tf.Tensor
   ) -> dict[str, tf.Tensor]:
-    if weight is not None:
-      inputs = {**inputs, "query_weight": weight}
+    if weight:
+      inputs = {**inputs, "query_weight": weight[0]}
     weights = checks.checked_weights(inputs, learner)
     support_x, support_y, query_x = (inputs[key] for key in checks.KEYS)
     support_x, query_x = (
@@ -249,11 +266,11 @@ def _measure_function(
     ]
     mean = tf.add_n([each.pop("outputs") for each in found]) / len(found)
     measured = task_map.map_tasks(one_task, (weights, mean, *batch), "map")
-    if "query_weight" in weights:
-      measured["weight"] = weights["query_weight"]
     return {**measured, **found[0]}
 
-  return measure
+  # TensorFlow counts the graphs of this function over all calls of `evaluate`,
+  # and would warn of the fifth. A concrete function is not counted.
+  return measure.get_concrete_function()
 
 
 def _uses_samples(learners: Sequence[meta_learner.MetaLearner]) -> bool:
@@ -326,8 +343,8 @@ def _measure_outputs(
     return measured
   labels = _as_labels(learner.target_kind, targets)
   outputs = tf.reshape(outputs, [-1, outputs.shape[-1]])
-  if weight is not None:
-    weight = tf.repeat(weight, tf.size(labels) // tf.size(weight))
+  weight, counted = _of_labels(learner, labels, weight)
+  labels = tf.where(counted, labels, tf.zeros_like(labels))
   from_logits = losses.takes_logits(learner.inner_loss)
   if learner.target_kind is Targets.BINARY:
     outputs = _of_two_classes(outputs, from_logits)
@@ -340,7 +357,43 @@ def _measure_outputs(
     "bins": metrics.calibration_bins(labels, tf.exp(logs), weight=weight),
     "confidence": _log_odds(logs),
     "right": tf.cast(tf.equal(best, tf.cast(labels, tf.int64)), tf.float32),
+    "counted": tf.cast(counted, tf.float32),
   }
+
+
+def _of_labels(
+  learner: Any, labels: tf.Tensor, weight: tf.Tensor | None
+) -> tuple[tf.Tensor | None, tf.Tensor]:
+  """Returns the weights of flat labels, and which labels count.
+
+  Args:
+    learner: The learner, whose loss may leave out a class.
+    labels: Class labels, `[n]`.
+    weight: Weights of the queries, or `None`: all queries count the same.
+  """
+  kept = _not_ignored(learner, labels)
+  if weight is not None:
+    # Each pixel or time step has the weight of its query.
+    of_labels = tf.repeat(weight, tf.size(labels) // tf.size(weight))
+    return of_labels * tf.cast(kept, of_labels.dtype), kept & (of_labels > 0)
+  if losses.ignored_class(learner.inner_loss) is None:
+    return None, kept
+  return tf.cast(kept, tf.float32), kept
+
+
+def _count_classes(learner: Any, targets: tf.Tensor) -> tf.Tensor:
+  """Returns how many classes the targets of a task hold."""
+  labels = _as_labels(learner.target_kind, targets)
+  kept = tf.boolean_mask(labels, _not_ignored(learner, labels))
+  return tf.size(tf.unique(kept)[0])
+
+
+def _not_ignored(learner: Any, labels: tf.Tensor) -> tf.Tensor:
+  """Returns which labels are not of the class that the loss leaves out."""
+  ignored = losses.ignored_class(learner.inner_loss)
+  if ignored is None:
+    return tf.ones_like(labels, tf.bool)
+  return labels != ignored
 
 
 def _size(weight: tf.Tensor | None, x: Any) -> tf.Tensor:
@@ -409,15 +462,12 @@ def _flatten_queries(measured: dict[str, np.ndarray]) -> None:
   Only the queries that count are kept, after adapting. Their number may differ
   from batch to batch.
   """
-  weight = measured.pop("weight", None)
-  for key in {"confidence", "right"} & {*measured}:
-    values = measured[key][:, -1]
-    counts = np.ones(values.shape, bool)
-    if weight is not None:
-      # Positive weights all count the same here.
-      labels = values.shape[1] // weight.shape[1]
-      counts = np.repeat(weight > 0, labels, axis=1)
-    measured[key] = values[counts]
+  # Positive weights all count the same here.
+  if "counted" not in measured:
+    return
+  counted = measured.pop("counted")[:, -1] > 0
+  for key in ("confidence", "right"):
+    measured[key] = measured[key][:, -1][counted]
 
 
 def _check_finite(measured: dict[str, np.ndarray], first: int) -> None:
