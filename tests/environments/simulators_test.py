@@ -1,6 +1,7 @@
 """Tests simulators outside of the graph, with an environment of Gymnasium."""
 
 import os
+import time
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -101,6 +102,22 @@ class GymnasiumTest(parameterized.TestCase):
       env.step(tasks, state, actions)
       taken = [float(one.taken[0][0]) for one in env._environments[:4]]
       np.testing.assert_allclose(taken, [-2, -2, 2, 4])
+
+  def test_tells_how_long_the_simulation_took(self):
+    class Slow(Line):
+      def step(self, action):
+        time.sleep(0.01)
+        return super().step(action)
+
+    env = make(lambda: Slow())
+    self.assertEqual(env.seconds, 0)
+    tasks, began = batch(env), time.perf_counter()
+    state, _ = env.reset(tasks, 3, tf.zeros([2, 2], tf.int64))
+    for _ in range(2):
+      env.step(tasks, state, tf.zeros([2, 3, 1]))
+    # Six instances are stepped twice.
+    self.assertGreater(env.seconds, 0.12)
+    self.assertLess(env.seconds, time.perf_counter() - began)
 
   def test_episodes_are_cut_where_they_end(self):
     env = make()

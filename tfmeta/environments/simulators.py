@@ -3,6 +3,7 @@
 import abc
 from collections.abc import Callable
 import itertools
+import time
 from typing import Any
 
 import keras
@@ -25,9 +26,13 @@ class Simulator(base.Environment, abc.ABC):
 
   A subclass sets the attributes of `Environment` and writes `sample`, `start`,
   `advance` and `get_config`.
+
+  Attributes:
+    seconds: How long `start` and `advance` have run so far.
   """
 
   in_graph = False
+  seconds = 0.0
   _run = 0
 
   @abc.abstractmethod
@@ -89,7 +94,7 @@ class Simulator(base.Environment, abc.ABC):
     def start(seeds: np.ndarray, *values: np.ndarray) -> Any:
       self._run, self._steps = next(_runs), 0
       named = dict(zip(names, values, strict=True))
-      found = self.start(named, episodes, seeds)
+      found = self._timed(self.start, named, episodes, seeds)
       self._check("observations", found)
       return np.int64(self._run), found.astype(np.float32)
 
@@ -112,6 +117,13 @@ class Simulator(base.Environment, abc.ABC):
     observations = self._shaped(observations, tasks, episodes)
     return state, observations, rewards, ended
 
+  def _timed(self, method: Callable[..., Any], *arguments: Any) -> Any:
+    began = time.perf_counter()
+    try:
+      return method(*arguments)
+    finally:
+      self.seconds += time.perf_counter() - began
+
   def _advance(self, run: np.ndarray, actions: np.ndarray) -> Any:
     if run != self._run:
       raise ValueError(
@@ -119,7 +131,7 @@ class Simulator(base.Environment, abc.ABC):
         f"another thread. Received: a step of run {run} in run {self._run}"
       )
     self._steps += 1
-    observations, rewards, ended = self.advance(actions)
+    observations, rewards, ended = self._timed(self.advance, actions)
     self._check("observations", observations)
     self._check("rewards", rewards)
     return (

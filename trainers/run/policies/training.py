@@ -4,6 +4,7 @@ import dataclasses
 import importlib.metadata
 import pathlib
 import sys
+import time
 from typing import Any
 
 import keras
@@ -130,8 +131,9 @@ def _fit(
   done: int,
   callbacks: list[Any],
 ) -> None:
+  environment, began = learner.environment, time.monotonic()
   first = done * config.steps_per_epoch * config.meta_batch_size
-  tasks = learner.environment.tasks("train", seed=config.seed, start=first)
+  tasks = environment.tasks("train", seed=config.seed, start=first)
   learner.fit(
     tasks.batch(config.meta_batch_size, drop_remainder=True),
     steps_per_epoch=config.steps_per_epoch,
@@ -144,6 +146,9 @@ def _fit(
     shuffle=False,
     verbose=0,
   )
+  if not environment.in_graph:
+    share = environment.seconds / (time.monotonic() - began)
+    training.say(f"The simulator took {share:.0%} of the time of training.")
 
 
 def evaluation_tasks(
