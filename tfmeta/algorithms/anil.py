@@ -174,6 +174,7 @@ class ANIL(maml.MAML):
         self.state_of(head, step, context),
         features,
         training=True,
+        exact=context.training,
       )
       return self.reduce_support(support_y, outputs)
 

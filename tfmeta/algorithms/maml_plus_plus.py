@@ -325,6 +325,7 @@ class MAMLPlusPlus(maml.MAML):
       self.slots.state_at(state, moving, slot),
       x,
       training=context.training or not self._running,
+      exact=context.training,
     )
     if context.training:
       self.slots.record(moving, state, slot)

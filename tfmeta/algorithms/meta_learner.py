@@ -357,7 +357,9 @@ class MetaLearner(keras.Model):
       context: Task, step and mode of the call. Defaults to `EVALUATION`.
     """
     state = self.state_of(self.model, step, context)
-    outputs, _ = functional.apply(self.model, weights, state, x, training=True)
+    outputs, _ = functional.apply(
+      self.model, weights, state, x, training=True, exact=context.training
+    )
     return outputs
 
   def state_of(
@@ -440,14 +442,12 @@ class MetaLearner(keras.Model):
     )
 
   def warn_if_inexact(self) -> None:
-    """Warns if a layer of the model has wrong second derivatives."""
-    names = layers.inexact_layers(self.model)
-    if names:
+    """Warns if a layer of the model cannot be differentiated twice."""
+    missing = layers.missing_derivatives(self.model)
+    if missing:
       warnings.warn(
-        f"{type(self).__name__} differentiates twice, but these layers of "
-        f"{self.model.name!r} have wrong second derivatives: "
-        f"{', '.join(names)}. Use tfmeta.layers.exact(model), which replaces "
-        "them and keeps the weights.",
+        f"{type(self).__name__} differentiates twice. "
+        f"{layers.describe_missing(self.model, missing)}",
         stacklevel=3,
       )
 

@@ -7,12 +7,15 @@ update          one step of the optimizer, and the assigned state
 report          metrics
 """
 
+from collections.abc import Iterator
+import contextlib
 import functools
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from tfmeta import layers
 from tfmeta.algorithms.context import Context
 from tfmeta.core import checks
 from tfmeta.core import keras_internals
@@ -142,12 +145,13 @@ def _differentiate_task(
   # Inside a StatelessScope `assign` only records the value, so that the values
   # of all tasks can be averaged.
   scope = keras.StatelessScope()
-  with tf.GradientTape() as tape, scope:
-    loss, outputs = learner.task_loss(
-      *task, context=context.replace(index=index)
-    )
-    scaled = learner.optimizer.scale_loss(loss)
-  gradients = _gradients(learner, tape, scaled)
+  with _explained_derivatives(learner):
+    with tf.GradientTape() as tape, scope:
+      loss, outputs = learner.task_loss(
+        *task, context=context.replace(index=index)
+      )
+      scaled = learner.optimizer.scale_loss(loss)
+    gradients = _gradients(learner, tape, scaled)
   gradients = [tf.convert_to_tensor(g) for g in gradients]
   state = {
     variable.path: tf.convert_to_tensor(value)
@@ -155,6 +159,24 @@ def _differentiate_task(
     if (value := scope.get_current_value(variable)) is not None
   }
   return (loss, outputs), (gradients, state)
+
+
+@contextlib.contextmanager
+def _explained_derivatives(learner: Any) -> Iterator[None]:
+  """Names the layers if TensorFlow has no gradient of an operation."""
+  try:
+    yield
+  except LookupError as error:
+    # Subclasses, such as KeyError, come from elsewhere.
+    if type(error) is not LookupError:
+      raise
+    found = layers.missing_derivatives(learner.model)
+    text = layers.describe_missing(learner.model, found) if found else (
+      f"A loss has an operation that TensorFlow does not differentiate so often"
+    )
+    raise ValueError(
+      f"{type(learner).__name__} cannot be trained. {text} Received: {error}"
+    ) from error
 
 
 def add_penalty(learner: Any, gradients: list[tf.Tensor]) -> tf.Tensor:

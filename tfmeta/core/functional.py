@@ -14,6 +14,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfmeta.core import exact_gradients
 from tfmeta.core import keras_internals
 from tfmeta.core import random
 from tfmeta.typing import State
@@ -87,6 +88,7 @@ def apply(
   x: tf.Tensor,
   *,
   training: bool,
+  exact: bool = False,
 ) -> tuple[tf.Tensor, State]:
   """Calls `model` with `weights` and `state` in place of its own variables.
 
@@ -96,8 +98,13 @@ def apply(
     state: One tensor for each of `model.non_trainable_variables`.
     x: Inputs, `[n, ...]`.
     training: Whether layers run in training mode.
+    exact: Whether derivatives of any order must be exact, because the caller
+      differentiates more than once. Some operations of TensorFlow have only a
+      first derivative. Defaults to `False`.
 
   Returns:
     The outputs, and the state after the call. No variable is assigned.
   """
+  if exact:
+    return exact_gradients.apply(model, weights, state, x, training=training)
   return model.stateless_call(weights, state, x, training=training)
