@@ -18,6 +18,8 @@ _LAYER = "a layer that a model may hold; MAML calls the model"
 CLOSED = {
   "tfmeta/arguments.py": "checks of numbers, as their names say",
   "tfmeta/core/compiled_steps.py": "speed under XLA",
+  "tfmeta/core/exact_gradients.py": "for what TensorFlow differentiates once",
+  "tfmeta/core/operation_gradients.py": "formulas for single operations",
   "tfmeta/export.py": "follows training",
   "tfmeta/layers/__init__.py": "a list of names",
   "tfmeta/layers/copying.py": "makes models of adapted weights",
@@ -26,6 +28,7 @@ CLOSED = {
   "tfmeta/layers/learned_rates.py": "used by Meta-SGD and MAML++",
   "tfmeta/layers/log_deviation.py": "a layer of policies",
   "tfmeta/layers/mean_prediction.py": "used by probabilistic learners",
+  "tfmeta/layers/missing_derivatives.py": "finds what cannot be trained",
   "tfmeta/layers/normalization.py": _LAYER,
   "tfmeta/layers/per_step.py": _LAYER,
   "tfmeta/layers/pooling.py": _LAYER,

@@ -24,6 +24,7 @@ from tfmeta.core import losses
 from tfmeta.core import random
 from tfmeta.core import replicas
 from tfmeta.core import task_map
+from tfmeta.layers import missing_derivatives
 from tfmeta.typing import LearningRates
 from tfmeta.typing import Reduction
 from tfmeta.typing import State
@@ -443,11 +444,11 @@ class MetaLearner(keras.Model):
 
   def warn_if_inexact(self) -> None:
     """Warns if a layer of the model cannot be differentiated twice."""
-    missing = layers.missing_derivatives(self.model)
+    missing = missing_derivatives.find(self.model)
     if missing:
       warnings.warn(
         f"{type(self).__name__} differentiates twice. "
-        f"{layers.describe_missing(self.model, missing)}",
+        f"{missing_derivatives.describe(self.model, missing)}",
         stacklevel=3,
       )
 

@@ -15,13 +15,13 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfmeta import layers
 from tfmeta.algorithms.context import Context
 from tfmeta.core import checks
 from tfmeta.core import keras_internals
 from tfmeta.core import losses
 from tfmeta.core import replicas
 from tfmeta.core import task_map
+from tfmeta.layers import missing_derivatives
 
 
 def train(learner: Any, data: Any) -> dict[str, Any]:
@@ -170,10 +170,10 @@ def _explained_derivatives(learner: Any) -> Iterator[None]:
     # Subclasses, such as KeyError, come from elsewhere.
     if type(error) is not LookupError:
       raise
-    found = layers.missing_derivatives(learner.model)
-    text = layers.describe_missing(learner.model, found) if found else (
-      f"A loss has an operation that TensorFlow does not differentiate so often"
-    )
+    found = missing_derivatives.find(learner.model)
+    text = "TensorFlow lacks a derivative of an operation outside of its model."
+    if found:
+      text = missing_derivatives.describe(learner.model, found)
     raise ValueError(
       f"{type(learner).__name__} cannot be trained. {text} Received: {error}"
     ) from error

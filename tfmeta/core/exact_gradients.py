@@ -8,6 +8,7 @@ therefore called as a traced function. Neither its layers nor TensorFlow's own
 gradients change.
 """
 
+from collections.abc import Callable
 from typing import Any
 import weakref
 
@@ -63,21 +64,39 @@ def overrides(compiled: bool) -> dict[str, str]:
   return {**operation_gradients.EXACT, **more}
 
 
-def _function(model: keras.Model, training: bool, compiled: bool) -> Any:
-  """Returns `model` as a function whose operations have our gradients."""
-  # This function is kept in a dictionary whose keys are models. With a strong
-  # reference to its model, neither would ever be freed.
-  model_of = weakref.ref(model)
+def exactly(function: Callable[..., Any], *, compiled: bool = False) -> Any:
+  """Makes the derivatives of a function exact, to any order.
+
+  Args:
+    function: Function of tensors.
+    compiled: Whether XLA compiles the graph in which it is called. Defaults to
+      `False`.
+
+  Returns:
+    A `tf.function` that computes the same.
+  """
   names = overrides(compiled)
 
-  def call(weights: Weights, state: State, x: Any) -> tuple[Any, State]:
+  def call(*args: Any) -> Any:
     graph = tf.compat.v1.get_default_graph()
     with graph.gradient_override_map(names):
-      results = model_of().stateless_call(weights, state, x, training=training)
+      results = function(*args)
     keras_internals.override_in_branches(graph, names)
     return results
 
   return tf.function(call, autograph=False)
+
+
+def _function(model: keras.Model, training: bool, compiled: bool) -> Any:
+  """Returns `exactly` of a call of `model`."""
+  # It is kept in a dictionary whose keys are models. With a reference to its
+  # model, neither would ever be freed. A proxy holds no reference.
+  proxy = weakref.proxy(model)
+
+  def call(weights: Weights, state: State, x: Any) -> tuple[Any, State]:
+    return proxy.stateless_call(weights, state, x, training=training)
+
+  return exactly(call, compiled=compiled)
 
 
 def _needs_ours(graph: tf.Graph) -> bool:

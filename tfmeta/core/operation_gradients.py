@@ -12,6 +12,7 @@ its output, and returns the gradients with respect to its inputs.
 
 from collections.abc import Callable
 import itertools
+import re
 from typing import Any
 
 import tensorflow as tf
@@ -23,6 +24,9 @@ from tfmeta.core import keras_internals
 EXACT: dict[str, str] = {}
 # The same, for graphs that XLA compiles only.
 EXACT_COMPILED: dict[str, str] = {}
+
+# Name of the mean that `tf.nn.moments` computes.
+_MOMENTS = re.compile(r"(^|/)moments(_\d+)?/mean(_\d+)?(/|$)")
 
 _Gradient = Callable[..., Any]
 
@@ -66,8 +70,10 @@ def _attributes(op: tf.Operation, *names: str) -> dict[str, Any]:
 # is therefore the resize itself.
 
 
-def _linear_pair(op_type: str, images: str, attributes: tuple[str, ...]) -> None:
-  """Registers the gradients of a resize and of TensorFlow's gradient of it.
+def _linear_pair(
+  op_type: str, images: str, attributes: tuple[str, ...]
+) -> None:
+  """Registers the gradients of a resize, and of TensorFlow's gradient of it.
 
   Args:
     op_type: Type of the resize. Its first two inputs are the images and their
@@ -132,14 +138,14 @@ def is_mean_of_moments(op: tf.Operation) -> bool:
   """Returns whether `tf.nn.moments` made this `StopGradient`.
 
   In `mean((x - stop_gradient(mean(x)))**2)`, it is the mean of the very values
-  that it is subtracted from.
+  that it is subtracted from. Other code may have such a term too, and add what
+  its derivative lacks. The names tell `tf.nn.moments` from it.
   """
   mean = op.inputs[0].op
-  if mean.type != "Mean":
+  if mean.type != "Mean" or not _MOMENTS.search(mean.name):
     return False
-  squares = [
-    user for user in op.outputs[0].consumers() if user.type == "SquaredDifference"
-  ]
+  users = op.outputs[0].consumers()
+  squares = [user for user in users if user.type == "SquaredDifference"]
   return any(user.inputs[0] is mean.inputs[0] for user in squares)
 
 
@@ -199,15 +205,12 @@ _register("MaxPoolWithArgmax", _of_max_pool_with_argmax, EXACT)
 
 
 def _of_max_pool(op: tf.Operation, upstream: tf.Tensor) -> tf.Tensor:
-  names = ["ksize", "strides", "padding", "data_format"]
-  if op.type == "MaxPool":
-    names.append("explicit_paddings")
   return _make(
     f"{op.type}Grad",
     orig_input=op.inputs[0],
     orig_output=op.outputs[0],
     grad=upstream,
-    **_attributes(op, *names),
+    **_attributes(op, "ksize", "strides", "padding", "data_format"),
   )
 
 
@@ -215,21 +218,19 @@ def _of_max_pool_gradient(op: tf.Operation, upstream: tf.Tensor) -> Any:
   """Takes `upstream` at the place of the first maximum of each window."""
   inputs, outputs = op.inputs[:2]
   rank = inputs.shape.rank
-  order = list(range(rank))
-  if not _is_channels_last(op):
-    order = [0, *order[2:], 1]
-  inputs, outputs, upstream = (
-    tf.transpose(tensor, order) for tensor in (inputs, outputs, upstream)
-  )
-  lengths = [op.get_attr("ksize")[axis] for axis in order]
-  steps = [op.get_attr("strides")[axis] for axis in order]
-  paddings = _paddings(op, order, inputs, lengths, steps)
+  sizes, steps = op.get_attr("ksize"), op.get_attr("strides")
+  paddings = tf.zeros([rank, 2], tf.int32)
+  if op.get_attr("padding") == b"SAME":
+    length = tf.shape(inputs)
+    windows = -(-length // steps)
+    total = tf.maximum((windows - 1) * steps + sizes - length, 0)
+    paddings = tf.stack([total // 2, total - total // 2], axis=1)
   inputs = tf.pad(inputs, paddings, constant_values=inputs.dtype.min)
   upstream = tf.pad(upstream, paddings)
-  counts = tf.unstack(tf.shape(outputs))
+  counts = tf.unstack(tf.shape(outputs), rank)
   found = tf.zeros_like(outputs)
   free = tf.ones_like(outputs, tf.bool)
-  for place in itertools.product(*map(range, lengths)):
+  for place in itertools.product(*map(range, sizes)):
     window = tuple(
       slice(start, start + (count - 1) * step + 1, step)
       for start, count, step in zip(place, counts, steps, strict=True)
@@ -237,33 +238,7 @@ def _of_max_pool_gradient(op: tf.Operation, upstream: tf.Tensor) -> Any:
     hit = free & (inputs[window] == outputs)
     found += tf.where(hit, upstream[window], 0)
     free &= ~hit
-  back = [order.index(axis) for axis in range(rank)]
-  zeros = [tf.zeros_like(tensor) for tensor in op.inputs[:2]]
-  return *zeros, tf.transpose(found, back)
-
-
-def _is_channels_last(op: tf.Operation) -> bool:
-  return op.get_attr("data_format").decode().endswith("C")
-
-
-def _paddings(
-  op: tf.Operation,
-  order: list[int],
-  inputs: tf.Tensor,
-  lengths: list[int],
-  steps: list[int],
-) -> Any:
-  """Returns the padding of each axis of `inputs`, `[rank, 2]`."""
-  padding = op.get_attr("padding")
-  if padding == b"EXPLICIT":
-    given = op.get_attr("explicit_paddings")
-    return [[given[2 * axis], given[2 * axis + 1]] for axis in order]
-  if padding == b"VALID":
-    return [[0, 0]] * len(order)
-  sizes = tf.shape(inputs)
-  windows = -(-sizes // steps)
-  total = tf.maximum((windows - 1) * steps + lengths - sizes, 0)
-  return tf.stack([total // 2, total - total // 2], axis=1)
+  return *[tf.zeros_like(tensor) for tensor in op.inputs[:2]], found
 
 
 for _type in ("MaxPool", "MaxPool3D"):

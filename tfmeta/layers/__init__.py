@@ -5,12 +5,6 @@ from tfmeta.layers.exact import inexact_layers as inexact_layers
 from tfmeta.layers.learned_rates import LearnedRates as LearnedRates
 from tfmeta.layers.log_deviation import LogDeviation as LogDeviation
 from tfmeta.layers.mean_prediction import MeanPrediction as MeanPrediction
-from tfmeta.layers.missing_derivatives import (
-  describe_missing as describe_missing,
-)
-from tfmeta.layers.missing_derivatives import (
-  missing_derivatives as missing_derivatives,
-)
 from tfmeta.layers.normalization import BatchNormalization as BatchNormalization
 from tfmeta.layers.normalization import GroupNormalization as GroupNormalization
 from tfmeta.layers.normalization import LayerNormalization as LayerNormalization

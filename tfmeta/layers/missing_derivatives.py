@@ -14,11 +14,11 @@ from tfmeta.layers import copying
 # Examples in the batch with which a model is traced. Nothing is computed.
 _EXAMPLES = 4
 
-# The outputs of these do not depend on the values of their inputs, or shall not.
+# No derivative of these differs from zero, or should.
 _CONSTANT = ("StopGradient", "ZerosLike", "OnesLike")
 
 
-def missing_derivatives(model: keras.Model) -> dict[str, str]:
+def find(model: keras.Model) -> dict[str, str]:
   """Finds operations of a model that cannot be differentiated twice.
 
   The model is traced together with its gradient. Each operation in between that
@@ -40,12 +40,12 @@ def missing_derivatives(model: keras.Model) -> dict[str, str]:
   return found
 
 
-def describe_missing(model: keras.Model, found: dict[str, str]) -> str:
+def describe(model: keras.Model, found: dict[str, str]) -> str:
   """Returns a text that names operations without gradient, and the remedy.
 
   Args:
     model: A built model.
-    found: What `missing_derivatives` returned for it, not empty.
+    found: What `find` returned for it, not empty.
   """
   names = ", ".join(f"{name} ({op_type})" for name, op_type in found.items())
   remedy = "Use other layers or operations there"
@@ -125,7 +125,9 @@ def _spec(tensor: Any) -> tf.TensorSpec:
   return tf.TensorSpec((_EXAMPLES, *tensor.shape[1:]), tensor.dtype)
 
 
-def _reached(tensors: list[Any], tensors_of: Any, operations_of: Any) -> set[str]:
+def _reached(
+  tensors: list[Any], tensors_of: Any, operations_of: Any
+) -> set[str]:
   """Returns the names of the operations that differentiable paths lead to.
 
   Args:
