@@ -1,0 +1,104 @@
+"""Calls of a model whose derivatives of any order are exact.
+
+A gradient tape looks a gradient up by the type of the operation. It treats the
+call of a traced function as one operation, though, and differentiates what is
+inside one by one, where each operation may name a gradient of its own. If a
+model has operations that need the gradients of `operation_gradients`, it is
+therefore called as a traced function. Neither its layers nor TensorFlow's own
+gradients change.
+"""
+
+from collections.abc import Callable
+from typing import Any
+import weakref
+
+import keras
+import tensorflow as tf
+
+from tfmeta.core import keras_internals
+from tfmeta.core import operation_gradients
+from tfmeta.typing import State
+from tfmeta.typing import Weights
+
+# For each model and kind of call, its traced function, or `None` for a model
+# that needs none.
+_functions: weakref.WeakKeyDictionary[keras.Model, dict[Any, Any]] = (
+  weakref.WeakKeyDictionary()
+)
+
+
+def apply(
+  model: keras.Model, weights: Weights, state: State, x: Any, *, training: bool
+) -> tuple[Any, State]:
+  """Calls `model.stateless_call`, with exact derivatives of any order.
+
+  Args:
+    model: A built model.
+    weights: One tensor for each of `model.trainable_variables`.
+    state: One tensor for each of `model.non_trainable_variables`.
+    x: Inputs, `[n, ...]`.
+    training: Whether layers run in training mode.
+
+  Returns:
+    The outputs, and the state after the call.
+  """
+  functions = _functions.setdefault(model, {})
+  key = (training, keras_internals.in_xla_context())
+  if key not in functions:
+    functions[key] = _function(model, *key)
+  if functions[key] is not None:
+    traced = functions[key].get_concrete_function(weights, state, x)
+    if _needs_ours(traced.graph):
+      return traced(weights, state, x)
+    functions[key] = None
+  return model.stateless_call(weights, state, x, training=training)
+
+
+def overrides(compiled: bool) -> dict[str, str]:
+  """Returns the names of our gradients, by the type of their operation.
+
+  Args:
+    compiled: Whether XLA compiles the graph.
+  """
+  more = operation_gradients.EXACT_COMPILED if compiled else {}
+  return {**operation_gradients.EXACT, **more}
+
+
+def exactly(function: Callable[..., Any], *, compiled: bool = False) -> Any:
+  """Makes the derivatives of a function exact, to any order.
+
+  Args:
+    function: Function of tensors.
+    compiled: Whether XLA compiles the graph in which it is called. Defaults to
+      `False`.
+
+  Returns:
+    A `tf.function` that computes the same.
+  """
+  names = overrides(compiled)
+
+  def call(*args: Any) -> Any:
+    graph = tf.compat.v1.get_default_graph()
+    with graph.gradient_override_map(names):
+      results = function(*args)
+    keras_internals.override_in_branches(graph, names)
+    return results
+
+  return tf.function(call, autograph=False)
+
+
+def _function(model: keras.Model, training: bool, compiled: bool) -> Any:
+  """Returns `exactly` of a call of `model`."""
+  # It is kept in a dictionary whose keys are models. With a reference to its
+  # model, neither would ever be freed. A proxy holds no reference.
+  proxy = weakref.proxy(model)
+
+  def call(weights: Weights, state: State, x: Any) -> tuple[Any, State]:
+    return proxy.stateless_call(weights, state, x, training=training)
+
+  return exactly(call, compiled=compiled)
+
+
+def _needs_ours(graph: tf.Graph) -> bool:
+  operations = keras_internals.operations_in(graph)
+  return any(map(operation_gradients.is_ours, operations))
