@@ -14,6 +14,11 @@ from tfmeta.layers import copying
 # Examples in the batch with which a model is traced. Nothing is computed.
 _EXAMPLES = 4
 
+# The gradients that TensorFlow has of these are approximations, so that second
+# derivatives are approximations too: it transforms the upstream gradient by the
+# inverse matrix.
+_APPROXIMATED = ("ImageProjectiveTransformV2", "ImageProjectiveTransformV3")
+
 # No derivative of these differs from zero, or should.
 _CONSTANT = ("StopGradient", "ZerosLike", "OnesLike")
 
@@ -30,11 +35,15 @@ def find(model: keras.Model) -> dict[str, str]:
 
   Returns:
     Mapping from the path of a layer, or from the name of an operation outside
-    of all layers, to the type of an operation that has no gradient. It is empty
-    if the model can be differentiated twice.
+    of all layers, to the type of an operation that has no gradient, or only an
+    approximate one. It is empty if the model can be differentiated twice.
   """
   found: dict[str, str] = {}
-  paths = [path for path, _ in copying.walk(model)]
+  paths = []
+  for path, layer in copying.walk(model):
+    paths.append(path)
+    if isinstance(layer, keras.layers.SpectralNormalization):
+      found[path] = "takes singular vectors as constants"
   for name, op_type in _missing(model):
     found.setdefault(_owner(name, paths), op_type)
   return found
@@ -52,9 +61,9 @@ def describe(model: keras.Model, found: dict[str, str]) -> str:
   if all(op_type.startswith("Cudnn") for op_type in found.values()):
     remedy = "Use tfmeta.layers.exact(model), whose layers do without cuDNN"
   return (
-    f"TensorFlow has no second derivative of these layers of {model.name!r}: "
-    f"{names}. {remedy}, or a learner that differentiates once, such as "
-    "tfmeta.FOMAML."
+    "There is no right second derivative of these layers of "
+    f"{model.name!r}: {names}. {remedy}, or a learner that differentiates "
+    "once, such as tfmeta.FOMAML."
   )
 
 
@@ -73,6 +82,8 @@ def _missing(model: keras.Model) -> Iterator[tuple[str, str]]:
   below = _reached(gradients, lambda op: op.inputs, lambda t: [t.op])
   for op in graph.get_operations():
     if op.name in above and op.name in below:
+      if op.type in _APPROXIMATED:
+        yield op.name, op.type
       yield from _missing_in(graph, op, op.name)
 
 
