@@ -45,7 +45,7 @@ def apply(
   functions = _functions.setdefault(model, {})
   key = (training, keras_internals.in_xla_context())
   if key not in functions:
-    functions[key] = _function(model, *key)
+    functions[key] = _function(model, training)
   if functions[key] is not None:
     traced = functions[key].get_concrete_function(weights, state, x)
     if _needs_ours(traced.graph):
@@ -54,28 +54,16 @@ def apply(
   return model.stateless_call(weights, state, x, training=training)
 
 
-def overrides(compiled: bool) -> dict[str, str]:
-  """Returns the names of our gradients, by the type of their operation.
-
-  Args:
-    compiled: Whether XLA compiles the graph.
-  """
-  more = operation_gradients.EXACT_COMPILED if compiled else {}
-  return {**operation_gradients.EXACT, **more}
-
-
-def exactly(function: Callable[..., Any], *, compiled: bool = False) -> Any:
+def exactly(function: Callable[..., Any]) -> Any:
   """Makes the derivatives of a function exact, to any order.
 
   Args:
     function: Function of tensors.
-    compiled: Whether XLA compiles the graph in which it is called. Defaults to
-      `False`.
 
   Returns:
     A `tf.function` that computes the same.
   """
-  names = overrides(compiled)
+  names = operation_gradients.EXACT
 
   def call(*args: Any) -> Any:
     graph = tf.compat.v1.get_default_graph()
@@ -87,7 +75,7 @@ def exactly(function: Callable[..., Any], *, compiled: bool = False) -> Any:
   return tf.function(call, autograph=False)
 
 
-def _function(model: keras.Model, training: bool, compiled: bool) -> Any:
+def _function(model: keras.Model, training: bool) -> Any:
   """Returns `exactly` of a call of `model`."""
   # It is kept in a dictionary whose keys are models. With a reference to its
   # model, neither would ever be freed. A proxy holds no reference.
@@ -96,9 +84,9 @@ def _function(model: keras.Model, training: bool, compiled: bool) -> Any:
   def call(weights: Weights, state: State, x: Any) -> tuple[Any, State]:
     return proxy.stateless_call(weights, state, x, training=training)
 
-  return exactly(call, compiled=compiled)
+  return exactly(call)
 
 
 def _needs_ours(graph: tf.Graph) -> bool:
   operations = keras_internals.operations_in(graph)
-  return any(map(operation_gradients.is_ours, operations))
+  return any(map(operation_gradients.is_needed, operations))

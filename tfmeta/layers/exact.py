@@ -24,6 +24,11 @@ EXACT_LAYERS = (
 _NORMALIZATIONS = tuple(
   (getattr(keras.layers, layer.__name__), layer) for layer in EXACT_LAYERS[:3]
 )
+_POOLS = (
+  keras.layers.MaxPooling1D,
+  keras.layers.MaxPooling2D,
+  keras.layers.MaxPooling3D,
+)
 
 
 def exact(model: keras.Model) -> keras.Model:
@@ -117,7 +122,7 @@ def _inexact(
   for path, layer in copying.walk(model):
     if _is_inexact_normalization(layer):
       yield path, layer
-    elif jit_compile and _is_inexact_pooling(layer):
+    elif _is_inexact_pooling(layer, jit_compile):
       yield path, layer
     elif trained and _is_inexact_resize(layer):
       yield path, layer
@@ -136,15 +141,11 @@ def _is_inexact_normalization(layer: keras.Layer) -> bool:
   return False
 
 
-def _is_inexact_pooling(layer: keras.Layer) -> bool:
-  pools = (
-    keras.layers.MaxPooling1D,
-    keras.layers.MaxPooling2D,
-    keras.layers.MaxPooling3D,
-  )
-  if isinstance(layer, pooling.MaxPooling2D):
-    return layer.method == "stock"
-  return isinstance(layer, pools)
+def _is_inexact_pooling(layer: keras.Layer, jit_compile: bool) -> bool:
+  if not isinstance(layer, _POOLS):
+    return False
+  ours = getattr(layer, "method", "stock") != "stock"
+  return not ours and (jit_compile or pooling.keeps_size(layer))
 
 
 def _is_inexact_resize(layer: keras.Layer) -> bool:
@@ -166,7 +167,9 @@ def _remedy(layer: keras.Layer) -> str:
     return "use tfmeta.layers.exact(model)"
   if _is_inexact_normalization(layer):
     return "derive it from the layer of the same name in tfmeta.layers"
-  if _is_inexact_pooling(layer):
+  if isinstance(layer, _POOLS) and pooling.keeps_size(layer):
+    return "pad before it, with padding='valid'"
+  if isinstance(layer, _POOLS):
     return "compile without XLA (jit_compile=False)"
   if _is_inexact_recurrent(layer):
     return "make it with use_cudnn=False"

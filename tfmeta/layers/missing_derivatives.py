@@ -7,8 +7,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfmeta.core import exact_gradients
 from tfmeta.core import keras_internals
+from tfmeta.core import operation_gradients
 from tfmeta.layers import copying
 
 # Examples in the batch with which a model is traced. Nothing is computed.
@@ -42,11 +42,25 @@ def find(model: keras.Model) -> dict[str, str]:
   paths = []
   for path, layer in copying.walk(model):
     paths.append(path)
-    if isinstance(layer, keras.layers.SpectralNormalization):
-      found[path] = "takes singular vectors as constants"
+    constants = _constants_by_design(layer)
+    if constants:
+      found[path] = f"takes {constants} as constants"
   for name, op_type in _missing(model):
     found.setdefault(_owner(name, paths), op_type)
   return found
+
+
+def _constants_by_design(layer: keras.Layer) -> str:
+  """Returns what a layer of Keras does not differentiate, or `""`.
+
+  At the fixed point of its power iteration, or where its moving statistics are
+  those of the batch, its first derivative is right all the same.
+  """
+  if isinstance(layer, keras.layers.SpectralNormalization):
+    return "singular vectors"
+  if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable:
+    return "its corrections" if getattr(layer, "renorm", False) else ""
+  return ""
 
 
 def describe(model: keras.Model, found: dict[str, str]) -> str:
@@ -108,7 +122,7 @@ def _traced_gradient(model: keras.Model) -> tuple[Any, list[Any], list[Any]]:
     scalar with respect to them, without those that are `None`.
   """
   found: list[Any] = []
-  names = exact_gradients.overrides(compiled=False)
+  names = operation_gradients.EXACT
 
   def trace(weights: Any, state: Any, x: Any) -> None:
     graph = tf.compat.v1.get_default_graph()
