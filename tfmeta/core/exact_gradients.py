@@ -9,6 +9,9 @@ gradients change.
 """
 
 from collections.abc import Callable
+from collections.abc import Iterator
+import contextlib
+import contextvars
 from typing import Any
 import weakref
 
@@ -25,6 +28,33 @@ from tfmeta.typing import Weights
 _functions: weakref.WeakKeyDictionary[keras.Model, dict[Any, Any]] = (
   weakref.WeakKeyDictionary()
 )
+
+_inside = contextvars.ContextVar("exact_gradients_inside", default=False)
+_off = contextvars.ContextVar("exact_gradients_off", default=False)
+
+
+@contextlib.contextmanager
+def off() -> Iterator[None]:
+  """Calls models as they are in this context.
+
+  A graph that goes into a file must not contain our gradients, because no other
+  program can look them up. It takes first derivatives only, which are right.
+  """
+  token = _off.set(True)
+  try:
+    yield
+  finally:
+    _off.reset(token)
+
+
+def inside_exactly() -> bool:
+  """Returns whether a function that `exactly` returned is being traced.
+
+  A gradient in there may be differentiated again in another graph. That graph
+  cannot reach what the gradient took from outside of its arguments, so custom
+  gradients whose own gradients are custom must not be used.
+  """
+  return _inside.get()
 
 
 def apply(
@@ -46,7 +76,7 @@ def apply(
   key = (training, keras_internals.in_xla_context())
   if key not in functions:
     functions[key] = _function(model, training)
-  if functions[key] is not None:
+  if functions[key] is not None and not _off.get():
     traced = functions[key].get_concrete_function(weights, state, x)
     if _needs_ours(traced.graph):
       return traced(weights, state, x)
@@ -67,8 +97,12 @@ def exactly(function: Callable[..., Any]) -> Any:
 
   def call(*args: Any) -> Any:
     graph = tf.compat.v1.get_default_graph()
-    with graph.gradient_override_map(names):
-      results = function(*args)
+    token = _inside.set(True)
+    try:
+      with graph.gradient_override_map(names):
+        results = function(*args)
+    finally:
+      _inside.reset(token)
     keras_internals.override_in_branches(graph, names)
     return results
 
