@@ -36,6 +36,7 @@ CLOSED = {
   "tfmeta/layers/normalization.py": _LAYER,
   "tfmeta/layers/per_step.py": _LAYER,
   "tfmeta/layers/pooling.py": _LAYER,
+  "tfmeta/layers/recurrent.py": _LAYER,
   "tfmeta/layers/statistics.py": "normalization by the support set",
   "tfmeta/typing.py": "names of types",
 }

@@ -9,6 +9,9 @@ gradients change.
 """
 
 from collections.abc import Callable
+from collections.abc import Iterator
+import contextlib
+import contextvars
 from typing import Any
 import weakref
 
@@ -25,6 +28,33 @@ from tfmeta.typing import Weights
 _functions: weakref.WeakKeyDictionary[keras.Model, dict[Any, Any]] = (
   weakref.WeakKeyDictionary()
 )
+
+_inside = contextvars.ContextVar("exact_gradients_inside", default=False)
+_off = contextvars.ContextVar("exact_gradients_off", default=False)
+
+
+@contextlib.contextmanager
+def off() -> Iterator[None]:
+  """Calls models as they are in this context.
+
+  A graph that goes into a file must not contain our gradients, because no other
+  program can look them up. It takes first derivatives only, which are right.
+  """
+  token = _off.set(True)
+  try:
+    yield
+  finally:
+    _off.reset(token)
+
+
+def inside_exactly() -> bool:
+  """Returns whether a function that `exactly` returned is being traced.
+
+  A gradient in there may be differentiated again in another graph. That graph
+  cannot reach what the gradient took from outside of its arguments, so custom
+  gradients whose own gradients are custom must not be used.
+  """
+  return _inside.get()
 
 
 def apply(
@@ -45,8 +75,8 @@ def apply(
   functions = _functions.setdefault(model, {})
   key = (training, keras_internals.in_xla_context())
   if key not in functions:
-    functions[key] = _function(model, *key)
-  if functions[key] is not None:
+    functions[key] = _function(model, training)
+  if functions[key] is not None and not _off.get():
     traced = functions[key].get_concrete_function(weights, state, x)
     if _needs_ours(traced.graph):
       return traced(weights, state, x)
@@ -54,40 +84,32 @@ def apply(
   return model.stateless_call(weights, state, x, training=training)
 
 
-def overrides(compiled: bool) -> dict[str, str]:
-  """Returns the names of our gradients, by the type of their operation.
-
-  Args:
-    compiled: Whether XLA compiles the graph.
-  """
-  more = operation_gradients.EXACT_COMPILED if compiled else {}
-  return {**operation_gradients.EXACT, **more}
-
-
-def exactly(function: Callable[..., Any], *, compiled: bool = False) -> Any:
+def exactly(function: Callable[..., Any]) -> Any:
   """Makes the derivatives of a function exact, to any order.
 
   Args:
     function: Function of tensors.
-    compiled: Whether XLA compiles the graph in which it is called. Defaults to
-      `False`.
 
   Returns:
     A `tf.function` that computes the same.
   """
-  names = overrides(compiled)
+  names = operation_gradients.EXACT
 
   def call(*args: Any) -> Any:
     graph = tf.compat.v1.get_default_graph()
-    with graph.gradient_override_map(names):
-      results = function(*args)
+    token = _inside.set(True)
+    try:
+      with graph.gradient_override_map(names):
+        results = function(*args)
+    finally:
+      _inside.reset(token)
     keras_internals.override_in_branches(graph, names)
     return results
 
   return tf.function(call, autograph=False)
 
 
-def _function(model: keras.Model, training: bool, compiled: bool) -> Any:
+def _function(model: keras.Model, training: bool) -> Any:
   """Returns `exactly` of a call of `model`."""
   # It is kept in a dictionary whose keys are models. With a reference to its
   # model, neither would ever be freed. A proxy holds no reference.
@@ -96,9 +118,9 @@ def _function(model: keras.Model, training: bool, compiled: bool) -> Any:
   def call(weights: Weights, state: State, x: Any) -> tuple[Any, State]:
     return proxy.stateless_call(weights, state, x, training=training)
 
-  return exactly(call, compiled=compiled)
+  return exactly(call)
 
 
 def _needs_ours(graph: tf.Graph) -> bool:
   operations = keras_internals.operations_in(graph)
-  return any(map(operation_gradients.is_ours, operations))
+  return any(map(operation_gradients.is_needed, operations))

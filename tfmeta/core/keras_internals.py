@@ -91,12 +91,15 @@ def batches_seen(optimizer: keras.optimizers.Optimizer) -> tf.Tensor:
   return tf.convert_to_tensor(optimizer._iterations)
 
 
-def in_xla_context() -> bool:
-  """Returns whether the graph that is being traced is compiled by XLA.
+def in_xla_context(graph: tf.Graph | None = None) -> bool:
+  """Returns whether a graph is compiled by XLA.
 
   TensorFlow has no public way to ask; its own control flow asks in this way.
+
+  Args:
+    graph: A graph, or `None` (default) for the one that is being traced.
   """
-  graph = tf.compat.v1.get_default_graph()
+  graph = graph or tf.compat.v1.get_default_graph()
   return control_flow_util.GraphOrParentsInXlaContext(graph)
 
 

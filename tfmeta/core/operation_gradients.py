@@ -22,8 +22,6 @@ from tfmeta.core import keras_internals
 # The types of operations of a forward pass whose gradients are replaced, and
 # the names of the gradients that replace them.
 EXACT: dict[str, str] = {}
-# The same, for graphs that XLA compiles only.
-EXACT_COMPILED: dict[str, str] = {}
 
 # Name of the mean that `tf.nn.moments` computes.
 _MOMENTS = re.compile(r"(^|/)moments(_\d+)?/mean(_\d+)?(/|$)")
@@ -31,28 +29,30 @@ _MOMENTS = re.compile(r"(^|/)moments(_\d+)?/mean(_\d+)?(/|$)")
 _Gradient = Callable[..., Any]
 
 
-def is_ours(op: tf.Operation) -> bool:
-  """Returns whether a gradient of this file replaces the one of `op`."""
+def is_needed(op: tf.Operation) -> bool:
+  """Returns whether `op` needs a gradient of this file, and has it."""
   if not keras_internals.gradient_name(op).startswith("tfmeta>"):
     return False
-  return op.type != "StopGradient" or is_mean_of_moments(op)
+  if op.type == "StopGradient":
+    return is_mean_of_moments(op)
+  if op.type in _MAX_POOLS:
+    return _keeps_size(op) or keras_internals.in_xla_context(op.graph)
+  return True
 
 
-def _register(
-  op_type: str, gradient: _Gradient, table: dict[str, str] | None = None
-) -> None:
+def _register(op_type: str, gradient: _Gradient, *, forward: bool) -> None:
   """Registers our gradient of `op_type`.
 
   Args:
     op_type: Type of an operation.
     gradient: Its gradient.
-    table: `EXACT` or `EXACT_COMPILED` if forward passes contain the operation,
-      `None` if only our own gradients make it.
+    forward: Whether forward passes contain the operation, or only our own
+      gradients make it.
   """
   name = f"tfmeta>{op_type}"
   tf.RegisterGradient(name)(gradient)
-  if table is not None:
-    table[op_type] = name
+  if forward:
+    EXACT[op_type] = name
 
 
 def _make(op_type: str, **kwargs: Any) -> Any:
@@ -106,8 +106,8 @@ def _linear_pair(
     )
     return found, *[None] * (len(op.inputs) - 1)
 
-  _register(op_type, of_resize, EXACT)
-  _register(f"{op_type}Grad", of_gradient)
+  _register(op_type, of_resize, forward=True)
+  _register(f"{op_type}Grad", of_gradient, forward=False)
 
 
 def _size(images: tf.Tensor) -> Any:
@@ -149,7 +149,7 @@ def is_mean_of_moments(op: tf.Operation) -> bool:
   return any(user.inputs[0] is mean.inputs[0] for user in squares)
 
 
-_register("StopGradient", _of_stop_gradient, EXACT)
+_register("StopGradient", _of_stop_gradient, forward=True)
 
 
 def _of_softsign(op: tf.Operation, upstream: tf.Tensor) -> tf.Tensor:
@@ -157,7 +157,7 @@ def _of_softsign(op: tf.Operation, upstream: tf.Tensor) -> tf.Tensor:
   return upstream / tf.square(1 + tf.abs(op.inputs[0]))
 
 
-_register("Softsign", _of_softsign, EXACT)
+_register("Softsign", _of_softsign, forward=True)
 
 
 def _of_lrn(op: tf.Operation, upstream: tf.Tensor) -> tf.Tensor:
@@ -176,7 +176,7 @@ def _of_lrn(op: tf.Operation, upstream: tf.Tensor) -> tf.Tensor:
   return upstream * norm**-beta - 2 * alpha * beta * x * crossed
 
 
-_register("LRN", _of_lrn, EXACT)
+_register("LRN", _of_lrn, forward=True)
 
 
 def _of_max_pool_with_argmax(
@@ -197,11 +197,20 @@ def _of_max_pool_with_argmax(
   return tf.reshape(found, tf.shape(x))
 
 
-_register("MaxPoolWithArgmax", _of_max_pool_with_argmax, EXACT)
+_register("MaxPoolWithArgmax", _of_max_pool_with_argmax, forward=True)
 
 
-# Under XLA, TensorFlow's second derivative of max pooling compares the values
-# of a window in bfloat16, and may take the wrong one of two that are close.
+# TensorFlow's second derivative of max pooling is wrong in two cases. XLA
+# compares the values of a window in bfloat16, and may take the wrong one of two
+# that are close. In other graphs, if inputs and outputs have the same size, the
+# kernel may write its results over values that it has yet to read.
+
+_MAX_POOLS = ("MaxPool", "MaxPool3D")
+
+
+def _keeps_size(op: tf.Operation) -> bool:
+  ones = all(step == 1 for step in op.get_attr("strides"))
+  return ones and op.get_attr("padding") == b"SAME"
 
 
 def _of_max_pool(op: tf.Operation, upstream: tf.Tensor) -> tf.Tensor:
@@ -217,17 +226,40 @@ def _of_max_pool(op: tf.Operation, upstream: tf.Tensor) -> tf.Tensor:
 def _of_max_pool_gradient(op: tf.Operation, upstream: tf.Tensor) -> Any:
   """Takes `upstream` at the place of the first maximum of each window."""
   inputs, outputs = op.inputs[:2]
-  rank = inputs.shape.rank
-  sizes, steps = op.get_attr("ksize"), op.get_attr("strides")
-  paddings = tf.zeros([rank, 2], tf.int32)
+  zeros = [tf.zeros_like(tensor) for tensor in op.inputs[:2]]
   if op.get_attr("padding") == b"SAME":
-    length = tf.shape(inputs)
-    windows = -(-length // steps)
-    total = tf.maximum((windows - 1) * steps + sizes - length, 0)
-    paddings = tf.stack([total // 2, total - total // 2], axis=1)
-  inputs = tf.pad(inputs, paddings, constant_values=inputs.dtype.min)
-  upstream = tf.pad(upstream, paddings)
-  counts = tf.unstack(tf.shape(outputs), rank)
+    # With explicit padding, inputs and outputs differ in size.
+    paddings = _same_paddings(op)
+    inputs = tf.pad(inputs, paddings, constant_values=inputs.dtype.min)
+    upstream = tf.pad(upstream, paddings)
+  if keras_internals.in_xla_context():
+    return *zeros, _at_first_maximum(op, inputs, outputs, upstream)
+  kernel = getattr(tf.raw_ops, f"{op.type}Grad")
+  found = kernel(
+    orig_input=inputs,
+    orig_output=outputs,
+    grad=upstream,
+    padding="VALID",
+    **_attributes(op, "ksize", "strides", "data_format"),
+  )
+  return *zeros, found
+
+
+def _same_paddings(op: tf.Operation) -> tf.Tensor:
+  """Returns what `"SAME"` adds at both ends of each axis, `[rank, 2]`."""
+  sizes, steps = op.get_attr("ksize"), op.get_attr("strides")
+  length = tf.shape(op.inputs[0])
+  windows = -(-length // steps)
+  total = tf.maximum((windows - 1) * steps + sizes - length, 0)
+  return tf.stack([total // 2, total - total // 2], axis=1)
+
+
+def _at_first_maximum(
+  op: tf.Operation, inputs: tf.Tensor, outputs: tf.Tensor, values: tf.Tensor
+) -> tf.Tensor:
+  """Returns `values` where `inputs` first equal the maximum of a window."""
+  sizes, steps = op.get_attr("ksize"), op.get_attr("strides")
+  counts = tf.unstack(tf.shape(outputs), inputs.shape.rank)
   found = tf.zeros_like(outputs)
   free = tf.ones_like(outputs, tf.bool)
   for place in itertools.product(*map(range, sizes)):
@@ -236,11 +268,11 @@ def _of_max_pool_gradient(op: tf.Operation, upstream: tf.Tensor) -> Any:
       for start, count, step in zip(place, counts, steps, strict=True)
     )
     hit = free & (inputs[window] == outputs)
-    found += tf.where(hit, upstream[window], 0)
+    found += tf.where(hit, values[window], 0)
     free &= ~hit
-  return *[tf.zeros_like(tensor) for tensor in op.inputs[:2]], found
+  return found
 
 
-for _type in ("MaxPool", "MaxPool3D"):
-  _register(_type, _of_max_pool, EXACT_COMPILED)
-  _register(f"{_type}Grad", _of_max_pool_gradient)
+for _type in _MAX_POOLS:
+  _register(_type, _of_max_pool, forward=True)
+  _register(f"{_type}Grad", _of_max_pool_gradient, forward=False)

@@ -7,12 +7,17 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfmeta.core import exact_gradients
 from tfmeta.core import keras_internals
+from tfmeta.core import operation_gradients
 from tfmeta.layers import copying
 
 # Examples in the batch with which a model is traced. Nothing is computed.
 _EXAMPLES = 4
+
+# The gradients that TensorFlow has of these are approximations, so that second
+# derivatives are approximations too: it transforms the upstream gradient by the
+# inverse matrix.
+_APPROXIMATED = ("ImageProjectiveTransformV2", "ImageProjectiveTransformV3")
 
 # No derivative of these differs from zero, or should.
 _CONSTANT = ("StopGradient", "ZerosLike", "OnesLike")
@@ -30,14 +35,32 @@ def find(model: keras.Model) -> dict[str, str]:
 
   Returns:
     Mapping from the path of a layer, or from the name of an operation outside
-    of all layers, to the type of an operation that has no gradient. It is empty
-    if the model can be differentiated twice.
+    of all layers, to the type of an operation that has no gradient, or only an
+    approximate one. It is empty if the model can be differentiated twice.
   """
   found: dict[str, str] = {}
-  paths = [path for path, _ in copying.walk(model)]
+  paths = []
+  for path, layer in copying.walk(model):
+    paths.append(path)
+    constants = _constants_by_design(layer)
+    if constants:
+      found[path] = f"takes {constants} as constants"
   for name, op_type in _missing(model):
     found.setdefault(_owner(name, paths), op_type)
   return found
+
+
+def _constants_by_design(layer: keras.Layer) -> str:
+  """Returns what a layer of Keras does not differentiate, or `""`.
+
+  At the fixed point of its power iteration, or where its moving statistics are
+  those of the batch, its first derivative is right all the same.
+  """
+  if isinstance(layer, keras.layers.SpectralNormalization):
+    return "singular vectors"
+  if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable:
+    return "its corrections" if getattr(layer, "renorm", False) else ""
+  return ""
 
 
 def describe(model: keras.Model, found: dict[str, str]) -> str:
@@ -52,9 +75,9 @@ def describe(model: keras.Model, found: dict[str, str]) -> str:
   if all(op_type.startswith("Cudnn") for op_type in found.values()):
     remedy = "Use tfmeta.layers.exact(model), whose layers do without cuDNN"
   return (
-    f"TensorFlow has no second derivative of these layers of {model.name!r}: "
-    f"{names}. {remedy}, or a learner that differentiates once, such as "
-    "tfmeta.FOMAML."
+    "There is no right second derivative of these layers of "
+    f"{model.name!r}: {names}. {remedy}, or a learner that differentiates "
+    "once, such as tfmeta.FOMAML."
   )
 
 
@@ -73,6 +96,8 @@ def _missing(model: keras.Model) -> Iterator[tuple[str, str]]:
   below = _reached(gradients, lambda op: op.inputs, lambda t: [t.op])
   for op in graph.get_operations():
     if op.name in above and op.name in below:
+      if op.type in _APPROXIMATED:
+        yield op.name, op.type
       yield from _missing_in(graph, op, op.name)
 
 
@@ -97,7 +122,7 @@ def _traced_gradient(model: keras.Model) -> tuple[Any, list[Any], list[Any]]:
     scalar with respect to them, without those that are `None`.
   """
   found: list[Any] = []
-  names = exact_gradients.overrides(compiled=False)
+  names = operation_gradients.EXACT
 
   def trace(weights: Any, state: Any, x: Any) -> None:
     graph = tf.compat.v1.get_default_graph()

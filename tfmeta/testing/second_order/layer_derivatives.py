@@ -159,7 +159,7 @@ def _agreement_for(
   call, point = _as_function(recording)
   if not point:
     return finite_differences.Agreement(0.0, True, tolerance)
-  call = exact_gradients.exactly(call, compiled=jit_compile)
+  call = exact_gradients.exactly(call)
   try:
     evaluate = meta_loss.traced(
       _second_order(call, point), point, jit_compile=jit_compile
