@@ -1,5 +1,6 @@
 """Tests calls of a model whose derivatives of any order are exact."""
 
+import functools
 import gc
 import weakref
 
@@ -63,6 +64,16 @@ class Branches(keras.layers.Layer):
       )
 
     return tf.while_loop(lambda i, x: i < 3, body, (0, inputs))[1]
+
+
+@functools.partial(tf.function, autograph=False)
+def _traced(model, weights, state, x, weight, exact):
+  """Returns outputs in training mode, traced anew for each weight."""
+  weight = None if weight is None else tf.constant(weight)
+  outputs, _ = functional.apply(
+    model, weights, state, x, training=True, example_weight=weight, exact=exact
+  )
+  return outputs
 
 
 class ApplyTest(parameterized.TestCase):
@@ -141,6 +152,19 @@ class ApplyTest(parameterized.TestCase):
         strict=True,
       ):
         np.testing.assert_array_equal(left, right)
+
+  def test_each_call_has_its_own_weights_of_examples(self):
+    """The trace that is kept must not keep the weights of its first call."""
+    layer = normalization.BatchNormalization
+    model = _model(_dense(activation="softsign"), layer)
+    weights, state = functional.weights_of(model), functional.state_of(model)
+    x = tf.constant(np.random.default_rng(0).normal(size=(4, 4)))
+    for weight in ([1.0, 1.0, 0.0, 1.0], [1.0, 0.0, 1.0, 0.0], None):
+      outputs = [
+        _traced(model, weights, state, x, weight, exact)
+        for exact in (True, False)
+      ]
+      np.testing.assert_allclose(*outputs, rtol=1e-12)
 
   def test_model_without_such_operations_is_called_as_it_is(self):
     """A call as a function has its price, which most models need not pay."""

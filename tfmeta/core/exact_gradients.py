@@ -18,6 +18,7 @@ import weakref
 import keras
 import tensorflow as tf
 
+from tfmeta.core import example_weights
 from tfmeta.core import keras_internals
 from tfmeta.core import operation_gradients
 from tfmeta.typing import State
@@ -58,7 +59,13 @@ def inside_exactly() -> bool:
 
 
 def apply(
-  model: keras.Model, weights: Weights, state: State, x: Any, *, training: bool
+  model: keras.Model,
+  weights: Weights,
+  state: State,
+  x: Any,
+  *,
+  training: bool,
+  example_weight: tf.Tensor | None = None,
 ) -> tuple[Any, State]:
   """Calls `model.stateless_call`, with exact derivatives of any order.
 
@@ -68,6 +75,8 @@ def apply(
     state: One tensor for each of `model.non_trainable_variables`.
     x: Inputs, `[n, ...]`.
     training: Whether layers run in training mode.
+    example_weight: Weights `[n]` of the examples for batch statistics. Defaults
+      to `None`: all examples count.
 
   Returns:
     The outputs, and the state after the call.
@@ -77,11 +86,15 @@ def apply(
   if key not in functions:
     functions[key] = _function(model, training)
   if functions[key] is not None and not _off.get():
-    traced = functions[key].get_concrete_function(weights, state, x)
+    # A kept trace must not hold tensors of one batch, so that everything that
+    # the layers read is an argument.
+    inputs = (weights, state, x, example_weight)
+    traced = functions[key].get_concrete_function(*inputs)
     if _needs_ours(traced.graph):
-      return traced(weights, state, x)
+      return traced(*inputs)
     functions[key] = None
-  return model.stateless_call(weights, state, x, training=training)
+  with example_weights.applied(model, example_weight):
+    return model.stateless_call(weights, state, x, training=training)
 
 
 def exactly(function: Callable[..., Any]) -> Any:
@@ -115,8 +128,11 @@ def _function(model: keras.Model, training: bool) -> Any:
   # model, neither would ever be freed. A proxy holds no reference.
   proxy = weakref.proxy(model)
 
-  def call(weights: Weights, state: State, x: Any) -> tuple[Any, State]:
-    return proxy.stateless_call(weights, state, x, training=training)
+  def call(
+    weights: Weights, state: State, x: Any, example_weight: Any
+  ) -> tuple[Any, State]:
+    with example_weights.applied(proxy, example_weight):
+      return proxy.stateless_call(weights, state, x, training=training)
 
   return exactly(call)
 

@@ -110,7 +110,9 @@ def apply(
     The outputs, and the state after the call. No variable is assigned.
   """
   weight = example_weight if training else None
+  if exact:
+    return exact_gradients.apply(
+      model, weights, state, x, training=training, example_weight=weight
+    )
   with example_weights.applied(model, weight):
-    if exact:
-      return exact_gradients.apply(model, weights, state, x, training=training)
     return model.stateless_call(weights, state, x, training=training)
