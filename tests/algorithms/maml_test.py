@@ -1,5 +1,7 @@
 """Tests MAML and FOMAML beyond the closed forms and the exam."""
 
+import warnings
+
 from absl.testing import absltest
 from absl.testing import parameterized
 import keras
@@ -32,6 +34,27 @@ def _meta_gradient(learner):
   variables = [v.value for v in learner.trainable_variables]
   gradients = tape.gradient(loss, variables)
   return np.concatenate([np.ravel(g) for g in gradients])
+
+
+class Cropped(keras.layers.Layer):
+  """Operation whose gradient has no gradient."""
+
+  def call(self, inputs):
+    count = tf.shape(inputs)[0]
+    boxes = tf.tile([[0.0, 0.0, 1.0, 1.0]], [count, 1])
+    return tf.image.crop_and_resize(inputs, boxes, tf.range(count), [3, 3])
+
+
+def _cropping_net():
+  return keras.Sequential(
+    [
+      keras.Input((6, 6, 1)),
+      keras.layers.Conv2D(2, 3, activation="tanh"),
+      Cropped(name="mine"),
+      keras.layers.GlobalAveragePooling2D(),
+      keras.layers.Dense(2),
+    ]
+  )
 
 
 class MAMLTest(parameterized.TestCase):
@@ -137,15 +160,44 @@ class MAMLTest(parameterized.TestCase):
       _meta_gradient(one), _meta_gradient(two), rtol=1e-10
     )
 
-  def test_stock_normalization_warns_and_names_the_remedy(self):
-    inputs = keras.Input((3,))
-    x = keras.layers.LayerNormalization(name="guilty")(inputs)
-    model = keras.Model(inputs, keras.layers.Dense(2)(x))
-    with self.assertWarnsRegex(UserWarning, "guilty.*tfmeta.layers.exact"):
+  def test_layer_without_second_derivative_is_named(self):
+    model = _cropping_net()
+    with self.assertWarnsRegex(
+      UserWarning, r"mine \(CropAndResizeGradImage\).*tfmeta.FOMAML"
+    ):
       tfmeta.MAML(model)
-    with self.assertNoLogs(level="WARNING"):
-      tfmeta.FOMAML(model)
-    tfmeta.MAML(tfmeta.layers.exact(model))
+    with warnings.catch_warnings():
+      warnings.simplefilter("error")
+      learner = tfmeta.FOMAML(model)
+    x, y = np.ones((1, 2, 6, 6, 1), "float32"), np.array([[0, 1]])
+    learner.compile("sgd")
+    learner.fit({"support_x": x, "support_y": y, "query_x": x}, y, verbose=0)
+
+  def test_fit_names_the_layer_instead_of_ending_in_a_lookup_error(self):
+    with warnings.catch_warnings():
+      warnings.simplefilter("ignore")
+      learner = tfmeta.MAML(_cropping_net())
+    x, y = np.ones((1, 2, 6, 6, 1), "float32"), np.array([[0, 1]])
+    learner.compile("sgd")
+    with self.assertRaisesRegex(
+      ValueError, r"MAML cannot be trained.*mine \(CropAndResizeGradImage\)"
+    ):
+      learner.fit({"support_x": x, "support_y": y, "query_x": x}, y, verbose=0)
+
+  def test_fit_says_that_a_loss_has_no_second_derivative(self):
+    def loss(y, outputs):
+      del y
+      grads = tf.raw_ops.SoftsignGrad(gradients=outputs, features=outputs)
+      return tf.reduce_sum(grads, -1)
+
+    learner = tfmeta.MAML(_net(), inner_loss=loss)
+    learner.compile("sgd")
+    tasks = {key: np.ones((1, 4, 3)) for key in ("support_x", "query_x")}
+    y = np.array([[0, 1, 0, 1]])
+    with self.assertRaisesRegex(
+      ValueError, "outside of its model.*SoftsignGrad"
+    ):
+      learner.fit({**tasks, "support_y": y}, y, verbose=0)
 
   def test_models_of_unknown_shapes_are_refused(self):
     class Subclass(keras.Model):

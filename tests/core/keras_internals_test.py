@@ -309,5 +309,83 @@ class SeedsTest(absltest.TestCase):
     self.assertEmpty(lists)
 
 
+class GradientsTest(parameterized.TestCase):
+  """Tests what looks operations up in TensorFlow's table of gradients."""
+
+  def _graph(self, function):
+    traced = tf.function(function, autograph=False)
+    return traced.get_concrete_function(tf.TensorSpec([3])).graph
+
+  def _named(self, graph, op_type):
+    return [
+      keras_internals.gradient_name(op)
+      for op in keras_internals.operations_in(graph)
+      if op.type == op_type
+    ]
+
+  @parameterized.parameters(
+    (lambda x: tf.nn.softsign(x), "Softsign", True),
+    (lambda x: tf.raw_ops.SoftsignGrad(gradients=x, features=x), None, False),
+    (tf.stop_gradient, "StopGradient", None),
+  )
+  def test_has_gradient(self, function, op_type, expected):
+    ops = self._graph(function).get_operations()
+    found = next(op for op in ops if op.type in (op_type, "SoftsignGrad"))
+    self.assertIs(keras_internals.has_gradient(found), expected)
+
+  def test_overrides_have_names(self):
+    def function(x):
+      graph = tf.compat.v1.get_default_graph()
+      with graph.gradient_override_map({"Softsign": "mine"}):
+        x = tf.nn.softsign(x)
+      return tf.nn.softsign(x)
+
+    self.assertEqual(
+      self._named(self._graph(function), "Softsign"), ["mine", ""]
+    )
+
+  def test_public_overrides_do_not_reach_loops_and_branches(self):
+    """If this fails, `override_in_branches` is no longer needed."""
+    found = {}
+
+    def function(x):
+      graph = tf.compat.v1.get_default_graph()
+      with graph.gradient_override_map({"Softsign": "mine"}):
+        x = tf.while_loop(
+          lambda x: tf.reduce_sum(x) < 1,
+          lambda x: tf.cond(x[0] > 0, lambda: tf.nn.softsign(x), lambda: x),
+          [x],
+        )
+      found["before"] = self._named(graph, "Softsign")
+      keras_internals.override_in_branches(graph, {"Softsign": "mine"})
+      found["after"] = self._named(graph, "Softsign")
+      return x
+
+    self._graph(function)
+    self.assertEqual({*found["before"]}, {""})
+    self.assertEqual({*found["after"]}, {"mine"})
+
+  def test_functions_of_the_user_are_seen_and_not_changed(self):
+    inner = tf.function(tf.nn.softsign, autograph=False)
+
+    def function(x):
+      x = inner(x)
+      keras_internals.override_in_branches(
+        tf.compat.v1.get_default_graph(), {"Softsign": "mine"}
+      )
+      return x
+
+    self.assertEqual(self._named(self._graph(function), "Softsign"), [""])
+
+  def test_tensorflow_has_no_public_lookup(self):
+    names = {
+      name
+      for module in (tf, tf.autodiff, tf.raw_ops, tf.experimental, tf.compat.v1)
+      for name in public_names(module)
+      if "gradient_function" in name or "gradient_registry" in name
+    }
+    self.assertEmpty(names)
+
+
 if __name__ == "__main__":
   absltest.main()

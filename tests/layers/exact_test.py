@@ -156,6 +156,12 @@ class ExactTest(parameterized.TestCase):
     model = keras.Sequential([keras.Input((8, 8, 1)), *parts])
     self.assertEqual("up" in layers.inexact_layers(model), not before)
 
+  def test_max_pooling_that_keeps_the_size_is_listed_without_xla(self):
+    pool = keras.layers.MaxPooling2D(2, 1, "same", name="pool")
+    model = keras.Sequential([keras.Input((8, 8, 1)), pool])
+    self.assertEqual([*layers.inexact_layers(model)], ["pool"])
+    self.assertEqual(layers.inexact_layers(layers.exact(model)), {})
+
   def test_layers_made_in_code_are_refused(self):
     model = Hidden(name="hidden")
     model(np.zeros((2, 3), "float32"))

@@ -86,6 +86,32 @@ class MaxPooling2DTest(parameterized.TestCase):
     found = _compiled(lambda x: _second_derivative(layer, x))(NEAR_TIE)
     self.assertFalse(np.allclose(expected, found))
 
+  @parameterized.parameters(("auto", True), ("stock", False))
+  def test_second_derivative_of_windows_that_move_by_one(self, method, right):
+    """The kernel overwrites its inputs if the outputs have the same size."""
+    x = tf.constant(np.random.default_rng(0).normal(size=(2, 5, 5, 1)))
+    pool, slices = (
+      layers.MaxPooling2D(
+        2, strides=1, padding="same", method=method, dtype="float64"
+      )
+      for method in (method, "slices")
+    )
+
+    def second(layer):
+      def evaluate(x):
+        with tf.GradientTape() as outer:
+          outer.watch(x)
+          with tf.GradientTape() as inner:
+            inner.watch(x)
+            value = tf.reduce_sum(layer(x) ** 3)
+          along = tf.reduce_sum(tf.sin(inner.gradient(value, x)))
+        return outer.gradient(along, x)
+
+      return tf.function(evaluate, autograph=False)(x).numpy()
+
+    error = np.abs(second(pool) - second(slices)).max()
+    self.assertEqual(error < 1e-12, right)
+
   def test_stock_operation_serves_where_nothing_is_compiled(self):
     function = tf.function(layers.MaxPooling2D(), autograph=False)
     graph = function.get_concrete_function(tf.TensorSpec((1, 4, 4, 1))).graph

@@ -114,6 +114,14 @@ class FitTest(parameterized.TestCase):
     for a, b in zip(weights_of(learner), weights_of(loaded), strict=True):
       np.testing.assert_array_equal(a, b)
 
+  @parameterized.parameters("trust_region", "sgd")
+  def test_policies_may_use_what_tensorflow_differentiates_once(self, name):
+    learner = small.navigation_learner(activation="softsign")
+    optimizer = tfmeta.rl.TrustRegion() if name == "trust_region" else name
+    learner.compile(optimizer=optimizer)
+    logs = learner.fit(small.validation(learner, 1), verbose=0).history
+    self.assertTrue(np.isfinite(logs["return"][0]))
+
   def test_user_distributions_act_and_learn(self):
     from tensorflow_probability import distributions
 

@@ -76,11 +76,13 @@ def slices(structure, index):
   return tf.nest.map_structure(lambda t: t[index], structure)
 
 
-def navigation_learner(cls=tfmeta.rl.MAML, **options):
+def navigation_learner(cls=tfmeta.rl.MAML, *, activation="tanh", **options):
   """Returns a learner on `Navigation`, with 4 episodes of 5 steps."""
   keras.utils.set_random_seed(0)
   env = tfmeta.environments.Navigation(horizon=5)
-  policy = tfmeta.models.gaussian_policy((2,), actions=2, hidden=(6,))
+  policy = tfmeta.models.gaussian_policy(
+    (2,), actions=2, hidden=(6,), activation=activation
+  )
   return cls(policy, env, **{"episodes": 4, **options})
 
 

@@ -178,6 +178,7 @@ class ANIL(maml.MAML):
         features,
         training=True,
         example_weight=context.support_weight,
+        exact=context.training,
       )
       return self.reduce_support(support_y, outputs, context)
 

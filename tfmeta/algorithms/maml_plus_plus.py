@@ -340,6 +340,7 @@ class MAMLPlusPlus(maml.MAML):
       x,
       training=context.training or not self._running,
       example_weight=example_weight,
+      exact=context.training,
     )
     if context.training:
       self.slots.record(moving, state, slot)

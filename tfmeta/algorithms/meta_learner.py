@@ -27,6 +27,7 @@ from tfmeta.core import random
 from tfmeta.core import replicas
 from tfmeta.core import task_map
 from tfmeta.layers import copying
+from tfmeta.layers import missing_derivatives
 from tfmeta.typing import LearningRates
 from tfmeta.typing import Reduction
 from tfmeta.typing import State
@@ -404,6 +405,7 @@ class MetaLearner(keras.Model):
       x,
       training=True,
       example_weight=context.support_weight,
+      exact=context.training,
     )
     return outputs
 
@@ -493,14 +495,12 @@ class MetaLearner(keras.Model):
     )
 
   def warn_if_inexact(self) -> None:
-    """Warns if a layer of the model has wrong second derivatives."""
-    names = layers.inexact_layers(self.model)
-    if names:
+    """Warns if a layer of the model cannot be differentiated twice."""
+    missing = missing_derivatives.find(self.model)
+    if missing:
       warnings.warn(
-        f"{type(self).__name__} differentiates twice, but these layers of "
-        f"{self.model.name!r} have wrong second derivatives: "
-        f"{', '.join(names)}. Use tfmeta.layers.exact(model), which replaces "
-        "them and keeps the weights.",
+        f"{type(self).__name__} differentiates twice. "
+        f"{missing_derivatives.describe(self.model, missing)}",
         stacklevel=3,
       )
 

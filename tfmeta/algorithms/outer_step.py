@@ -7,7 +7,9 @@ update          one step of the optimizer, and the assigned state
 report          metrics
 """
 
+from collections.abc import Iterator
 from collections.abc import Mapping
+import contextlib
 import functools
 from typing import Any
 import warnings
@@ -22,6 +24,7 @@ from tfmeta.core import keras_internals
 from tfmeta.core import losses
 from tfmeta.core import replicas
 from tfmeta.core import task_map
+from tfmeta.layers import missing_derivatives
 
 
 def train(learner: Any, data: Any) -> dict[str, Any]:
@@ -253,12 +256,13 @@ def _differentiate_task(
   # Inside a StatelessScope `assign` only records the value, so that the values
   # of all tasks can be averaged.
   scope = keras.StatelessScope()
-  with tf.GradientTape() as tape, scope:
-    loss, outputs = learner.task_loss(
-      *task, context=context.replace(index=index, **weights)
-    )
-    scaled = learner.optimizer.scale_loss(loss)
-  gradients = _gradients(learner, tape, scaled)
+  with _explained_derivatives(learner):
+    with tf.GradientTape() as tape, scope:
+      loss, outputs = learner.task_loss(
+        *task, context=context.replace(index=index, **weights)
+      )
+      scaled = learner.optimizer.scale_loss(loss)
+    gradients = _gradients(learner, tape, scaled)
   gradients = [tf.convert_to_tensor(g) for g in gradients]
   state = {
     variable.path: tf.convert_to_tensor(value)
@@ -266,6 +270,24 @@ def _differentiate_task(
     if (value := scope.get_current_value(variable)) is not None
   }
   return (loss, outputs), (gradients, state)
+
+
+@contextlib.contextmanager
+def _explained_derivatives(learner: Any) -> Iterator[None]:
+  """Names the layers if TensorFlow has no gradient of an operation."""
+  try:
+    yield
+  except LookupError as error:
+    # Subclasses, such as KeyError, come from elsewhere.
+    if type(error) is not LookupError:
+      raise
+    found = missing_derivatives.find(learner.model)
+    text = "TensorFlow lacks a derivative of an operation outside of its model."
+    if found:
+      text = missing_derivatives.describe(learner.model, found)
+    raise ValueError(
+      f"{type(learner).__name__} cannot be trained. {text} Received: {error}"
+    ) from error
 
 
 def add_penalty(learner: Any, gradients: list[tf.Tensor]) -> tf.Tensor:

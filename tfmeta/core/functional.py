@@ -14,6 +14,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfmeta.core import exact_gradients
 from tfmeta.core import example_weights
 from tfmeta.core import keras_internals
 from tfmeta.core import random
@@ -89,6 +90,7 @@ def apply(
   *,
   training: bool,
   example_weight: tf.Tensor | None = None,
+  exact: bool = False,
 ) -> tuple[tf.Tensor, State]:
   """Calls `model` with `weights` and `state` in place of its own variables.
 
@@ -100,10 +102,17 @@ def apply(
     training: Whether layers run in training mode.
     example_weight: Weights `[n]` of the examples. Batch statistics leave out
       the examples of weight 0. Defaults to `None`: all examples count.
+    exact: Whether derivatives of any order must be exact, because the caller
+      differentiates more than once. Some operations of TensorFlow have only a
+      first derivative. Defaults to `False`.
 
   Returns:
     The outputs, and the state after the call. No variable is assigned.
   """
   weight = example_weight if training else None
+  if exact:
+    return exact_gradients.apply(
+      model, weights, state, x, training=training, example_weight=weight
+    )
   with example_weights.applied(model, weight):
     return model.stateless_call(weights, state, x, training=training)

@@ -5,11 +5,13 @@ this. For each name below, tests/core/keras_internals_test.py fails as soon as a
 public way exists or the name is no longer needed.
 """
 
+from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
+from tensorflow.python.framework import ops
 from tensorflow.python.ops import control_flow_util
 
 
@@ -89,12 +91,15 @@ def batches_seen(optimizer: keras.optimizers.Optimizer) -> tf.Tensor:
   return tf.convert_to_tensor(optimizer._iterations)
 
 
-def in_xla_context() -> bool:
-  """Returns whether the graph that is being traced is compiled by XLA.
+def in_xla_context(graph: tf.Graph | None = None) -> bool:
+  """Returns whether a graph is compiled by XLA.
 
   TensorFlow has no public way to ask; its own control flow asks in this way.
+
+  Args:
+    graph: A graph, or `None` (default) for the one that is being traced.
   """
-  graph = tf.compat.v1.get_default_graph()
+  graph = graph or tf.compat.v1.get_default_graph()
   return control_flow_util.GraphOrParentsInXlaContext(graph)
 
 
@@ -129,3 +134,72 @@ def seeds(variables: Sequence[Any]) -> list[bool]:
   a name that Keras does not document.
   """
   return [variable.name == "seed_generator_state" for variable in variables]
+
+
+def gradient_name(op: tf.Operation) -> str:
+  """Returns the name of the gradient that replaces the one of `op`, or `""`.
+
+  `tf.Graph.gradient_override_map` stores it under a name that is not
+  documented.
+  """
+  try:
+    return op.get_attr("_gradient_op_type").decode()
+  except ValueError:
+    return ""
+
+
+def has_gradient(op: tf.Operation) -> bool | None:
+  """Returns whether TensorFlow, or an override, has a gradient of `op`.
+
+  It is `None` for operations that are declared not differentiable. No public
+  function looks a gradient up without calling it.
+  """
+  try:
+    return True if ops.get_gradient_function(op) else None
+  except LookupError:
+    return False
+
+
+def graphs_called(graph: tf.Graph, op: tf.Operation) -> list[Any]:
+  """Returns the graphs of the functions that an operation of `graph` calls.
+
+  Among them are the bodies of loops and the branches of conditionals. Public
+  functions return them as protocol buffers only, which lack the gradients.
+  """
+  names = [
+    function.name
+    for value in op.node_def.attr.values()
+    for function in [value.func, *value.list.func]
+    if function.name and graph._is_function(function.name)
+  ]
+  called = [getattr(graph._get_function(name), "graph", None) for name in names]
+  return [inner for inner in called if inner is not None]
+
+
+def operations_in(graph: tf.Graph) -> Iterator[tf.Operation]:
+  """Yields the operations of a graph and of the functions that it calls."""
+  for op in graph.get_operations():
+    yield op
+    for inner in graphs_called(graph, op):
+      yield from operations_in(inner)
+
+
+def override_in_branches(graph: tf.Graph, names: dict[str, str]) -> None:
+  """Overrides gradients in the loops and conditionals of `graph`.
+
+  `tf.Graph.gradient_override_map` reaches the operations of one graph only. The
+  bodies of loops and the branches of conditionals have graphs of their own.
+
+  Args:
+    graph: A graph that has just been traced.
+    names: Mapping from the type of an operation to the name of a gradient.
+  """
+  for op in graph.get_operations():
+    # Other functions may belong to the user, and be called elsewhere too.
+    owned = op.type.removeprefix("Stateless") in ("While", "If", "Case")
+    for inner in graphs_called(graph, op) if owned else ():
+      for inside in inner.get_operations():
+        if inside.type in names:
+          value = tf.compat.v1.AttrValue(s=names[inside.type].encode())
+          inside._set_attr("_gradient_op_type", value)
+      override_in_branches(inner, names)

@@ -13,6 +13,8 @@ from tfmeta.layers.normalization import (
 )
 from tfmeta.layers.per_step import PerStepNormalization as PerStepNormalization
 from tfmeta.layers.pooling import MaxPooling2D as MaxPooling2D
+from tfmeta.layers.recurrent import GRU as GRU
+from tfmeta.layers.recurrent import LSTM as LSTM
 from tfmeta.layers.statistics import (
   has_batch_normalization as has_batch_normalization,
 )

@@ -4,11 +4,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from tfmeta.core import keras_internals
 from tfmeta.layers import copying
 from tfmeta.layers import normalization
 from tfmeta.layers import pooling
+from tfmeta.layers import recurrent
 
 # Each class has the name and the arguments of the Keras layer that it replaces.
 EXACT_LAYERS = (
@@ -16,20 +18,31 @@ EXACT_LAYERS = (
   normalization.LayerNormalization,
   normalization.GroupNormalization,
   pooling.MaxPooling2D,
+  recurrent.LSTM,
+  recurrent.GRU,
 )
 _NORMALIZATIONS = tuple(
   (getattr(keras.layers, layer.__name__), layer) for layer in EXACT_LAYERS[:3]
+)
+_POOLS = (
+  keras.layers.MaxPooling1D,
+  keras.layers.MaxPooling2D,
+  keras.layers.MaxPooling3D,
 )
 
 
 def exact(model: keras.Model) -> keras.Model:
   """Copies a model, with layers whose second derivatives are exact.
 
-  Keras's `BatchNormalization`, `LayerNormalization`, `GroupNormalization` and
-  `MaxPooling2D` are replaced by the layers of the same name in `tfmeta.layers`,
-  at any depth: in nested models and in wrappers. A shared layer stays shared.
-  The copy keeps names, configuration and the values of all variables; it is not
-  compiled.
+  Keras's `BatchNormalization`, `LayerNormalization`, `GroupNormalization`,
+  `MaxPooling2D`, `LSTM` and `GRU` are replaced by the layers of the same name
+  in `tfmeta.layers`, at any depth: in nested models and in wrappers. A shared
+  layer stays shared. The copy keeps names, configuration and the values of all
+  variables; it is not compiled.
+
+  The learners of tfmeta need the copy only for recurrent layers on GPUs: they
+  have exact gradients of all other operations. Code that differentiates a model
+  twice by itself needs it for all of these layers.
 
   Args:
     model: A built `keras.Model`: functional, `Sequential`, or of a custom class
@@ -61,6 +74,10 @@ def inexact_layers(
   model: keras.Model, *, jit_compile: bool = False
 ) -> dict[str, str]:
   """Finds the layers whose second derivatives are known to be wrong.
+
+  They are wrong, or missing, in code that differentiates a model by itself. The
+  learners of tfmeta have exact gradients of their operations, except for
+  recurrent layers on GPUs.
 
   Args:
     model: A built model.
@@ -105,9 +122,11 @@ def _inexact(
   for path, layer in copying.walk(model):
     if _is_inexact_normalization(layer):
       yield path, layer
-    elif jit_compile and _is_inexact_pooling(layer):
+    elif _is_inexact_pooling(layer, jit_compile):
       yield path, layer
     elif trained and _is_inexact_resize(layer):
+      yield path, layer
+    elif _is_inexact_recurrent(layer):
       yield path, layer
     trained = trained or keras_internals.has_own_trainable_weights(layer)
 
@@ -122,20 +141,24 @@ def _is_inexact_normalization(layer: keras.Layer) -> bool:
   return False
 
 
-def _is_inexact_pooling(layer: keras.Layer) -> bool:
-  pools = (
-    keras.layers.MaxPooling1D,
-    keras.layers.MaxPooling2D,
-    keras.layers.MaxPooling3D,
-  )
-  if isinstance(layer, pooling.MaxPooling2D):
-    return layer.method == "stock"
-  return isinstance(layer, pools)
+def _is_inexact_pooling(layer: keras.Layer, jit_compile: bool) -> bool:
+  if not isinstance(layer, _POOLS):
+    return False
+  ours = getattr(layer, "method", "stock") != "stock"
+  return not ours and (jit_compile or pooling.keeps_size(layer))
 
 
 def _is_inexact_resize(layer: keras.Layer) -> bool:
   resizes = (keras.layers.UpSampling2D, keras.layers.Resizing)
   return isinstance(layer, resizes) and layer.interpolation == "bilinear"
+
+
+def _is_inexact_recurrent(layer: keras.Layer) -> bool:
+  """Returns whether a layer may use a kernel of cuDNN."""
+  if not isinstance(layer, (keras.layers.LSTM, keras.layers.GRU)):
+    return False
+  on_gpu = bool(tf.config.list_physical_devices("GPU"))
+  return on_gpu and layer.use_cudnn is not False
 
 
 def _remedy(layer: keras.Layer) -> str:
@@ -144,6 +167,10 @@ def _remedy(layer: keras.Layer) -> str:
     return "use tfmeta.layers.exact(model)"
   if _is_inexact_normalization(layer):
     return "derive it from the layer of the same name in tfmeta.layers"
-  if _is_inexact_pooling(layer):
+  if isinstance(layer, _POOLS) and pooling.keeps_size(layer):
+    return "pad before it, with padding='valid'"
+  if isinstance(layer, _POOLS):
     return "compile without XLA (jit_compile=False)"
+  if _is_inexact_recurrent(layer):
+    return "make it with use_cudnn=False"
   return "put it before the first layer with weights, or use Conv2DTranspose"

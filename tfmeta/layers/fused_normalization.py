@@ -14,6 +14,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfmeta.core import exact_gradients
 from tfmeta.core import keras_internals
 
 # On GPUs, the kernels would replace a smaller epsilon by another value.
@@ -26,6 +27,8 @@ def can_serve(x: tf.Tensor, axes: Sequence[int], epsilon: float) -> bool:
   They take float32 images with the channels last. XLA is excluded, because it
   replaces the kernels by operations of its own. These compute the variance as a
   difference of squares, and lose all digits if the inputs are far from zero.
+  Functions with exact gradients are excluded, as they have to be: see
+  `exact_gradients.inside_exactly`.
 
   Args:
     x: Inputs of a layer.
@@ -34,7 +37,8 @@ def can_serve(x: tf.Tensor, axes: Sequence[int], epsilon: float) -> bool:
   """
   images = x.shape.rank == 4 and tuple(axes) == (0, 1, 2)
   served = images and x.dtype == tf.float32 and epsilon >= _LEAST_EPSILON
-  return served and not keras_internals.in_xla_context()
+  elsewhere = keras_internals.in_xla_context()
+  return served and not elsewhere and not exact_gradients.inside_exactly()
 
 
 def fused_batch_normalization(

@@ -1,4 +1,4 @@
-"""Max pooling whose second derivative is right under XLA too."""
+"""Max pooling whose second derivative is right in every mode."""
 
 from typing import Any
 
@@ -13,12 +13,14 @@ METHODS = ("auto", "stock", "slices")
 
 @keras.saving.register_keras_serializable("tfmeta")
 class MaxPooling2D(keras.layers.MaxPooling2D):
-  """Max pooling over two axes, with exact second derivatives under XLA too.
+  """Max pooling over two axes, with exact second derivatives in every mode.
 
   The second derivative of XLA's max pooling compares the values of a window in
   bfloat16. If two of them are nearly equal, it may take the wrong one, without
-  a message. For dtypes other than float32, it does not compile. If this layer
-  is traced for XLA (`jit_compile=True`), it therefore takes the maximum of
+  a message. For dtypes other than float32, it does not compile. In graphs
+  without XLA, the second derivative overwrites values that it has yet to read,
+  if inputs and outputs have the same size. If this layer is traced for XLA
+  (`jit_compile=True`), or keeps the size, it therefore takes the maximum of
   strided slices. Otherwise, it uses the stock operation, which is then right.
   Both give the same values, bit for bit, and both send the gradient of a tie to
   the first of the equal values.
@@ -49,7 +51,7 @@ class MaxPooling2D(keras.layers.MaxPooling2D):
 
   def _uses_slices(self) -> bool:
     if self.method == "auto":
-      return keras_internals.in_xla_context()
+      return keras_internals.in_xla_context() or keeps_size(self)
     return self.method == "slices"
 
   def _max_of_slices(self, x: tf.Tensor) -> tf.Tensor:
@@ -74,6 +76,15 @@ class MaxPooling2D(keras.layers.MaxPooling2D):
 
   def get_config(self) -> dict[str, Any]:
     return {**super().get_config(), "method": self.method}
+
+
+def keeps_size(layer: keras.Layer) -> bool:
+  """Returns whether the outputs of a pooling layer are as large as its inputs.
+
+  Args:
+    layer: A layer of Keras for max pooling.
+  """
+  return layer.padding == "same" and all(step == 1 for step in layer.strides)
 
 
 def _size(x: tf.Tensor, axis: int) -> int | tf.Tensor:

@@ -24,6 +24,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfmeta.core import exact_gradients
 from tfmeta.rl.episodes import Episodes
 
 
@@ -51,7 +52,8 @@ def export_saved_model(learner: Any, filepath: Any) -> None:
     observations: tf.Tensor, weights: dict[str, tf.Tensor]
   ) -> dict[str, tf.Tensor]:
     ordered = [weights[name] for name in names]
-    return {"parameters": learner.query_parameters(ordered, observations)}
+    with exact_gradients.off():
+      return {"parameters": learner.query_parameters(ordered, observations)}
 
   def adapt(
     observations: tf.Tensor,
@@ -65,7 +67,8 @@ def export_saved_model(learner: Any, filepath: Any) -> None:
       Episodes(observations, actions, rewards, mask, parameters)
     )
     ordered = [weights[name] for name in names]
-    moved = learner.inner_step(ordered, example)
+    with exact_gradients.off():
+      moved = learner.inner_step(ordered, example)
     return dict(zip(names, moved, strict=True))
 
   archive = keras.export.ExportArchive()

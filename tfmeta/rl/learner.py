@@ -182,7 +182,9 @@ class PolicyLearner(meta_learner.MetaLearner):
     shape = self.model.input_shape[1:]
     leading = observations.shape.rank - len(shape)
     rows = tf.reshape(observations, [-1, *shape])
-    outputs, _ = functional.apply(self.model, weights, [], rows, training=False)
+    outputs, _ = functional.apply(
+      self.model, weights, [], rows, training=False, exact=True
+    )
     # Known lengths stay known to the graph.
     dynamic = tf.unstack(tf.shape(observations)[:leading])
     known = zip(observations.shape[:leading], dynamic, strict=True)

@@ -9,13 +9,13 @@ import keras
 import tensorflow as tf
 
 from tfmeta import arguments
-from tfmeta import layers
+from tfmeta.core import keras_internals
+from tfmeta.layers import missing_derivatives
 from tfmeta.testing.second_order import finite_differences
 from tfmeta.testing.second_order import layer_derivatives
 from tfmeta.testing.second_order import meta_loss
 
 MODES = ("graph", "compiled")
-_FLOAT32_TOLERANCE = 1e-4
 _EXAMPLES = 4
 _WORDS = {True: "right", False: "WRONG", None: "undecided"}
 
@@ -109,14 +109,16 @@ def check_second_order(
   therefore moved by a hundredth before the check, differences are taken at
   several step sizes, and the best agreement counts. A right gradient agrees as
   soon as the steps are too small to cross a kink; a wrong one agrees at no
-  size. If the differences do not settle, the verdict is "undecided".
+  size. If every step crosses a kink, each layer is checked by itself, which has
+  fewer of them. If that does not settle it either, the verdict is "undecided".
 
-  XLA cannot compile some layers in float64, such as Keras's max pooling. These
-  are compared with the graph in float32, layer by layer.
+  TensorFlow has some operations in float32 only, and XLA others. They are
+  checked with larger steps, and count as right up to an error of 3e-4.
 
   Args:
-    model: A built model with one input that Keras can rebuild from its
-      configuration. It is not changed.
+    model: A built model with one input. It is not changed. If Keras cannot
+      rebuild it from its configuration, it is checked in float32, and no layer
+      is named.
     x: `[n, ...]` inputs, n >= 4. Ten examples are plenty.
     inner_steps: Integer >= 1, the number of inner steps in graph mode. Defaults
       to 2. The compiled check takes one, because compilation is slow.
@@ -133,8 +135,9 @@ def check_second_order(
 
   Raises:
     TypeError: If `model` is not a Keras model.
-    ValueError: If `model` is not built, has no trainable weights or cannot be
-      copied, or if an argument is out of range.
+    ValueError: If `model` is not built or has no trainable weights, if it
+      cannot be copied and does not compute in float32, or if an argument is
+      out of range.
 
   Example:
     >>> import numpy as np
@@ -149,9 +152,28 @@ def check_second_order(
   return SecondOrderReport(model.name, tolerance, tuple(found))
 
 
-def _check_mode(model, x, mode, *, inner_steps, tolerance, seed):
+def _check_mode(model, x, mode, **options):
+  try:
+    copy = meta_loss.in_dtype(model, "float64")
+    return _check_copy(model, copy, x, mode, **options)
+  except (TypeError, ValueError, tf.errors.OpError):
+    # TensorFlow or XLA may have an operation in float32 only.
+    return _check_copy(model, _in_float32(model), x, mode, **options)
+
+
+def _in_float32(model):
+  """Returns a copy of `model`, or `model` itself if it cannot be copied."""
+  try:
+    return meta_loss.in_dtype(model, "float32")
+  except ValueError:
+    parts = keras_internals.flatten_layers(model)
+    if any(part.compute_dtype != "float32" for part in parts):
+      raise
+    return model
+
+
+def _check_copy(model, copy, x, mode, *, inner_steps, tolerance, seed):
   jit_compile = mode == "compiled"
-  copy = meta_loss.in_dtype(model, "float64")
   point = meta_loss.nearby_weights(copy, seed)
   inputs = meta_loss.cast_inputs(copy, x)
   try:
@@ -167,92 +189,64 @@ def _check_mode(model, x, mode, *, inner_steps, tolerance, seed):
       seed=seed,
       tolerance=tolerance,
     )
+    note = ""
   except LookupError as error:
-    agreement = finite_differences.Agreement(float("inf"), True)
+    agreement = finite_differences.Agreement(float("inf"), True, tolerance)
     note = f"no second derivative exists: {_first_line(error)}"
-  except tf.errors.OpError:
-    return _check_in_float32(model, x, mode, tolerance, seed)
-  else:
-    note = "" if agreement.settled else "central differences do not settle"
-  passed = agreement.error <= tolerance
-  guilty = [] if passed else _guilty(copy, x, point, tolerance, jit_compile)
-  return ModeReport(
-    mode,
-    passed if agreement.settled else None,
-    agreement.error,
-    _remedies(model, guilty),
-    note,
+  except tf.errors.OpError as error:
+    if not jit_compile or point[0].dtype != tf.float32:
+      raise
+    agreement = finite_differences.Agreement(float("inf"), True, tolerance)
+    note = f"XLA does not compile the model: {_first_line(error)}"
+  if agreement.tolerance > tolerance:
+    note = (
+      "computed in float32, at least in part, so that errors up to "
+      f"{agreement.tolerance:.0e} count as right"
+    )
+  if agreement.passed:
+    return ModeReport(mode, True, agreement.error, note=note)
+  # The layers of the user's own model are not wrapped.
+  recordings = [] if copy is model else _record(copy, point, inputs)
+  verdicts = layer_derivatives.verdicts(
+    recordings, tolerance=tolerance, jit_compile=jit_compile
   )
+  return _report(model, mode, agreement, verdicts, note)
 
 
-def _guilty(copy, x, point, tolerance, jit_compile):
-  """Returns the paths of the layers whose second derivatives are wrong."""
-  recordings = _record(copy, point, x)
-
-  def is_wrong(recording):
-    try:
-      return layer_derivatives.is_wrong(
-        recording, tolerance=tolerance, jit_compile=jit_compile
+def _report(model, mode, agreement, verdicts, note):
+  """Returns the report on a mode in which not all is right."""
+  passed, error = agreement.passed, agreement.error
+  if passed is None:
+    note += "; " if note else ""
+    if verdicts.wrong:
+      passed = False
+    elif verdicts.checked and not verdicts.open:
+      passed, error = True, verdicts.error
+      note += (
+        "every step crosses a kink somewhere, so each layer was checked by "
+        "itself (the error is the largest of them)"
       )
-    except tf.errors.OpError:
-      return True
-
-  return layer_derivatives.guilty(recordings, is_wrong)
-
-
-def _check_in_float32(model, x, mode, tolerance, seed):
-  """Checks layers one by one, where XLA cannot compile the model in float64.
-
-  Each layer is checked in the graph in float64, and compiled in float32 against
-  the graph.
-  """
-  wide, narrow = (
-    {recording.path: recording for recording in _record(copy, None, x, seed)}
-    for copy in (
-      meta_loss.in_dtype(model, dtype) for dtype in ("float64", "float32")
-    )
-  )
-  errors = {}
-
-  def is_wrong(recording):
-    path = recording.path
-    errors[path] = layer_derivatives.compiled_error(narrow[path])
-    return errors[path] > _FLOAT32_TOLERANCE or layer_derivatives.is_wrong(
-      recording, tolerance=tolerance, jit_compile=False
-    )
-
-  guilty = layer_derivatives.guilty(list(wide.values()), is_wrong)
-  # XLA's max pooling goes wrong where two values of a window are nearly equal.
-  # The inputs `x` need not contain such a window.
-  known = layers.inexact_layers(model, jit_compile=True)
-  unseen = [name for name in known if name not in guilty]
-  note = (
-    "XLA does not compile the model in float64, so each layer was checked by "
-    "itself and compared with the graph in float32 (the error given)"
-  )
-  if unseen:
-    note += f"; wrong, but on other inputs than these: {', '.join(unseen)}"
-  return ModeReport(
-    mode,
-    not (guilty + unseen),
-    max(errors.values(), default=0.0),
-    _remedies(model, guilty + unseen),
-    note,
-  )
+    else:
+      note += "central differences do not settle"
+      note += f" in {', '.join(verdicts.open)}" if verdicts.open else ""
+  guilty = verdicts.wrong
+  if passed is False and not verdicts.checked:
+    guilty = list(missing_derivatives.find(model))
+  return ModeReport(mode, passed, error, _remedies(model, guilty), note)
 
 
 def _remedies(model, names):
-  known = layers.inexact_layers(model, jit_compile=True)
-  other = "use another layer, operation or activation there"
-  return {name: known.get(name, other) for name in names}
+  missing = missing_derivatives.find(model) if names else {}
+  return {
+    name: "use tfmeta.layers.exact(model)"
+    if missing.get(name, "").startswith("Cudnn")
+    else "use another layer, operation or activation there"
+    for name in names
+  }
 
 
-def _record(model, point, x, seed=0):
-  point = point or meta_loss.nearby_weights(model, seed)
-  inputs = meta_loss.cast_inputs(model, x)
-  return layer_derivatives.record(
-    model, point, meta_loss.state_of(model), inputs
-  )
+def _record(model, point, x):
+  return layer_derivatives.record(model, point, meta_loss.state_of(model), x)
 
 
 def _first_line(error):

@@ -1,6 +1,5 @@
 """Finds the layers of a model that have wrong second derivatives."""
 
-from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
 import contextlib
@@ -10,9 +9,12 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
+from tfmeta.core import exact_gradients
 from tfmeta.core import keras_internals
 from tfmeta.testing.second_order import finite_differences
 from tfmeta.testing.second_order import meta_loss
+
+_EXAMPLES = 4
 
 
 class Recording(NamedTuple):
@@ -72,82 +74,102 @@ def record(
   ]
 
 
-def guilty(
-  recordings: Sequence[Recording], is_wrong: Callable[[Recording], bool]
-) -> list[str]:
-  """Returns the paths of the innermost parts that are wrong.
+class Verdicts(NamedTuple):
+  """The result of checking each part of a model by itself.
+
+  Attributes:
+    wrong: Paths of the innermost parts that are wrong.
+    open: Paths of the innermost parts for which this could not be decided.
+    error: The largest relative error of the other parts.
+    checked: The number of parts that were checked.
+  """
+
+  wrong: list[str]
+  open: list[str]
+  error: float
+  checked: int
+
+
+def verdicts(
+  recordings: Sequence[Recording], *, tolerance: float, jit_compile: bool
+) -> Verdicts:
+  """Checks each part of a model by itself.
+
+  Inner parts come first. An outer part is checked only if all parts inside it
+  are right.
 
   Args:
     recordings: The result of `record`.
-    is_wrong: Function from a recording to whether its part is wrong. It is
-      called for inner parts first, and for an outer part only if no part
-      inside it is wrong.
+    tolerance: Largest relative error at which a derivative counts as right.
+    jit_compile: Whether to compile with XLA.
   """
-  found: list[str] = []
+  found: dict[str, finite_differences.Agreement] = {}
   deepest_first = sorted(recordings, key=lambda r: -r.path.count("/"))
   for recording in deepest_first:
     inside = f"{recording.path}/"
-    if not any(path.startswith(inside) for path in found):
-      if is_wrong(recording):
-        found.append(recording.path)
-  return [r.path for r in recordings if r.path in found]
+    inner = [a for path, a in found.items() if path.startswith(inside)]
+    if all(agreement.passed for agreement in inner):
+      found[recording.path] = _agreement(recording, tolerance, jit_compile)
+  order = [(r.path, found[r.path]) for r in recordings if r.path in found]
+  return Verdicts(
+    [path for path, agreement in order if agreement.passed is False],
+    [path for path, agreement in order if agreement.passed is None],
+    max((a.error for _, a in order if a.passed), default=0.0),
+    len(found),
+  )
 
 
-def is_wrong(
-  recording: Recording, *, tolerance: float, jit_compile: bool
-) -> bool:
-  """Returns whether second derivatives differ from central differences.
+def _agreement(
+  recording: Recording, tolerance: float, jit_compile: bool
+) -> finite_differences.Agreement:
+  """Compares the second derivatives of a part with central differences.
 
-  Args:
-    recording: Recording of a part of a model in float64.
-    tolerance: Largest relative error at which a derivative counts as right.
-    jit_compile: Whether to compile with XLA.
-
-  Raises:
-    tf.errors.OpError: If XLA cannot compile the part.
+  A single example has fewer kinks than all of them.
   """
+  agreement = finite_differences.Agreement(float("inf"), False, tolerance)
+  for chosen in _examples(recording):
+    agreement = _agreement_for(chosen, tolerance, jit_compile)
+    if agreement.settled:
+      break
+  return agreement
+
+
+def _examples(recording: Recording) -> Iterator[Recording]:
+  """Yields a recording, and then its first examples one by one."""
+  yield recording
+  entries = keras.tree.flatten((recording.args, recording.kwargs))
+  tensors = [e for e in entries if isinstance(e, tf.Tensor) and e.shape.rank]
+  counts = {tensor.shape[0] for tensor in tensors}
+  if len(counts) == 1:
+    for row in range(min(_EXAMPLES, *counts)):
+      args, kwargs = keras.tree.map_structure(
+        lambda entry, row=row: (
+          entry[row : row + 1]
+          if isinstance(entry, tf.Tensor) and entry.shape.rank
+          else entry
+        ),
+        (recording.args, recording.kwargs),
+      )
+      yield recording._replace(args=args, kwargs=kwargs)
+
+
+def _agreement_for(
+  recording: Recording, tolerance: float, jit_compile: bool
+) -> finite_differences.Agreement:
   call, point = _as_function(recording)
   if not point:
-    return False
+    return finite_differences.Agreement(0.0, True, tolerance)
+  call = exact_gradients.exactly(call)
   try:
     evaluate = meta_loss.traced(
       _second_order(call, point), point, jit_compile=jit_compile
     )
-    agreement = finite_differences.compare(
+    return finite_differences.compare(
       evaluate, point, seed=0, tolerance=tolerance
     )
-  except LookupError:  # TensorFlow has no gradient of this gradient.
-    return True
-  return agreement.settled and agreement.error > tolerance
-
-
-def compiled_error(recording: Recording) -> float:
-  """Compares compiled second derivatives with those of the graph.
-
-  This serves parts that XLA does not compile in float64.
-
-  Args:
-    recording: Recording of a part of a model in float32.
-
-  Returns:
-    The relative difference in the Euclidean norm. It is infinite if the part
-    cannot be compiled at all, and 0 for layers with random numbers, which XLA
-    samples differently.
-  """
-  call, point = _as_function(recording)
-  if not point or _is_random(recording.part):
-    return 0.0
-  function = _second_order(call, point)
-  try:
-    expected, found = (
-      meta_loss.traced(function, point, jit_compile=jit_compile)(point)[1]
-      for jit_compile in (False, True)
-    )
   except (LookupError, tf.errors.OpError):
-    return float("inf")
-  wrong = [a - b for a, b in zip(expected, found, strict=True)]
-  norm = float(tf.linalg.global_norm(expected))
-  return float(tf.linalg.global_norm(wrong)) / max(norm, 1e-30)
+    # TensorFlow has no gradient of this gradient, or XLA no kernel.
+    return finite_differences.Agreement(float("inf"), True, tolerance)
 
 
 def _second_order(call, point):
@@ -197,11 +219,6 @@ def _as_function(recording):
     return [out for out in keras.tree.flatten(outputs) if _is_float(out)]
 
   return call, [*values, *(flat[place] for place in places)]
-
-
-def _is_random(part):
-  variables = getattr(part, "non_trainable_variables", ())
-  return any("seed_generator" in variable.path for variable in variables)
 
 
 def _is_float(entry):

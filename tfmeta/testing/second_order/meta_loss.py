@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfmeta.core import functional
 from tfmeta.layers import copying
 from tfmeta.testing.second_order import finite_differences
 
@@ -150,7 +151,9 @@ def traced(
 
 def _squared_error(model, weights, state, x, seed):
   """Returns the mean squared error of all outputs for random targets."""
-  outputs, _ = model.stateless_call(weights, state, x, training=True)
+  outputs, _ = functional.apply(
+    model, weights, state, x, training=True, exact=True
+  )
   outputs = keras.tree.flatten(outputs)
   targets = finite_differences.random_like(outputs, seed, outputs[0].dtype)
   return tf.add_n(
