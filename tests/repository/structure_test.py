@@ -24,6 +24,7 @@ CLOSED = {
   "tfmeta/core/inputs.py": "models with several inputs",
   "tfmeta/export.py": "follows training",
   "tfmeta/layers/__init__.py": "a list of names",
+  "tfmeta/layers/converted.py": "LoRA and quantization",
   "tfmeta/layers/copying.py": "makes models of adapted weights",
   "tfmeta/layers/exact.py": "exchanges the layers of a model",
   "tfmeta/layers/fused_normalization.py": _LAYER,

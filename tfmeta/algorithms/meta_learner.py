@@ -26,6 +26,7 @@ from tfmeta.core import losses
 from tfmeta.core import random
 from tfmeta.core import replicas
 from tfmeta.core import task_map
+from tfmeta.layers import converted
 from tfmeta.layers import copying
 from tfmeta.typing import LearningRates
 from tfmeta.typing import Reduction
@@ -172,6 +173,7 @@ class MetaLearner(keras.Model):
     # in the inputs to the compute type.
     super().__init__(autocast=False, **kwargs)
     self.model = model
+    self.whole_layers = converted.kept_whole(model)
     self.inner_steps = inner_steps
     self.inner_learning_rate = inner_learning_rate
     self.eval_inner_steps = eval_inner_steps
@@ -611,7 +613,7 @@ class MetaLearner(keras.Model):
       copy = layers.transductive(self.model)
     else:
       copy = keras.models.clone_model(self.model)
-      copying.match_trainable(copy, self.model)
+      copying.match(copy, self.model)
       copy.set_weights(self.model.get_weights())
     variables = copy.trainable_variables + copy.non_trainable_variables
     for variable, value in zip(variables, weights, strict=False):
@@ -641,11 +643,7 @@ class MetaLearner(keras.Model):
   def get_config(self) -> dict[str, Any]:
     return {
       **super().get_config(),
-      # The configuration of a model does not say everywhere what is frozen.
-      "model": {
-        **keras.saving.serialize_keras_object(self.model),
-        "trainable": copying.trainable_of(self.model),
-      },
+      "model": copying.serialized(self.model),
       "inner_steps": self.inner_steps,
       "inner_learning_rate": self.inner_learning_rate,
       "eval_inner_steps": self.eval_inner_steps,
@@ -660,13 +658,9 @@ class MetaLearner(keras.Model):
 
   @classmethod
   def from_config(cls, config: dict[str, Any]) -> "MetaLearner":
-    config = dict(config)
-    trainable = config["model"].get("trainable")
-    for key in ("model", "inner_loss"):
-      config[key] = keras.saving.deserialize_keras_object(config[key])
-    if trainable is not None:
-      copying.set_trainable(config["model"], trainable)
-    return cls(**config)
+    inner_loss = keras.saving.deserialize_keras_object(config["inner_loss"])
+    model = copying.deserialized(config["model"])
+    return cls(**{**config, "model": model, "inner_loss": inner_loss})
 
 
 def _check_choices(reduction: Any, task_map_method: Any) -> None:

@@ -367,7 +367,7 @@ class ParticleLearner(ProbabilisticLearner):
   def _fresh_weights(self) -> list[tf.Tensor]:
     try:
       fresh = keras.models.clone_model(self.model)
-      copying.match_trainable(fresh, self.model)
+      copying.match(fresh, self.model)
     except (NotImplementedError, TypeError, ValueError) as error:
       raise ValueError(
         "`model` must be one that keras.models.clone_model can initialize "

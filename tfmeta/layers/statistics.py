@@ -196,7 +196,7 @@ class SupportStatistics:
     if self._copy is None:
       return _recovered_state(model, weights, state, support_x)
     if model is not None:
-      copying.match_trainable(self._copy, model)
+      copying.match(self._copy, model)
     _, batch_state = self._copy.stateless_call(
       weights, state, support_x, training=True
     )
