@@ -21,6 +21,8 @@ CLOSED = {
   "tfmeta/core/compiled_steps.py": "speed under XLA",
   "tfmeta/core/example_weights.py": "weights of examples",
   "tfmeta/core/side_effects.py": "what a model may not do in its call",
+  "tfmeta/core/unchanged.py": "whether a model is still the same",
+  "tfmeta/core/inner_rule.py": "clipping, Adam and mini-batches",
   "tfmeta/core/inputs.py": "models with several inputs",
   "tfmeta/export.py": "follows training",
   "tfmeta/layers/__init__.py": "a list of names",

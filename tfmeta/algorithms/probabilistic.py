@@ -99,6 +99,12 @@ class ProbabilisticLearner(meta_learner.MetaLearner):
       f"{type(self).__name__} must define `sampled_path`"
     )
 
+  def unrolls(self, context: Context = EVALUATION) -> bool:
+    """Returns whether the graph holds a copy of each inner step, not a loop."""
+    # TensorFlow cannot vectorize a loop over the samples and then over tasks.
+    vectorized = self.task_map_method() == "vectorize"
+    return vectorized or super().unrolls(context)
+
   def predict_with(
     self, weights: Any, x: tf.Tensor, context: Context = EVALUATION
   ) -> tf.Tensor:
