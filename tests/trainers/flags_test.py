@@ -63,6 +63,24 @@ class FlagsTest(parameterized.TestCase):
     read = parse("maml", "--dataset=sinusoid", "--hidden=8,9")
     self.assertEqual(read.hidden, [8, 9])
 
+  @parameterized.parameters("maml", "fomaml", "anil", "emaml", "reptile")
+  def test_options_of_the_inner_loop_reach_the_learner(self, trainer):
+    read = parse(
+      trainer,
+      "--inner_optimizer=adam",
+      "--inner_clipnorm=2",
+      "--support_batch_size=3",
+    )
+    self.assertEqual(read.own["inner_optimizer"], "adam")
+    self.assertEqual(read.own["inner_clipnorm"], 2.0)
+    self.assertEqual(read.own["support_batch_size"], 3)
+
+  @parameterized.parameters("maml", "fomaml", "anil", "emaml")
+  def test_without_them_the_configuration_is_as_before(self, trainer):
+    self.assertNoCommonElements(
+      parse(trainer).own, ["inner_optimizer", "support_batch_size"]
+    )
+
   def test_units_that_are_no_numbers_are_named(self):
     with self.assertRaisesRegex(ValueError, "`hidden` must.*--hidden=a,8"):
       parse("maml", "--dataset=sinusoid", "--hidden=a,8")

@@ -10,7 +10,7 @@ from tfmeta.algorithms import maml
 from tfmeta.algorithms.context import EVALUATION
 from tfmeta.algorithms.context import Context
 from tfmeta.core import functional
-from tfmeta.core import inner_loop
+from tfmeta.core import inner_rule
 from tfmeta.layers import chosen_weights
 from tfmeta.typing import SupportLoss
 from tfmeta.typing import Weights
@@ -68,7 +68,9 @@ class ANIL(maml.MAML):
     seed: Integer of 32 bits. Determines all random numbers, together with the
       training step and the index of the task. Defaults to 0.
     **kwargs: Forwarded to `MetaLearner`: `inner_loss_reduction`, `task_map`,
-      `clipvalue`, `clipnorm`, and `name` and `dtype` of the Keras model.
+      `clipvalue`, `clipnorm`, the options of the inner loop `inner_optimizer`,
+      `inner_clipnorm` and `support_batch_size`, and `name` and `dtype` of the
+      Keras model.
 
   Raises:
     ValueError: If `adapted` chooses no weight or names an unknown layer.
@@ -82,6 +84,7 @@ class ANIL(maml.MAML):
   """
 
   takes_weights = True
+  inner_options = inner_rule.NAMES
 
   def __init__(
     self,
@@ -126,7 +129,7 @@ class ANIL(maml.MAML):
         self._split, initial, support_x, support_y, context
       )
     rate = self.inner_learning_rate
-    path = inner_loop.gradient_path(
+    path = inner_rule.rule_of(self).path(
       loss_fn,
       initial,
       [rate if adapted else None for adapted in self._mask],
@@ -170,17 +173,20 @@ class ANIL(maml.MAML):
       example_weight=context.support_weight,
     )
 
+    batch_of = inner_rule.batches(self, support_y, context)
+
     def loss_fn(weights: Weights, step: Any) -> tf.Tensor:
+      x, y = batch_of((features, support_y), step)
       outputs, _ = functional.apply(
         head,
         self._weights_of_part(head, weights),
         self.state_of(head, step, context),
-        features,
+        x,
         training=True,
         example_weight=context.support_weight,
         exact=context.training,
       )
-      return self.reduce_support(support_y, outputs, context)
+      return self.reduce_support(y, outputs, context)
 
     return loss_fn
 

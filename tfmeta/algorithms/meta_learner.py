@@ -20,14 +20,17 @@ from tfmeta.core import checks
 from tfmeta.core import compiled_steps
 from tfmeta.core import example_weights
 from tfmeta.core import functional
-from tfmeta.core import inner_loop
+from tfmeta.core import inner_rule
 from tfmeta.core import keras_internals
 from tfmeta.core import losses
 from tfmeta.core import random
 from tfmeta.core import replicas
 from tfmeta.core import task_map
+from tfmeta.core import unchanged
+from tfmeta.layers import converted
 from tfmeta.layers import copying
 from tfmeta.layers import missing_derivatives
+from tfmeta.layers import statistics
 from tfmeta.typing import LearningRates
 from tfmeta.typing import Reduction
 from tfmeta.typing import State
@@ -124,7 +127,18 @@ class MetaLearner(keras.Model):
       gradients.
     clipnorm: Float > 0. If set, clips the norm of each tensor of the outer
       gradient, after `clipvalue`.
-    **kwargs: Forwarded to `keras.Model`: `name`, `dtype`, `trainable`.
+    **kwargs: Forwarded to `keras.Model`: `name`, `dtype`, `trainable`. Learners
+      whose class lists them in `inner_options` also take options of the inner
+      loop. `inner_optimizer`: `"sgd"` (default) or `"adam"`, with `beta_1 =
+      0.9`, `beta_2 = 0.999` and `epsilon = 1e-7`, whose moments start at zero
+      in each task. The outer gradient differentiates Adam exactly: where all
+      gradients of a weight have been zero, its step has the derivative
+      `inner_learning_rate / epsilon` in the gradient. `inner_clipnorm`: float >
+      0; if set, scales the gradient of each inner step whose norm over all
+      adapted weights is larger, and the outer gradient includes the derivative
+      of the scale. `support_batch_size`: integer >= 1, the number of support
+      examples in each inner step, sampled without replacement until the support
+      set is exhausted; defaults to the whole support set.
 
   Raises:
     TypeError: If `model` is not a Keras model.
@@ -141,6 +155,9 @@ class MetaLearner(keras.Model):
   # Whether the algorithm uses the weights of examples in its context. A class
   # that defines a method of its own must say so again.
   takes_weights = True
+  # Which options of the inner loop the algorithm has: see `inner_rule`. A class
+  # that defines a method of its own must say so again.
+  inner_options: tuple[str, ...] = ()
   meta_loss_tracker: keras.metrics.Mean | None = None
 
   def __init__(
@@ -169,10 +186,13 @@ class MetaLearner(keras.Model):
         arguments.check_number(name, bound, above=0)
     _check_choices(inner_loss_reduction, task_map)
     arguments.check_seed("seed", seed)
+    options = inner_rule.taken_from(kwargs, type(self))
     # Autocasting is off, because Keras would also cast the regression targets
     # in the inputs to the compute type.
     super().__init__(autocast=False, **kwargs)
     self.model = model
+    self.trained_variables = unchanged.TrainedVariables(model)
+    self.whole_layers = converted.kept_whole(model)
     self.inner_steps = inner_steps
     self.inner_learning_rate = inner_learning_rate
     self.eval_inner_steps = eval_inner_steps
@@ -182,9 +202,11 @@ class MetaLearner(keras.Model):
     )
     losses.warn_of_probabilities(self.inner_loss, self.target_kind, model)
     self.inner_loss_reduction: Reduction = inner_loss_reduction
-    self.normalization = _resolve_normalization(
+    self.normalization = statistics.resolve_normalization(
       normalization, model, self.normalizations
     )
+    for name, value in options.items():
+      setattr(self, name, value)
     self.task_map: TaskMap = task_map
     self.seed = seed
     self.clipvalue = clipvalue
@@ -200,8 +222,9 @@ class MetaLearner(keras.Model):
     own = {
       name: cls.__dict__[name] for name in _TAKE_CONTEXT if name in vars(cls)
     }
-    if own and "takes_weights" not in vars(cls):
-      cls.takes_weights = False
+    for name, without in (("takes_weights", False), ("inner_options", ())):
+      if own and name not in vars(cls):
+        setattr(cls, name, without)
     for name, method in own.items():
       if "context" not in inspect.signature(method).parameters:
         raise TypeError(
@@ -209,6 +232,7 @@ class MetaLearner(keras.Model):
           "with the default tfmeta.EVALUATION (tfmeta.FIRST_STEP for "
           f"`task_loss`). Received: {name}{inspect.signature(method)}"
         )
+      setattr(cls, name, unchanged.needs_unchanged_model(method))
 
   def adapt(
     self,
@@ -354,7 +378,7 @@ class MetaLearner(keras.Model):
       The weights before the first step and after each step, in the form that
       `adaptation_path` returns.
     """
-    path = inner_loop.gradient_path(
+    path = inner_rule.rule_of(self).path(
       self.support_loss(support_x, support_y, context),
       functional.weights_of(self.model) if initial is None else initial,
       learning_rates,
@@ -371,11 +395,13 @@ class MetaLearner(keras.Model):
     context: Context = EVALUATION,
   ) -> SupportLoss:
     """Returns the inner loss of one task, a function of `(weights, step)`."""
-    support_x, support_y = self.checked_support(support_x, support_y)
+    support = self.checked_support(support_x, support_y)
+    batch_of = inner_rule.batches(self, support[1], context)
 
     def loss_fn(weights: Weights, step: Any) -> tf.Tensor:
-      outputs = self.training_outputs(weights, step, support_x, context)
-      return self.reduce_support(support_y, outputs, context)
+      x, y = batch_of(support, step)
+      outputs = self.training_outputs(weights, step, x, context)
+      return self.reduce_support(y, outputs, context)
 
     return loss_fn
 
@@ -611,7 +637,7 @@ class MetaLearner(keras.Model):
       copy = layers.transductive(self.model)
     else:
       copy = keras.models.clone_model(self.model)
-      copying.match_trainable(copy, self.model)
+      copying.match(copy, self.model)
       copy.set_weights(self.model.get_weights())
     variables = copy.trainable_variables + copy.non_trainable_variables
     for variable, value in zip(variables, weights, strict=False):
@@ -641,11 +667,7 @@ class MetaLearner(keras.Model):
   def get_config(self) -> dict[str, Any]:
     return {
       **super().get_config(),
-      # The configuration of a model does not say everywhere what is frozen.
-      "model": {
-        **keras.saving.serialize_keras_object(self.model),
-        "trainable": copying.trainable_of(self.model),
-      },
+      "model": copying.serialized(self.model),
       "inner_steps": self.inner_steps,
       "inner_learning_rate": self.inner_learning_rate,
       "eval_inner_steps": self.eval_inner_steps,
@@ -656,28 +678,16 @@ class MetaLearner(keras.Model):
       "seed": self.seed,
       "clipvalue": self.clipvalue,
       "clipnorm": self.clipnorm,
+      **{name: getattr(self, name) for name in self.inner_options},
     }
 
   @classmethod
   def from_config(cls, config: dict[str, Any]) -> "MetaLearner":
-    config = dict(config)
-    trainable = config["model"].get("trainable")
-    for key in ("model", "inner_loss"):
-      config[key] = keras.saving.deserialize_keras_object(config[key])
-    if trainable is not None:
-      copying.set_trainable(config["model"], trainable)
-    return cls(**config)
+    inner_loss = keras.saving.deserialize_keras_object(config["inner_loss"])
+    model = copying.deserialized(config["model"])
+    return cls(**{**config, "model": model, "inner_loss": inner_loss})
 
 
 def _check_choices(reduction: Any, task_map_method: Any) -> None:
   arguments.check_choice("inner_loss_reduction", reduction, losses.REDUCTIONS)
   arguments.check_choice("task_map", task_map_method, task_map.TASK_MAPS)
-
-
-def _resolve_normalization(
-  value: str | None, model: keras.Model, choices: tuple[str, ...]
-) -> str:
-  """Returns the normalization of queries, whose default fits the model."""
-  if value is None:
-    value = choices[0] if layers.has_batch_normalization(model) else "none"
-  return arguments.check_choice("normalization", value, choices)
