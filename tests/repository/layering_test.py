@@ -67,7 +67,10 @@ ONLY_IN = {
 # Parts of a framework that promise nothing, where there is no other way; the
 # file that uses one says why.
 PRIVATE = {
-  "tfmeta/core/keras_internals.py": {"tensorflow.python.ops.control_flow_util"},
+  "tfmeta/core/keras_internals.py": {
+    "tensorflow.python.ops.control_flow_util",
+    "tensorflow.python.saved_model.save_context",
+  },
 }
 
 

@@ -19,6 +19,7 @@ CLOSED = {
   "tfmeta/arguments.py": "checks of numbers, as their names say",
   "tfmeta/core/calls.py": "arguments of fit and sentences of errors",
   "tfmeta/core/compiled_steps.py": "speed under XLA",
+  "tfmeta/core/custom_gradients.py": "gradients in SavedModels",
   "tfmeta/core/example_weights.py": "weights of examples",
   "tfmeta/core/side_effects.py": "what a model may not do in its call",
   "tfmeta/core/inputs.py": "models with several inputs",
@@ -39,7 +40,6 @@ CLOSED = {
 
 # Files with a single importer and no test file of their own, with the reason.
 SINGLE_IMPORTER = {
-  "tfmeta/export.py": "the exam exports every learner",
   "tfmeta/testing/second_order/layer_derivatives.py": (
     "second_order_test.py checks models layer by layer"
   ),
