@@ -26,7 +26,6 @@ import tensorflow as tf
 
 from tfmeta.core import checks
 from tfmeta.core import inputs
-from tfmeta.core import losses
 from tfmeta.core.losses import Targets
 
 
@@ -67,8 +66,7 @@ def _serve_function(learner: Any) -> Any:
   def serve(
     support_x: tf.Tensor, support_y: tf.Tensor, query_x: tf.Tensor
   ) -> dict[str, tf.Tensor]:
-    labels = _checked(learner, support_y)
-    values = (support_x, labels, query_x)
+    values = (support_x, support_y, query_x)
     tasks = dict(zip(checks.KEYS, values, strict=True))
     return {"outputs": learner(tasks, training=False)}
 
@@ -89,7 +87,9 @@ def _traced_adapt(learner: Any) -> tuple[Any, Any]:
     input_signature=_support_specs(learner, leading=0), autograph=False
   )
   def adapt(support_x: tf.Tensor, support_y: tf.Tensor) -> dict[str, tf.Tensor]:
-    weights = learner.adapt(support_x, _checked(learner, support_y))
+    # In a graph, `adapt` leaves the values of the labels to its caller.
+    labels = learner.checked_targets("Support labels", support_y, leading=0)
+    weights = learner.adapt(support_x, labels)
     structures.append(weights)
     flat = tf.nest.flatten(weights)
     return dict(zip(_names(learner, flat), flat, strict=True))
@@ -125,18 +125,6 @@ def _names(learner: Any, flat: list[tf.Tensor]) -> list[str]:
   if shapes == [tuple(t.shape) for t in flat]:
     return fitting
   return [f"adapted_{index}" for index in range(len(flat))]
-
-
-def _checked(learner: Any, support_y: tf.Tensor) -> tf.Tensor:
-  if not support_y.dtype.is_integer:
-    return support_y
-  axes = len(learner.model.output_shape) - 1
-  return checks.checked_ways(
-    support_y,
-    learner.model.output_shape[-1],
-    axes=axes,
-    ignored=losses.ignored_class(learner.inner_loss),
-  )
 
 
 def _support_specs(learner: Any, *, leading: int) -> list[Any]:
