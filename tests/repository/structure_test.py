@@ -17,6 +17,7 @@ READING_LIST = "From a task to its meta-gradient"
 _LAYER = "a layer that a model may hold; MAML calls the model"
 CLOSED = {
   "tfmeta/arguments.py": "checks of numbers, as their names say",
+  "tfmeta/algorithms/query_normalization.py": "predictions after training",
   "tfmeta/core/calls.py": "arguments of fit and sentences of errors",
   "tfmeta/core/compiled_steps.py": "speed under XLA",
   "tfmeta/core/custom_gradients.py": "gradients in SavedModels",

@@ -71,6 +71,14 @@ def rebuild(
   return copy
 
 
+def cloned(model: keras.Model) -> keras.Model:
+  """Returns a copy of a model with its weights and with what is frozen."""
+  copy = keras.models.clone_model(model)
+  match_trainable(copy, model)
+  copy.set_weights(model.get_weights())
+  return copy
+
+
 def match_trainable(copy: keras.Model, model: keras.Model) -> None:
   """Copies `trainable` from the layers and variables of `model` to `copy`.
 

@@ -12,6 +12,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfmeta.algorithms.context import EVALUATION
+from tfmeta.algorithms.context import Context
 from tfmeta.testing.exam import subject as subjects
 
 
@@ -56,7 +58,7 @@ def check_saved_model(case: Any, subject: subjects.Subject) -> None:
 
   They must do so for tasks of other sizes too, and take and refuse the same
   support sets. `predict`, which runs in a graph, must give the same
-  predictions.
+  predictions. A transductive learner is exported for single queries.
   """
   learner = subject.reuse()
   inputs, _ = subject.tasks()
@@ -67,11 +69,13 @@ def check_saved_model(case: Any, subject: subjects.Subject) -> None:
     atol=1e-5,
   )
   with tempfile.TemporaryDirectory() as folder:
-    learner.export(folder)
+    single = "support_stats" if learner.transductive else None
+    learner.export(folder, normalization=single)
     loaded = tf.saved_model.load(folder)
   served = loaded.signatures
   inputs, _ = subject.tasks(tasks=3, shots=3)
-  expected = subjects.predictions(learner, inputs)
+  context = EVALUATION.replace(normalization=single)
+  expected = subjects.predictions(learner, inputs, context)
   tensors = {key: tf.constant(value) for key, value in inputs.items()}
   outputs = served["serving_default"](**tensors)["outputs"]
   np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-5)
@@ -82,17 +86,25 @@ def check_saved_model(case: Any, subject: subjects.Subject) -> None:
   np.testing.assert_allclose(
     outputs["outputs"], expected[0], rtol=1e-4, atol=1e-5
   )
+  outputs = served["predict"](query_x=tensors["query_x"][0, :1], **adapted)
+  np.testing.assert_allclose(
+    outputs["outputs"], expected[0, :1], rtol=1e-4, atol=1e-5
+  )
   if learner.probabilistic:
     sampled = served["predict_samples"](
       query_x=tensors["query_x"][0], **adapted
     )
     mean = learner.mean_prediction(sampled["outputs"])
     np.testing.assert_allclose(mean, expected[0], rtol=1e-4, atol=1e-5)
-  _check_same_support_sets(case, learner, served, tensors)
+  _check_same_support_sets(case, learner, served, tensors, context)
 
 
 def _check_same_support_sets(
-  case: Any, learner: Any, served: Any, tensors: dict[str, tf.Tensor]
+  case: Any,
+  learner: Any,
+  served: Any,
+  tensors: dict[str, tf.Tensor],
+  context: Context,
 ) -> None:
   """Checks that learner and signatures take, or refuse, the same labels.
 
@@ -101,13 +113,15 @@ def _check_same_support_sets(
     learner: The learner.
     served: The signatures of the exported learner.
     tensors: A batch of tasks.
+    context: The context in which the signatures predict.
   """
   x, labels, query_x = (
     tensors[name][0] for name in ("support_x", "support_y", "query_x")
   )
   # No example of the last class.
   fewer = tf.where(labels == subjects.WAYS - 1, 0, labels)
-  expected = learner.predict_with(learner.adapt(x, fewer), query_x)
+  weights = learner.adapt(x, fewer, context)
+  expected = learner.predict_with(weights, query_x, context)
   adapted = served["adapt"](support_x=x, support_y=fewer)
   outputs = served["predict"](query_x=query_x, **adapted)["outputs"]
   np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-5)
