@@ -268,23 +268,6 @@ class InputTest(parameterized.TestCase):
     Listed(_mlp()).export(self.create_tempdir().full_path)
     self.assertEqual(set(files), {__file__})
 
-  def test_exports_refuse_another_number_of_ways(self):
-    path = self.create_tempdir().full_path
-    self._learner().export(path)
-    served = tf.saved_model.load(path).signatures
-    x = tf.zeros([4, 4])
-    for labels in ([0, 1, 0, 1], [0, 1, 2, 3]):
-      with self.assertRaisesRegex(
-        tf.errors.InvalidArgumentError, "exactly 3 classes"
-      ):
-        served["adapt"](support_x=x, support_y=tf.constant(labels))
-      with self.assertRaisesRegex(
-        tf.errors.InvalidArgumentError, "exactly 3 classes"
-      ):
-        served["serving_default"](
-          support_x=x[None], support_y=tf.constant([labels]), query_x=x[None]
-        )
-
   def test_model_must_be_a_built_keras_model_with_one_output(self):
     with self.assertRaisesRegex(TypeError, "keras.Model. Received"):
       tfmeta.MAML("model")

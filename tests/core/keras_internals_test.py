@@ -215,6 +215,31 @@ class InXlaContextTest(absltest.TestCase):
     self.assertEqual(names, {"xla", "get_jit", "set_jit", "jit_scope"})
 
 
+class InSaveContextTest(absltest.TestCase):
+  def test_is_so_while_a_saved_model_is_written(self):
+    found = []
+
+    @tf.custom_gradient
+    def ask(x):
+      def gradient(upstream):
+        found.append(keras_internals.in_save_context())
+        return upstream
+
+      return x, gradient
+
+    module = tf.Module()
+    module.ask = tf.function(ask, input_signature=[tf.TensorSpec([])])
+    module.ask.get_concrete_function()
+    tf.saved_model.save(module, self.create_tempdir().full_path)
+    self.assertEqual(found, [True])
+    self.assertFalse(keras_internals.in_save_context())
+
+  def test_tensorflow_has_no_public_way_to_ask(self):
+    modules = (tf.saved_model, tf.saved_model.experimental)
+    names = {name for module in modules for name in public_names(module)}
+    self.assertEmpty({name for name in names if "context" in name.lower()})
+
+
 class BuildsForFitTest(parameterized.TestCase):
   def test_a_model_with_a_step_of_its_own_is_traced_twice_without(self):
     """Without the decorator, Keras makes variables in the first step."""

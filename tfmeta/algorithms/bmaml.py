@@ -269,7 +269,7 @@ class BMAML(probabilistic.ParticleLearner):
     It is a dict with the weights and, by name, the log-precisions.
     """
     weights, log_precisions = self._parted(flat)
-    if self.normalization == "support_stats":
+    if context.normalization_of(self) == "support_stats":
       weights = self.for_each_sample(
         lambda w: self.with_statistics(w, support_x, context), weights
       )

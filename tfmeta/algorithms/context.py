@@ -32,6 +32,8 @@ class Context:
     support_weight: Weights `[S]` of the support examples, or `None`: all count
       the same. An example of weight 0 changes nothing.
     query_weight: Weights `[Q]` of the query examples, or `None`.
+    normalization: Which statistics normalize queries: `"support_stats"` in
+      place of the learner's `normalization`, or `None`, which keeps that.
   """
 
   training: bool = False
@@ -41,6 +43,7 @@ class Context:
   sample: Any = None
   support_weight: Any = None
   query_weight: Any = None
+  normalization: str | None = None
 
   def replace(self, **changes: Any) -> "Context":
     """Returns a copy with some attributes changed."""
@@ -51,6 +54,10 @@ class Context:
     if "context" in inspect.signature(fn).parameters:
       return fn(*arguments, context=self)
     return fn(*arguments)
+
+  def normalization_of(self, learner: Any) -> str:
+    """Returns the normalization of queries, by default that of the learner."""
+    return self.normalization or learner.normalization
 
   def seed_from(self, seed: int) -> tf.Tensor:
     """Returns the seed that belongs to this step, task and sample.

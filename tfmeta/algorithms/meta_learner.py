@@ -12,6 +12,7 @@ from tfmeta import arguments
 from tfmeta import export
 from tfmeta import layers
 from tfmeta.algorithms import outer_step
+from tfmeta.algorithms import query_normalization
 from tfmeta.algorithms.context import EVALUATION
 from tfmeta.algorithms.context import FIRST_STEP
 from tfmeta.algorithms.context import Context
@@ -30,15 +31,12 @@ from tfmeta.core import unchanged
 from tfmeta.layers import converted
 from tfmeta.layers import copying
 from tfmeta.layers import missing_derivatives
-from tfmeta.layers import statistics
 from tfmeta.typing import LearningRates
 from tfmeta.typing import Reduction
 from tfmeta.typing import State
 from tfmeta.typing import SupportLoss
 from tfmeta.typing import TaskMap
 from tfmeta.typing import Weights
-
-NORMALIZATIONS = ("transductive", "support_stats", "none")
 
 # In evaluation, longer inner loops become a loop in the graph.
 _MAX_UNROLLED_STEPS = 10
@@ -147,7 +145,7 @@ class MetaLearner(keras.Model):
   """
 
   # The first choice is the default for models with batch normalization.
-  normalizations: tuple[str, ...] = NORMALIZATIONS
+  normalizations: tuple[str, ...] = query_normalization.NORMALIZATIONS
   # Training steps at which `task_loss` becomes another computation.
   phase_starts: tuple[int, ...] = ()
   # Whether adapted weights are several samples, as in `ProbabilisticLearner`.
@@ -202,7 +200,7 @@ class MetaLearner(keras.Model):
     )
     losses.warn_of_probabilities(self.inner_loss, self.target_kind, model)
     self.inner_loss_reduction: Reduction = inner_loss_reduction
-    self.normalization = statistics.resolve_normalization(
+    self.normalization = query_normalization.resolved(
       normalization, model, self.normalizations
     )
     for name, value in options.items():
@@ -251,7 +249,9 @@ class MetaLearner(keras.Model):
       The adapted weights, which `predict_with` takes: tensors in the order of
       `model.trainable_variables`. Under `"support_stats"`, tensors in the order
       of `model.non_trainable_variables` follow. An algorithm may return a
-      structure of its own instead.
+      structure of its own instead. For a transductive learner, the context
+      `tfmeta.EVALUATION.replace(normalization="support_stats")` adds these
+      tensors, so that queries may come one at a time.
     """
     return self.adaptation_path(support_x, support_y, context)[-1]
 
@@ -296,15 +296,13 @@ class MetaLearner(keras.Model):
     """
     checks.check_weights(weights)
     count = len(self.model.trainable_variables)
-    state = weights[count:] or self.state_of(
-      self.model, _PREDICTION_STREAM, context
-    )
+    statistics = weights[count:]
     outputs, _ = functional.apply(
       self.model,
       weights[:count],
-      state,
+      statistics or self.state_of(self.model, _PREDICTION_STREAM, context),
       x,
-      training=self.transductive,
+      training=self.transductive and not statistics,
       example_weight=context.query_weight,
     )
     return outputs
@@ -483,7 +481,7 @@ class MetaLearner(keras.Model):
       support_x: Support examples, `[S, ...]`.
       context: Task, step and mode of the call. Defaults to `EVALUATION`.
     """
-    if self.normalization != "support_stats":
+    if context.normalization_of(self) != "support_stats":
       return weights
     state = functional.state_of(self.model)
     with example_weights.applied(self.model, context.support_weight):
@@ -535,7 +533,9 @@ class MetaLearner(keras.Model):
     """Whether a prediction depends on the other queries of its task."""
     return self.normalization in ("transductive", "per_step_transductive")
 
-  def call(self, inputs: Any, training: bool | None = None) -> tf.Tensor:
+  def call(
+    self, inputs: Any, training: Any = None, context: Context = EVALUATION
+  ) -> tf.Tensor:
     def one_task(
       support_x: tf.Tensor,
       support_y: tf.Tensor,
@@ -547,7 +547,7 @@ class MetaLearner(keras.Model):
 
     tasks = outer_step.checked_tasks(self, inputs)
     weights = checks.checked_weights(inputs, self)
-    return self.for_each_task(one_task, tasks, weights=weights)
+    return self.for_each_task(one_task, tasks, weights=weights, context=context)
 
   def for_each_task(
     self,
@@ -556,6 +556,7 @@ class MetaLearner(keras.Model):
     *,
     first: Any = 0,
     weights: dict[str, tf.Tensor] | None = None,
+    context: Context = EVALUATION,
   ) -> Any:
     """Applies `fn` to each task of a batch, outside of training.
 
@@ -569,13 +570,14 @@ class MetaLearner(keras.Model):
       weights: Weights of examples, `support_weight` `[T, S]` and `query_weight`
         `[T, Q]`, which enter the context. Defaults to `None`: all count the
         same.
+      context: What is the same for all tasks. Defaults to `EVALUATION`.
 
     Returns:
       The structure that `fn` returns, each tensor stacked to `[T, ...]`.
     """
 
     def one_task(weights: Any, index: tf.Tensor, *task: tf.Tensor) -> Any:
-      return EVALUATION.replace(index=index, **weights).call(fn, *task)
+      return context.replace(index=index, **weights).call(fn, *task)
 
     weighted = (weights or {}, *outer_step.indexed(tasks, first))
     return task_map.map_tasks(one_task, weighted, self.task_map_method())
@@ -616,8 +618,8 @@ class MetaLearner(keras.Model):
     """Returns a plain Keras model that predicts as `predict_with(weights, x)`.
 
     Under `"transductive"`, the batch normalization of this model uses batch
-    statistics in `predict` too. `Dropout` is inactive in `predict`, as in any
-    Keras model.
+    statistics in `predict` too, unless `weights` hold statistics. `Dropout` is
+    inactive in `predict`, as in any Keras model.
 
     Args:
       weights: Weights returned by `adapt`.
@@ -633,19 +635,22 @@ class MetaLearner(keras.Model):
         f"`weights` must be what `adapt` returned, {counts[0]} tensors, or "
         f"{counts[1]} with statistics. Received: {len(weights)} tensors"
       )
-    if self.transductive:
+    if self.transductive and len(weights) == trainable:
       copy = layers.transductive(self.model)
     else:
-      copy = keras.models.clone_model(self.model)
-      copying.match(copy, self.model)
-      copy.set_weights(self.model.get_weights())
+      copy = copying.cloned(self.model)
     variables = copy.trainable_variables + copy.non_trainable_variables
     for variable, value in zip(variables, weights, strict=False):
       variable.assign(value)
     return copy
 
   def export(
-    self, filepath: Any, format: str = "tf_saved_model", **kwargs: Any
+    self,
+    filepath: Any,
+    format: str = "tf_saved_model",
+    *,
+    normalization: str | None = None,
+    **kwargs: Any,
   ) -> Any:
     """Writes a SavedModel that adapts and predicts without this library.
 
@@ -657,12 +662,21 @@ class MetaLearner(keras.Model):
       filepath: Folder to write.
       format: `"tf_saved_model"` (default), or another format of
         `keras.Model.export`.
+      normalization: Which statistics normalize queries in the exported model.
+        `"support_stats"`: those of the support set under the adapted weights,
+        also if the learner was trained transductively. It then predicts the
+        same however many queries come at once. Defaults to `None`: the
+        normalization of the learner; if this is transductive, a warning says
+        what it costs single queries.
       **kwargs: Forwarded to `keras.Model.export` if `format` is another one, or
         if they contain an `input_signature`; otherwise ignored.
     """
+    query_normalization.warn_of_single_queries(self, normalization)
+    context = query_normalization.context_for(self, normalization)
     if format != "tf_saved_model" or kwargs.get("input_signature") is not None:
+      query_normalization.check_default(context)
       return super().export(filepath, format=format, **kwargs)
-    return export.export_saved_model(self, filepath)
+    return export.export_saved_model(self, filepath, context)
 
   def get_config(self) -> dict[str, Any]:
     return {

@@ -13,6 +13,7 @@ import keras
 import tensorflow as tf
 from tensorflow.python.framework import ops
 from tensorflow.python.ops import control_flow_util
+from tensorflow.python.saved_model import save_context
 
 
 def flatten_layers(
@@ -101,6 +102,15 @@ def in_xla_context(graph: tf.Graph | None = None) -> bool:
   """
   graph = graph or tf.compat.v1.get_default_graph()
   return control_flow_util.GraphOrParentsInXlaContext(graph)
+
+
+def in_save_context() -> bool:
+  """Returns whether a SavedModel is being written.
+
+  TensorFlow then traces the gradients of all functions in the file. It has no
+  public way to ask.
+  """
+  return save_context.in_save_context()
 
 
 def builds_for_fit(learner_class: Any) -> Any:

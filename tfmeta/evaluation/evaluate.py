@@ -13,6 +13,7 @@ import tensorflow as tf
 from tfmeta import arguments
 from tfmeta import metrics
 from tfmeta.algorithms import meta_learner
+from tfmeta.algorithms import query_normalization
 from tfmeta.core import calls
 from tfmeta.core import checks
 from tfmeta.core import example_weights
@@ -20,6 +21,7 @@ from tfmeta.core import inputs as model_inputs
 from tfmeta.core import losses
 from tfmeta.core import task_map
 from tfmeta.core.losses import Targets
+from tfmeta.evaluation import passes
 from tfmeta.evaluation import result
 
 
@@ -29,6 +31,8 @@ def evaluate(
   *,
   nearest_neighbour: bool = False,
   noise_stddev: float | None = None,
+  queries_at_once: int | None = None,
+  normalization: str | None = None,
   verbose: int = 0,
 ) -> result.EvaluationResult:
   """Measures a learner on tasks, before adapting and after each inner step.
@@ -53,6 +57,14 @@ def evaluate(
       around the outputs, for the likelihood. Defaults to the constant or
       learned value of the learner if it has one; otherwise no likelihood is
       computed.
+    queries_at_once: Integer >= 1. Number of queries that are predicted in one
+      pass, after adapting to the whole support set. 1 measures a learner that
+      is asked for single queries, as programs that serve a model do. Defaults
+      to `None`: all queries of a task at once.
+    normalization: `"support_stats"` normalizes queries by the statistics of the
+      support set, also if the learner was trained transductively. It measures
+      what `export(..., normalization="support_stats")` writes. Defaults to
+      `None`: the normalization of the learner.
     verbose: 1 shows a progress bar, 0 does not. Defaults to 0.
 
   Returns:
@@ -62,7 +74,8 @@ def evaluate(
     TypeError: If `learner` is not a `MetaLearner` or `tasks` not a
       `tf.data.Dataset`.
     ValueError: If the tasks are infinite, not batched, of the wrong structure
-      or empty, or if targets and outputs do not fit each other.
+      or empty, if targets and outputs do not fit each other, or if an
+      argument is out of range.
 
   Example:
   ```python
@@ -77,6 +90,9 @@ def evaluate(
     first, tasks.element_spec[1], nearest_neighbour=nearest_neighbour
   )
   _check_noise(first, noise_stddev)
+  if queries_at_once is not None:
+    arguments.check_integer("queries_at_once", queries_at_once, least=1)
+  context = query_normalization.context_for(first, normalization)
   if nearest_neighbour and len(first.model.inputs) > 1:
     raise ValueError(
       "`nearest_neighbour` compares examples of one input. Received: a model "
@@ -84,7 +100,10 @@ def evaluate(
     )
   classification = first.target_kind is not Targets.NUMBERS
   measure = _measure_function(
-    learners, tasks.element_spec, nearest_neighbour, noise_stddev
+    learners,
+    tasks.element_spec,
+    nearest_neighbour,
+    passes.Prediction(context, noise_stddev, queries_at_once),
   )
   with calls.plain_errors():
     measured = _measure_all(measure, tasks, verbose)
@@ -107,8 +126,9 @@ def evaluate(
     ways=int(ways[0]) if classification else None,
     support_size=int(support_size),
     query_size=int(query_size),
-    normalization=first.normalization,
-    transductive=first.transductive,
+    normalization=context.normalization_of(first),
+    transductive=first.transductive and context.normalization is None,
+    queries_at_once=queries_at_once,
   )
 
 
@@ -209,7 +229,7 @@ def _measure_function(
   learners: Sequence[meta_learner.MetaLearner],
   element_spec: Any,
   nearest_neighbour: bool,
-  noise_stddev: float | None,
+  how: passes.Prediction,
 ) -> Callable[..., dict[str, tf.Tensor]]:
   """Returns a graph from a batch of tasks to `[T, ...]` measurements."""
   learner = learners[0]
@@ -218,7 +238,7 @@ def _measure_function(
     outputs, support_x, support_y, query_x, query_y = task
     weight = weights.get("query_weight")
     points = [
-      _measure_outputs(learner, query_y, one, noise_stddev, weight)
+      _measure_outputs(learner, query_y, one, how.noise_stddev, weight)
       for one in tf.unstack(outputs)
     ]
     measured = {k: tf.stack([p[k] for p in points]) for k in points[0]}
@@ -259,9 +279,7 @@ def _measure_function(
     batch = (support_x, support_y, query_x, targets)
     of_samples = _uses_samples(learners)
     found = [
-      _along_path(
-        each, batch, weights, first, noise_stddev, of_samples=of_samples
-      )
+      _along_path(each, batch, weights, first, how, of_samples=of_samples)
       for each in learners
     ]
     mean = tf.add_n([each.pop("outputs") for each in found]) / len(found)
@@ -285,7 +303,7 @@ def _along_path(
   tasks: tuple[Any, ...],
   weights: dict[str, tf.Tensor],
   first: tf.Tensor,
-  noise_stddev: float | None,
+  how: passes.Prediction,
   *,
   of_samples: bool,
 ) -> dict[str, tf.Tensor]:
@@ -298,10 +316,17 @@ def _along_path(
   def at_point(
     weights: Any, query_x: tf.Tensor, query_y: tf.Tensor, context: Any
   ) -> dict[str, tf.Tensor]:
+    def predict(x: Any, context: Any) -> tf.Tensor:
+      if not of_samples:
+        return learner.predict_with(weights, x, context)
+      # Passes follow each other along the first axis.
+      return _swapped(learner.predict_samples(weights, x, context))
+
+    outputs = passes.in_passes(predict, query_x, context, how.queries_at_once)
     if not of_samples:
-      return {"outputs": learner.predict_with(weights, query_x, context)}
-    outputs = learner.predict_samples(weights, query_x, context)
-    stddevs = learner.noise_stddevs(weights, noise_stddev)
+      return {"outputs": outputs}
+    outputs = _swapped(outputs)
+    stddevs = learner.noise_stddevs(weights, how.noise_stddev)
     nll = metrics.mixture_negative_log_likelihood(
       query_y, outputs, stddevs, weight=context.query_weight
     )
@@ -318,7 +343,14 @@ def _along_path(
     points = [at_point(w, query_x, query_y, context) for w in path]
     return {k: tf.stack([p[k] for p in points]) for k in points[0]}
 
-  return learner.for_each_task(one_task, tasks, first=first, weights=weights)
+  return learner.for_each_task(
+    one_task, tasks, first=first, weights=weights, context=how.context
+  )
+
+
+def _swapped(x: tf.Tensor) -> tf.Tensor:
+  """Returns a tensor with its first two axes swapped."""
+  return tf.transpose(x, [1, 0, *range(2, x.shape.rank)])
 
 
 def _measure_outputs(

@@ -73,6 +73,14 @@ def rebuild(
   return copy
 
 
+def cloned(model: keras.Model) -> keras.Model:
+  """Returns a copy of a model with its weights and with what is frozen."""
+  copy = keras.models.clone_model(model)
+  match(copy, model)
+  copy.set_weights(model.get_weights())
+  return copy
+
+
 def match(copy: keras.Model, model: keras.Model) -> None:
   """Gives `copy` what a configuration does not record everywhere.
 

@@ -17,6 +17,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfmeta.core import custom_gradients
 from tfmeta.core import example_weights
 from tfmeta.layers import fused_normalization
 
@@ -46,7 +47,7 @@ def exact_moments(
 
   # TensorFlow would copy the gradient of each of the two means to the size of
   # `x` and then add the copies. One linear function of `x` replaces both.
-  @tf.custom_gradient
+  @custom_gradients.custom_gradient
   def means(x):
     mean = tf.reduce_mean(x, axes, keepdims=True)
     center = tf.stop_gradient(mean)

@@ -10,7 +10,6 @@ import weakref
 import keras
 import tensorflow as tf
 
-from tfmeta import arguments
 from tfmeta.core import keras_internals
 from tfmeta.layers import copying
 from tfmeta.layers import normalization
@@ -63,25 +62,6 @@ def in_normalization(model: keras.Model) -> list[bool]:
     for variable in layer.trainable_variables
   }
   return [id(variable) in own for variable in model.trainable_variables]
-
-
-def resolve_normalization(
-  value: str | None, model: keras.Model, choices: tuple[str, ...]
-) -> str:
-  """Returns the normalization of queries, whose default fits the model.
-
-  Args:
-    value: One of `choices`, or `None` for the default: the first choice if the
-      model has batch normalization, else `"none"`.
-    model: A built model.
-    choices: What a learner offers.
-
-  Raises:
-    ValueError: If `value` is not one of `choices`.
-  """
-  if value is None:
-    value = choices[0] if has_batch_normalization(model) else "none"
-  return arguments.check_choice("normalization", value, choices)
 
 
 def transductive(model: keras.Model) -> keras.Model:
