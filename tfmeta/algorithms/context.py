@@ -5,9 +5,11 @@ import dataclasses
 import inspect
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from tfmeta.core import random
+from tfmeta.core.frozen_body import Features
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Context:
     support_weight: Weights `[S]` of the support examples, or `None`: all count
       the same. An example of weight 0 changes nothing.
     query_weight: Weights `[Q]` of the query examples, or `None`.
+    features: What the frozen first layers of the model make of the examples, or
+      `None` if this is not known.
   """
 
   training: bool = False
@@ -41,10 +45,24 @@ class Context:
   sample: Any = None
   support_weight: Any = None
   query_weight: Any = None
+  features: Features | None = None
 
   def replace(self, **changes: Any) -> "Context":
     """Returns a copy with some attributes changed."""
     return dataclasses.replace(self, **changes)
+
+  def with_features(self, model: keras.Model, *examples: Any) -> "Context":
+    """Returns a copy that knows the features of some examples.
+
+    Args:
+      model: The learner's model.
+      *examples: Examples `[n, ...]` of the task.
+    """
+    return self.replace(features=Features(model, *examples))
+
+  def examples(self, x: Any) -> Any:
+    """Returns examples as `tfmeta.core.apply` takes them at the least cost."""
+    return x if self.features is None else self.features.of(x)
 
   def call(self, fn: Callable[..., Any], *arguments: Any) -> Any:
     """Calls `fn`, and passes this context if `fn` has an argument `context`."""

@@ -279,7 +279,7 @@ class MetaLearner(keras.Model):
       self.model,
       weights[:count],
       state,
-      x,
+      context.examples(x),
       training=self.transductive,
       example_weight=context.query_weight,
     )
@@ -372,6 +372,8 @@ class MetaLearner(keras.Model):
   ) -> SupportLoss:
     """Returns the inner loss of one task, a function of `(weights, step)`."""
     support_x, support_y = self.checked_support(support_x, support_y)
+    if context.features is None:
+      context = context.with_features(self.model, support_x)
 
     def loss_fn(weights: Weights, step: Any) -> tf.Tensor:
       outputs = self.training_outputs(weights, step, support_x, context)
@@ -402,7 +404,7 @@ class MetaLearner(keras.Model):
       self.model,
       weights,
       state,
-      x,
+      context.examples(x),
       training=True,
       example_weight=context.support_weight,
       exact=context.training,
@@ -516,6 +518,7 @@ class MetaLearner(keras.Model):
       query_x: tf.Tensor,
       context: Context,
     ) -> tf.Tensor:
+      context = context.with_features(self.model, support_x, query_x)
       weights = self.adapt(support_x, support_y, context)
       return self.predict_with(weights, query_x, context)
 
