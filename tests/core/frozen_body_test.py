@@ -126,6 +126,13 @@ def weighted_names(model):
   return {layer.name for layer in own}
 
 
+def parts_of(model):
+  parts = frozen_body.parts_of(model)
+  if parts is None:
+    raise AssertionError("the model has not been cut")
+  return parts
+
+
 def examples_for(model):
   generator = np.random.default_rng(0)
 
@@ -152,10 +159,10 @@ class FrozenBodyTest(parameterized.TestCase):
     for variable in model.variables:  # Zeros would hide a wrong order.
       if variable.dtype == "float32":
         variable.assign_add(0.1 * np.random.normal(size=variable.shape) ** 2)
-    parts = frozen_body.parts_of(model)
-    self.assertEqual(weighted_names(parts.body), names)
+    self.assertEqual(weighted_names(parts_of(model).body), names)
     x = examples_for(model)
-    known = frozen_body.Features(model, x).of(tf.nest.map_structure(_same, x))
+    again = tf.nest.map_structure(lambda tensor: tensor, x)
+    known = frozen_body.Features(model, x).of(again)
     self.assertIsInstance(known, frozen_body.Examples)
     weights = [w + 0.1 for w in functional.weights_of(model)]
     state = functional.state_of(model)
@@ -183,8 +190,7 @@ class FrozenBodyTest(parameterized.TestCase):
     model = nested()
     frozen_body.parts_of(model)
     model.layers[0].layers[-2].trainable = True
-    body = frozen_body.parts_of(model).body
-    self.assertNotIn("third", weighted_names(body))
+    self.assertNotIn("third", weighted_names(parts_of(model).body))
 
   def test_model_is_freed(self):
     model = nested(1)
@@ -193,10 +199,6 @@ class FrozenBodyTest(parameterized.TestCase):
     del model
     gc.collect()
     self.assertIsNone(reference())
-
-
-def _same(tensor):
-  return tensor
 
 
 if __name__ == "__main__":
