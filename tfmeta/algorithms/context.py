@@ -52,12 +52,16 @@ class Context:
     return dataclasses.replace(self, **changes)
 
   def with_features(self, model: keras.Model, *examples: Any) -> "Context":
-    """Returns a copy that knows the features of some examples.
+    """Returns a context that knows the features of some examples.
+
+    A context that knows features already is returned as it is.
 
     Args:
       model: The learner's model.
       *examples: Examples `[n, ...]` of the task.
     """
+    if self.features is not None:
+      return self
     return self.replace(features=Features(model, *examples))
 
   def examples(self, x: Any) -> Any:

@@ -372,8 +372,7 @@ class MetaLearner(keras.Model):
   ) -> SupportLoss:
     """Returns the inner loss of one task, a function of `(weights, step)`."""
     support_x, support_y = self.checked_support(support_x, support_y)
-    if context.features is None:
-      context = context.with_features(self.model, support_x)
+    context = context.with_features(self.model, support_x)
 
     def loss_fn(weights: Weights, step: Any) -> tf.Tensor:
       outputs = self.training_outputs(weights, step, support_x, context)
