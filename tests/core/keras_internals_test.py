@@ -99,6 +99,38 @@ class FlattenLayersTest(absltest.TestCase):
     self.assertEmpty(lists)
 
 
+class CallsTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.layer = keras.layers.Dense(3, name="twice")
+    self.layer(keras.Input((3,)))  # This call belongs to no model.
+    inputs = keras.Input((3,))
+    x = self.layer(keras.ops.sin(self.layer(inputs)))
+    x = keras.layers.Dropout(0.5, name="drop")(x, training=False)
+    self.model = keras.Model(inputs, x)
+
+  def test_each_call_follows_those_that_it_needs(self):
+    calls = keras_internals.calls_of(self.model)
+    names = [call.operation.name for call in calls]
+    self.assertEqual(names[::2], ["twice", "twice"])
+    self.assertEqual(names[3], "drop")
+    self.assertFalse(calls[3].arguments["training"])
+    self.assertIs(calls[1].inputs[0], calls[0].outputs[0])
+    self.assertIs(calls[0].inputs[0], self.model.inputs[0])
+
+  def test_keras_has_no_public_list_of_calls(self):
+    for name in ("nodes", "calls", "inbound_nodes"):
+      self.assertFalse(hasattr(self.model, name), name)
+      self.assertFalse(hasattr(self.layer, name), name)
+
+  def test_sees_masks(self):
+    embedding = keras.layers.Embedding(3, 2, mask_zero=True)
+    masked = embedding(keras.Input((4,)))
+    self.assertTrue(keras_internals.has_mask(masked))
+    self.assertFalse(keras_internals.has_mask(self.model.outputs[0]))
+    self.assertNotIn("mask", public_names(masked))
+
+
 class HasOwnTrainableWeightsTest(absltest.TestCase):
   def setUp(self):
     super().setUp()

@@ -137,6 +137,26 @@ class FlagsTest(parameterized.TestCase):
       switch = name in ("scale", "jit_compile")
       self.assertIn(f"--[no]{name}" if switch else f"--{name}", shown.stdout)
 
+  @parameterized.parameters(
+    ("maml", "omniglt", "Did you mean omniglot?"),
+    ("maml", "data/birds", "dataset='data/birds', which does not exist"),
+    ("maml", "birds", r"dataset='birds'\n"),
+    ("leo", "omniglot", "which `python -m trainers.pretrain` writes"),
+  )
+  def test_a_wrong_data_set_is_said_without_tensorflow(
+    self, trainer, dataset, sentence
+  ):
+    module, flag = f"trainers.{trainer}", f"--dataset={dataset}"
+    shown = subprocess.run(
+      [sys.executable, "-X", "importtime", "-m", module, flag],
+      capture_output=True,
+      text=True,
+      cwd=pathlib.Path(__file__).parents[2],
+    )
+    self.assertEqual(shown.returncode, 1)
+    self.assertNotRegex(shown.stderr, r"\| +tensorflow\n")
+    self.assertRegex(shown.stderr, sentence)
+
 
 # Flags of a trainer that change nothing in that run, and those that do.
 IGNORED = (

@@ -203,7 +203,8 @@ class BMAML(probabilistic.ParticleLearner):
       weight = example_weights.both(
         context.support_weight, support_y, context.query_weight, query_y
       )
-      of_both = context.replace(support_weight=weight)
+      of_both = context.replace(support_weight=weight, features=None)
+      of_both = of_both.with_features(self.model, x)
       loss = self._distance_to_leader(chaser, x, y, of_both)
     else:
       _, precisions = self._parted(chaser)

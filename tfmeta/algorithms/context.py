@@ -5,9 +5,11 @@ import dataclasses
 import inspect
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from tfmeta.core import random
+from tfmeta.core.frozen_body import Features
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Context:
     query_weight: Weights `[Q]` of the query examples, or `None`.
     normalization: Which statistics normalize queries: `"support_stats"` in
       place of the learner's `normalization`, or `None`, which keeps that.
+    features: What the frozen first layers of the model make of the examples, or
+      `None` if this is not known.
   """
 
   training: bool = False
@@ -44,10 +48,28 @@ class Context:
   support_weight: Any = None
   query_weight: Any = None
   normalization: str | None = None
+  features: Features | None = None
 
   def replace(self, **changes: Any) -> "Context":
     """Returns a copy with some attributes changed."""
     return dataclasses.replace(self, **changes)
+
+  def with_features(self, model: keras.Model, *examples: Any) -> "Context":
+    """Returns a context that knows the features of some examples.
+
+    A context that knows features already is returned as it is.
+
+    Args:
+      model: The learner's model.
+      *examples: Examples `[n, ...]` of the task.
+    """
+    if self.features is not None:
+      return self
+    return self.replace(features=Features(model, *examples))
+
+  def examples(self, x: Any) -> Any:
+    """Returns examples as `tfmeta.core.apply` takes them at the least cost."""
+    return x if self.features is None else self.features.of(x)
 
   def call(self, fn: Callable[..., Any], *arguments: Any) -> Any:
     """Calls `fn`, and passes this context if `fn` has an argument `context`."""

@@ -337,7 +337,7 @@ class MAMLPlusPlus(maml.MAML):
       self.model,
       self.slots.weights_at(weights, slot),
       self.slots.state_at(state, moving, slot),
-      x,
+      context.examples(x),
       training=context.training or not self._running,
       example_weight=example_weight,
       exact=context.training,

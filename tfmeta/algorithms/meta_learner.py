@@ -301,7 +301,7 @@ class MetaLearner(keras.Model):
       self.model,
       weights[:count],
       statistics or self.state_of(self.model, _PREDICTION_STREAM, context),
-      x,
+      context.examples(x),
       training=self.transductive and not statistics,
       example_weight=context.query_weight,
     )
@@ -394,6 +394,7 @@ class MetaLearner(keras.Model):
   ) -> SupportLoss:
     """Returns the inner loss of one task, a function of `(weights, step)`."""
     support = self.checked_support(support_x, support_y)
+    context = context.with_features(self.model, support[0])
     batch_of = inner_rule.batches(self, support[1], context)
 
     def loss_fn(weights: Weights, step: Any) -> tf.Tensor:
@@ -426,7 +427,7 @@ class MetaLearner(keras.Model):
       self.model,
       weights,
       state,
-      x,
+      context.examples(x),
       training=True,
       example_weight=context.support_weight,
       exact=context.training,
@@ -542,6 +543,7 @@ class MetaLearner(keras.Model):
       query_x: tf.Tensor,
       context: Context,
     ) -> tf.Tensor:
+      context = context.with_features(self.model, support_x, query_x)
       weights = self.adapt(support_x, support_y, context)
       return self.predict_with(weights, query_x, context)
 

@@ -67,6 +67,7 @@ def run(config) -> dict[str, Any]:
   with errors_of_users(config):
     if not workers.is_chief(config):
       return _assist(config, strategy)
+    data_sets.check_exists(config)
     _check_beforehand(config)
     with workdir.claim(config) as folder:
       learner, checkpoint = train(config, folder, strategy)
@@ -106,12 +107,6 @@ def _check_beforehand(config) -> None:
 
   Directories are left out, because making tasks reads all their images.
   """
-  if config.algorithm == "LEO" and not config.is_embeddings:
-    raise ValueError(
-      "LEO takes embeddings: `dataset` must be a folder with "
-      "train_embeddings.pkl, such as runs/pretrain/embeddings, which `python "
-      f"-m trainers.pretrain` writes. Received: dataset={config.dataset!r}"
-    )
   if config.dataset in data_sets.DATA_SETS:
     tasks.evaluation_tasks(config, config.eval_split, 1)
 
