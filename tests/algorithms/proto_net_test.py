@@ -118,6 +118,10 @@ class ProtoNetTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, "last layer.*Received"):
       tfmeta.ProtoNet(classifier(head))
 
+  def test_inner_steps_are_refused(self):
+    with self.assertRaisesRegex(ValueError, "no gradient steps.*inner_steps"):
+      tfmeta.ProtoNet(classifier(), inner_steps=3)
+
   def test_a_regression_is_refused(self):
     with self.assertRaisesRegex(ValueError, "class labels.*Received.*mse"):
       tfmeta.ProtoNet(classifier(), inner_loss="mse")

@@ -22,6 +22,7 @@ CLOSED = {
   "tfmeta/core/example_weights.py": "weights of examples",
   "tfmeta/core/side_effects.py": "what a model may not do in its call",
   "tfmeta/core/frozen_body.py": "frozen first layers, computed once",
+  "tfmeta/core/model_parts.py": "a model in two parts",
   "tfmeta/core/inputs.py": "models with several inputs",
   "tfmeta/core/exact_gradients.py": "for what TensorFlow differentiates once",
   "tfmeta/core/operation_gradients.py": "formulas for single operations",

@@ -18,6 +18,14 @@ from tfmeta.typing import Weights
 # of a softmax with an infinite logit may be NaN.
 _ABSENT = -1e9
 
+# Arguments of other learners, for inner steps.
+_OF_STEPS = (
+  "inner_steps",
+  "inner_learning_rate",
+  "eval_inner_steps",
+  "inner_loss_reduction",
+)
+
 
 @keras.saving.register_keras_serializable("tfmeta")
 class ProtoNet(meta_learner.MetaLearner):
@@ -74,6 +82,12 @@ class ProtoNet(meta_learner.MetaLearner):
     seed: int = 0,
     **kwargs: Any,
   ):
+    given = [name for name in _OF_STEPS if name in kwargs]
+    if given:
+      raise ValueError(
+        "ProtoNet takes no gradient steps, so leave out what they need. "
+        f"Received: {', '.join(given)}"
+      )
     super().__init__(
       model,
       inner_loss=inner_loss,
@@ -110,9 +124,7 @@ class ProtoNet(meta_learner.MetaLearner):
 
   def get_config(self) -> dict[str, Any]:
     config = super().get_config()
-    for name in ("inner_steps", "inner_learning_rate", "eval_inner_steps"):
-      config.pop(name)
-    return config
+    return {k: v for k, v in config.items() if k not in _OF_STEPS}
 
   def _features(self, support_x: Any, context: Context) -> tf.Tensor:
     body = self._split.body
