@@ -74,6 +74,28 @@ class CommonTest(tfmeta.testing.LearnerTestCase):
       checks=exam.CHECKS if dense else CONVOLUTIONAL,
     )
 
+  @parameterized.parameters("mlp", "conv")
+  def test_exam_of_imaml(self, backbone):
+    self.run_learner_test(
+      tfmeta.IMAML,
+      init_kwargs={"inner_learning_rate": 0.1, "inner_steps": 2},
+      backbones=[backbone],
+      optimizer=lambda: keras.optimizers.Adam(0.01),
+      checks=exam.CHECKS if backbone == "mlp" else CONVOLUTIONAL,
+    )
+
+  @parameterized.parameters("mlp", "conv")
+  def test_exam_of_prototypical_networks(self, backbone):
+    of_classes = [
+      check for check in exam.CHECKS if check is not training.check_regression
+    ]
+    self.run_learner_test(
+      tfmeta.ProtoNet,
+      backbones=[backbone],
+      optimizer=lambda: keras.optimizers.Adam(0.01),
+      checks=of_classes if backbone == "mlp" else CONVOLUTIONAL,
+    )
+
   def test_exam_of_a_hierarchical_prior(self):
     self.run_learner_test(
       tfmeta.BMAML,

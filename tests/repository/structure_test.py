@@ -26,6 +26,7 @@ CLOSED = {
   "tfmeta/core/unchanged.py": "whether a model is still the same",
   "tfmeta/core/inner_rule.py": "clipping, Adam and mini-batches",
   "tfmeta/core/frozen_body.py": "frozen first layers, computed once",
+  "tfmeta/core/model_parts.py": "a model in two parts",
   "tfmeta/core/inputs.py": "models with several inputs",
   "tfmeta/core/exact_gradients.py": "for what TensorFlow differentiates once",
   "tfmeta/core/operation_gradients.py": "formulas for single operations",

@@ -31,6 +31,7 @@ COMMANDS = (
   "trainers.emaml",
   "trainers.evaluate",
   "trainers.fomaml",
+  "trainers.imaml",
   "trainers.launch",
   "trainers.leo",
   "trainers.maml",
@@ -38,6 +39,7 @@ COMMANDS = (
   "trainers.meta_sgd",
   "trainers.platipus",
   "trainers.pretrain",
+  "trainers.proto_net",
   "trainers.reptile",
   "trainers.rl",
 )

@@ -10,11 +10,13 @@ from trainers import anil
 from trainers import bmaml
 from trainers import emaml
 from trainers import fomaml
+from trainers import imaml
 from trainers import leo
 from trainers import maml
 from trainers import maml_plus_plus
 from trainers import meta_sgd
 from trainers import platipus
+from trainers import proto_net
 from trainers import reptile
 from trainers.run import configuration
 from trainers.run import data_sets
@@ -32,6 +34,8 @@ MODULES = (
   emaml,
   bmaml,
   leo,
+  imaml,
+  proto_net,
 )
 TRAINERS = {module.TRAINER.name: module.TRAINER for module in MODULES}
 

@@ -124,6 +124,7 @@ class RunTest(RunTestCase):
     ("FOMAML", {"learning_rate_decay": "cosine", "clipvalue": 1.0}),
     ("ANIL", {"own": {"first_order": True}}),
     ("MetaSGD", {"steps_per_execution": 2, "jit_compile": True}),
+    ("IMAML", {"own": {"cg_iterations": 2}}),
     (
       "MAMLPlusPlus",
       {"inner_steps": 2, "own": MAML_PLUS_PLUS, "task_map": "map"},

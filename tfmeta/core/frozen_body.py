@@ -11,7 +11,6 @@ those with random numbers or with batch statistics.
 """
 
 from collections.abc import Callable
-from collections.abc import Sequence
 import inspect
 from typing import Any
 from typing import NamedTuple
@@ -20,8 +19,8 @@ import weakref
 import keras
 import tensorflow as tf
 
-from tfmeta.core import inputs as model_inputs
 from tfmeta.core import keras_internals
+from tfmeta.core import model_parts
 from tfmeta.typing import State
 from tfmeta.typing import Weights
 
@@ -36,18 +35,6 @@ class Examples(NamedTuple):
 
   head: keras.Model
   features: list[tf.Tensor]
-
-
-class Parts(NamedTuple):
-  """A model that is cut into two.
-
-  Attributes:
-    body: Model from the inputs to a list of features. Its weights are frozen.
-    head: Model from these features to the outputs.
-  """
-
-  body: keras.Model
-  head: keras.Model
 
 
 class Features:
@@ -78,7 +65,7 @@ class Features:
     return x
 
 
-def parts_of(model: keras.Model) -> Parts | None:
+def parts_of(model: keras.Model) -> model_parts.Parts | None:
   """Returns a model cut before its first trainable layer.
 
   Args:
@@ -91,7 +78,7 @@ def parts_of(model: keras.Model) -> Parts | None:
   frozen = tuple(variable.trainable for variable in model.variables)
   known = _parts.get(model)
   if known is None or known[0] != frozen:
-    _parts[model] = (frozen, _cut(model))
+    _parts[model] = (frozen, model_parts.cut(model, _is_constant))
   return _parts[model][1]
 
 
@@ -132,68 +119,9 @@ def call_head(
 
 # The parts of each model, and which of its variables were trained when it was
 # cut. The parts do not refer to the model, so that it can be freed.
-_parts: weakref.WeakKeyDictionary[keras.Model, tuple[Any, Parts | None]] = (
-  weakref.WeakKeyDictionary()
-)
-
-
-def _cut(model: keras.Model) -> Parts | None:
-  calls = keras_internals.calls_of(model)
-  moving: set[int] = set()
-  ends: dict[int, Any] = {}
-  first = []
-  for call in calls:
-    moves = any(id(t) in moving for t in call.inputs)
-    if moves or not _is_constant(call.operation):
-      moving.update(map(id, call.outputs))
-      met = {id(t): t for t in call.inputs if id(t) not in moving}
-      ends.update(met)
-      first += [call] if met else []
-  # A mask that goes from layer to layer would end at the cut.
-  if not ends or any(map(keras_internals.has_mask, ends.values())):
-    return None
-  try:
-    return _cut_inside(model, first) or _cut_at(model, list(ends.values()))
-  except ValueError:  # Keras cannot cut at a layer that is called again later.
-    return None
-
-
-def _cut_at(model: keras.Model, ends: Sequence[Any]) -> Parts | None:
-  """Cuts a model at symbolic tensors, the features."""
-  body = keras.Model(model_inputs.symbolic_inputs(model), list(ends))
-  return Parts(body, _behind(model, ends)) if body.weights else None
-
-
-def _cut_inside(model: keras.Model, first: Sequence[Any]) -> Parts | None:
-  """Cuts a model inside of a model that is one of its layers."""
-  if len(first) != 1 or not isinstance(first[0].operation, keras.Model):
-    return None
-  call = first[0]
-  given = [value for value in call.arguments.values() if value is not None]
-  simple = len(call.inputs) == len(call.outputs) == 1 and not given
-  inner = _cut(call.operation) if simple else None
-  if inner is None:
-    return None
-  body, head = inner
-  start = call.inputs[0]
-  if not any(start is tensor for tensor in model.inputs):
-    before = keras.Model(model_inputs.symbolic_inputs(model), start)
-    body = _chained(before, body)
-  if not any(call.outputs[0] is tensor for tensor in model.outputs):
-    head = _chained(head, _behind(model, call.outputs))
-  return Parts(body, head)
-
-
-def _behind(model: keras.Model, tensors: Sequence[Any]) -> keras.Model:
-  return keras.Model(list(tensors), model.outputs[0])
-
-
-def _chained(first: keras.Model, second: keras.Model) -> keras.Model:
-  inputs = tf.nest.map_structure(
-    lambda x: keras.Input(x.shape[1:], dtype=x.dtype, name=x.name),
-    first.input,
-  )
-  return keras.Model(inputs, second(first(inputs)))
+_parts: weakref.WeakKeyDictionary[
+  keras.Model, tuple[Any, model_parts.Parts | None]
+] = weakref.WeakKeyDictionary()
 
 
 def _is_constant(operation: Any) -> bool:
