@@ -3,7 +3,6 @@
 from collections.abc import Callable
 import inspect
 from typing import Any
-import warnings
 
 import keras
 import tensorflow as tf
@@ -521,13 +520,7 @@ class MetaLearner(keras.Model):
 
   def warn_if_inexact(self) -> None:
     """Warns if a layer of the model cannot be differentiated twice."""
-    missing = missing_derivatives.find(self.model)
-    if missing:
-      warnings.warn(
-        f"{type(self).__name__} differentiates twice. "
-        f"{missing_derivatives.describe(self.model, missing)}",
-        stacklevel=3,
-      )
+    missing_derivatives.warn(type(self).__name__, self.model, stacklevel=4)
 
   @property
   def transductive(self) -> bool:
