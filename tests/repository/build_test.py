@@ -123,6 +123,12 @@ class SourceTreeTest(absltest.TestCase):
       )
     self.assertIsNone(source_tree.file_of("enumeration", "tfmeta/typing.py"))
 
+  def test_a_program_in_a_string_brings_its_imports(self):
+    # Bazel runs it without them: an empty package takes the place of tfmeta.
+    for path in ("layers/fused_normalization_test", "repository/import_test"):
+      started = source_tree.started_files(f"tests/{path}.py")
+      self.assertIn("tfmeta/__init__.py", started)
+
   def test_no_module_of_the_tests_counts_as_a_package_outside(self):
     paths = source_tree.python_files("tests")
     names = {build_file.name_of(path) for path in paths}

@@ -4,6 +4,7 @@ import ast
 import functools
 import pathlib
 import re
+import textwrap
 import tomllib
 
 # Symbolic links stay: Bazel gives each test a tree of links to its files.
@@ -51,8 +52,12 @@ def imported_names(path):
 
   `from a import b` imports `a.b`.
   """
+  return _names_in(syntax_tree(path), path)
+
+
+def _names_in(tree, path):
   names = set()
-  for node in ast.walk(syntax_tree(path)):
+  for node in ast.walk(tree):
     if isinstance(node, ast.Import):
       names.update(alias.name for alias in node.names)
     elif isinstance(node, ast.ImportFrom):
@@ -116,16 +121,48 @@ def imported_files(path):
   return sorted(found - {None, path})
 
 
-def started_files(path):
-  """Returns the programs that `path` starts by a name, such as "trainers.x"."""
-  names = {
-    node.value
-    for node in ast.walk(syntax_tree(path))
-    if isinstance(node, ast.Constant) and isinstance(node.value, str)
+def _strings(path):
+  """Returns the strings in the file; values inside f-strings read `None`."""
+  tree = syntax_tree(path)
+  joined = [n for n in ast.walk(tree) if isinstance(n, ast.JoinedStr)]
+  pieces = {id(piece) for node in joined for piece in ast.walk(node)}
+  texts = {
+    "".join(
+      part.value if isinstance(part, ast.Constant) else "None"
+      for part in node.values
+    )
+    for node in joined
   }
-  dotted = [name for name in names if re.fullmatch(r"\w+(\.\w+)+", name)]
-  programs = {name.replace(".", "/") + ".py" for name in dotted}
-  return sorted(p for p in programs if (ROOT / p).is_file() and p != path)
+  return texts | {
+    node.value
+    for node in ast.walk(tree)
+    if isinstance(node, ast.Constant)
+    and isinstance(node.value, str)
+    and id(node) not in pieces
+  }
+
+
+def _program(text):
+  """Returns the syntax tree of a text, an empty one if it is no program."""
+  try:
+    return ast.parse(textwrap.dedent(text))
+  except SyntaxError:
+    return ast.Module([], [])
+
+
+def started_files(path):
+  """Returns the files of the programs that `path` starts.
+
+  A program stands in a string: as a name, such as "trainers.x", or as its text,
+  whose imports count.
+  """
+  texts = _strings(path)
+  dotted = [text for text in texts if re.fullmatch(r"\w+(\.\w+)+", text)]
+  files = {name.replace(".", "/") + ".py" for name in dotted}
+  written = [_program(text) for text in texts if "import " in text]
+  names = {name for tree in written for name in _names_in(tree, path)}
+  files |= {file_of(name, path) for name in names} - {None}
+  return sorted(p for p in files if (ROOT / p).is_file() and p != path)
 
 
 def outside_packages(path):
