@@ -124,7 +124,8 @@ class InnerOptionsTest(parameterized.TestCase):
   def test_mini_batches_are_steps_on_parts_of_the_support_set(self):
     learner = _learner(tfmeta.MAML, support_batch_size=2, inner_steps=3)
     x, y, _, _ = directional.mlp_task()
-    seed = tfmeta.EVALUATION.seed_from(0)
+    context = tfmeta.EVALUATION.for_support(learner, x, y)
+    seed = context.seed_from(0)
     batches = inner_rule.mini_batches(tf.constant(6), 2, 3, seed)
     weights = tfmeta.core.weights_of(learner.model)
     plain = _learner(tfmeta.MAML, inner_steps=1)

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfmeta.core import functional
 from tfmeta.core import random
 from tfmeta.core.frozen_body import Features
 
@@ -24,8 +25,8 @@ class Context:
     training: Whether the inner loop runs inside a training step.
     step: Integer, the training step, counted from 0; -1 outside of training.
     index: Integer, the index of the task within its batch, counted over all
-      replicas. Outside of training, learners that sample weights replace it by
-      a fingerprint of the support set.
+      replicas. Outside of training, a fingerprint of the support set replaces
+      it if random numbers matter: see `for_support`.
     phase: Integer, the number of the learner's `phase_starts` that have passed;
       0 outside of training. It is a Python integer, so each phase has a graph
       of its own.
@@ -70,6 +71,30 @@ class Context:
   def examples(self, x: Any) -> Any:
     """Returns examples as `tfmeta.core.apply` takes them at the least cost."""
     return x if self.features is None else self.features.of(x)
+
+  def for_support(
+    self, learner: Any, support_x: Any, support_y: Any
+  ) -> "Context":
+    """Returns the context whose random numbers belong to a support set.
+
+    Outside of training, what a learner answers then depends neither on the
+    place of a task in its batch nor on the order of the support examples.
+
+    Args:
+      learner: A `MetaLearner`. If it has no random layers and no mini-batches,
+        this context is returned.
+      support_x: Support examples, `[S, ...]`.
+      support_y: Support targets, `[S, ...]`.
+    """
+    uses_random = learner.support_batch_size or functional.is_random(
+      learner.model
+    )
+    if self.training or not uses_random:
+      return self
+    # The fingerprint is the first to read the support set, so it needs the
+    # check.
+    x, y = learner.checked_support(support_x, support_y)
+    return self.replace(index=random.fingerprint(x, y, self.support_weight))
 
   def call(self, fn: Callable[..., Any], *arguments: Any) -> Any:
     """Calls `fn`, and passes this context if `fn` has an argument `context`."""

@@ -117,7 +117,9 @@ class MetaLearner(keras.Model):
       `tfmeta.core.map_tasks`) or `"auto"` (default), which chooses between
       `"map"` and `"vectorize"`.
     seed: Integer of 32 bits. Determines all random numbers, together with the
-      training step and the index of the task. Defaults to 0.
+      training step and the index of the task. Outside of training, random
+      layers and mini-batches depend on the support set, and not on the place of
+      a task in its batch. Defaults to 0.
     clipvalue: Float > 0. If set, clips each element of the outer gradient to
       `[-clipvalue, clipvalue]`. Unlike the argument of a Keras optimizer, it
       applies to the sum over all replicas, and before an optimizer accumulates
@@ -252,6 +254,7 @@ class MetaLearner(keras.Model):
       `tfmeta.EVALUATION.replace(normalization="support_stats")` adds these
       tensors, so that queries may come one at a time.
     """
+    context = context.for_support(self, support_x, support_y)
     return self.adaptation_path(support_x, support_y, context)[-1]
 
   def adaptation_path(
@@ -537,6 +540,7 @@ class MetaLearner(keras.Model):
       context: Context,
     ) -> tf.Tensor:
       context = context.with_features(self.model, support_x, query_x)
+      context = context.for_support(self, support_x, support_y)
       weights = self.adapt(support_x, support_y, context)
       return self.predict_with(weights, query_x, context)
 

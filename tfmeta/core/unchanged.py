@@ -10,6 +10,7 @@ import functools
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 
 class TrainedVariables:
@@ -44,6 +45,9 @@ def needs_unchanged_model(method: Callable[..., Any]) -> Any:
     method: A method of a learner with the attribute `trained_variables`.
   """
 
+  # AutoGraph mistakes such a function for another one. Learners do not need it,
+  # because their control flow in Python depends on no tensors.
+  @tf.autograph.experimental.do_not_convert
   @functools.wraps(method)
   def checked_method(self: Any, *args: Any, **kwargs: Any) -> Any:
     self.trained_variables.check(self)

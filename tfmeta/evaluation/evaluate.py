@@ -340,6 +340,7 @@ def _along_path(
     context: Any,
   ) -> dict[str, tf.Tensor]:
     context = context.with_features(learner.model, support_x, query_x)
+    context = context.for_support(learner, support_x, support_y)
     path = learner.adaptation_path(support_x, support_y, context)
     points = [at_point(w, query_x, query_y, context) for w in path]
     return {k: tf.stack([p[k] for p in points]) for k in points[0]}
