@@ -78,7 +78,20 @@ def cloned(model: keras.Model) -> keras.Model:
   copy = keras.models.clone_model(model)
   match(copy, model)
   copy.set_weights(model.get_weights())
-  return copy
+  return called(copy)
+
+
+def called(model: keras.Model) -> keras.Model:
+  """Returns `model` after a symbolic call.
+
+  Keras exports a `Sequential` model to ONNX only if it has been called.
+
+  Args:
+    model: A built model.
+  """
+  if isinstance(model, keras.Sequential):
+    model(keras.KerasTensor(model.inputs[0].shape, model.inputs[0].dtype))
+  return model
 
 
 def match(copy: keras.Model, model: keras.Model) -> None:

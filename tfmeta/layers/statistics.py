@@ -77,7 +77,7 @@ def transductive(model: keras.Model) -> keras.Model:
   Raises:
     ValueError: If `model` cannot be made again from its configuration.
   """
-  return copying.rebuild(model, _transductive_config)
+  return copying.called(copying.rebuild(model, _transductive_config))
 
 
 def _transductive_config(config):
