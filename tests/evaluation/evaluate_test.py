@@ -1,4 +1,6 @@
 import functools
+import gc
+import weakref
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -165,6 +167,56 @@ class ClassificationTest(parameterized.TestCase):
     learner = make_classifier(Recorder, task_map="map")
     tfmeta.evaluate(learner, dataset(classification_tasks(7), batch=3))
     self.assertEqual(learner.traces, 1)
+
+  def test_the_graph_is_kept_until_something_changes(self):
+    learner = make_classifier(Recorder, task_map="map")
+    data = dataset(classification_tasks(2))
+    results = [tfmeta.evaluate(learner, data).nll for _ in range(2)]
+    np.testing.assert_array_equal(*results)
+    self.assertEqual(learner.traces, 1)
+    for variable in learner.model.trainable_variables:
+      variable.assign(2 * variable)
+    changed = tfmeta.evaluate(learner, data).nll
+    self.assertFalse(np.allclose(changed, results[0]))
+    self.assertEqual(learner.traces, 1)
+    learner.inner_learning_rate *= 2
+    faster = tfmeta.evaluate(learner, data).nll
+    self.assertAlmostEqual(faster[0], changed[0], places=5)
+    self.assertNotAlmostEqual(faster[1], changed[1], places=3)
+    tfmeta.evaluate(learner, dataset(classification_tasks(2, shots=3)))
+    tfmeta.evaluate(learner, data, queries_at_once=5)
+    self.assertEqual(learner.traces, 4)
+
+  def test_a_learner_with_a_graph_is_freed_and_saved(self):
+    learner = make_classifier()
+    tfmeta.evaluate(learner, dataset(classification_tasks(2)))
+    path = self.create_tempfile("learner.keras").full_path
+    learner.save(path)
+    keras.models.load_model(path)
+    reference = weakref.ref(learner)
+    del learner
+    gc.collect()
+    self.assertIsNone(reference())
+
+  def test_figures_of_outputs_that_are_no_numbers_are_nan(self):
+    inputs, targets = classification_tasks(3)
+    inputs["query_x"][1, 0] = np.nan
+    data = dataset((inputs, targets), batch=2)
+    with self.assertWarnsRegex(UserWarning, "NaN for task 1 at point 0"):
+      result = tfmeta.evaluate(make_classifier(), data)
+    expected = tfmeta.evaluate(
+      make_classifier(), dataset(classification_tasks(3))
+    )
+    for found, right in (
+      (result.per_task, expected.per_task),
+      (result.nll_per_task, expected.nll_per_task),
+      (result.brier_per_task, expected.brier_per_task),
+    ):
+      np.testing.assert_allclose(found[::2], right[::2], rtol=1e-5)
+      self.assertTrue(np.isnan(found[1]).all())
+    self.assertTrue(np.isnan(result.mean))
+    self.assertTrue(np.isnan(result.ece).all())
+    self.assertTrue(np.isnan(result.selective_accuracy[-1]))
 
   def test_batch_size_does_not_change_the_metrics(self):
     one = result_of_classifier()  # Batches have 3, 3 and 1 tasks.

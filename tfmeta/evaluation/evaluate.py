@@ -21,6 +21,7 @@ from tfmeta.core import inputs as model_inputs
 from tfmeta.core import losses
 from tfmeta.core import task_map
 from tfmeta.core.losses import Targets
+from tfmeta.evaluation import graphs
 from tfmeta.evaluation import passes
 from tfmeta.evaluation import result
 
@@ -99,11 +100,9 @@ def evaluate(
       f"with {len(first.model.inputs)} inputs"
     )
   classification = first.target_kind is not Targets.NUMBERS
+  how = passes.Prediction(context, noise_stddev, queries_at_once)
   measure = _measure_function(
-    learners,
-    tasks.element_spec,
-    nearest_neighbour,
-    passes.Prediction(context, noise_stddev, queries_at_once),
+    learners, tasks.element_spec, nearest_neighbour, how
   )
   with calls.plain_errors():
     measured = _measure_all(measure, tasks, verbose)
@@ -142,6 +141,8 @@ def _checked_learners(learner: Any) -> list[meta_learner.MetaLearner]:
       "`learner` must be a tfmeta.MetaLearner, such as tfmeta.MAML(model), or "
       f"a list of learners. Received: learner={learner!r}"
     )
+  for each in learners:
+    each.trained_variables.check(each)
   compared = {
     "inner_steps": [each.inner_steps_for() for each in learners],
     "normalization": [each.normalization for each in learners],
@@ -226,12 +227,22 @@ def _check_noise(learner: meta_learner.MetaLearner, noise_stddev: Any) -> None:
 
 
 def _measure_function(
+  learners: Sequence[meta_learner.MetaLearner], *options: Any
+) -> Callable[..., dict[str, tf.Tensor]]:
+  """Returns a graph from a batch of tasks to `[T, ...]` measurements."""
+  if len(learners) > 1:
+    return _traced_measure_function(learners, *options)
+  return graphs.kept(
+    learners[0], options, lambda: _traced_measure_function(learners, *options)
+  )
+
+
+def _traced_measure_function(
   learners: Sequence[meta_learner.MetaLearner],
   element_spec: Any,
   nearest_neighbour: bool,
   how: passes.Prediction,
 ) -> Callable[..., dict[str, tf.Tensor]]:
-  """Returns a graph from a batch of tasks to `[T, ...]` measurements."""
   learner = learners[0]
 
   def one_task(weights: Any, *task: Any) -> dict[str, tf.Tensor]:
@@ -479,7 +490,7 @@ def _measure_all(
     measured = measure(tf.constant(done), *batch)
     rows.append({k: v.numpy().astype("float64") for k, v in measured.items()})
     _flatten_queries(rows[-1])
-    _check_finite(rows[-1], done)
+    _mark_missing(rows[-1], done)
     done += len(rows[-1]["sizes"])
     bar.update(len(rows), finalize=False if batches < 0 else None)
   if not rows:
@@ -504,15 +515,27 @@ def _flatten_queries(measured: dict[str, np.ndarray]) -> None:
     measured[key] = measured[key][:, -1][counted]
 
 
-def _check_finite(measured: dict[str, np.ndarray], first: int) -> None:
-  """Checks that no task has a loss that is not a number."""
+def _mark_missing(measured: dict[str, np.ndarray], first: int) -> None:
+  """Makes all figures of tasks whose outputs are not numbers NaN, and warns.
+
+  Such outputs would count as predictions of the first class.
+  """
   values = measured["mse"] if "mse" in measured else measured["nll"]
-  bad = np.flatnonzero(np.isnan(values).any(axis=1))
-  if len(bad):
-    raise ValueError(
-      "The outputs for every task must be numbers; data or weights hold NaN or "
-      f"inf. Received: NaN for task {first + bad[0]}"
-    )
+  bad = np.isnan(values)
+  if not bad.any():
+    return
+  for name in ("accuracy", "brier", "bins", "nll"):
+    if name in measured:
+      measured[name][bad] = np.nan
+  if "right" in measured:
+    measured["right"][np.isnan(measured["confidence"])] = np.nan
+  task, point = np.argwhere(bad)[0]
+  warnings.warn(
+    "The outputs for every task must be numbers, or the figures that depend on "
+    "them are NaN: data or weights hold NaN or inf, or inner steps are too "
+    f"long. Received: NaN for task {first + task} at point {point} of its path",
+    stacklevel=4,
+  )
 
 
 def _after_steps(points: int, steps: int) -> tuple[int, ...]:
