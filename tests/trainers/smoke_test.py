@@ -148,6 +148,23 @@ class RunTest(RunTestCase):
     result, printed = run_quietly(make(self.folder, algorithm, **values))
     self.assert_everything_is_written(self.folder, algorithm, result, printed)
 
+  def test_figures_that_are_not_finite_cost_no_file(self):
+    config = make(
+      self.folder,
+      "FOMAML",
+      inner_steps=0,
+      eval_inner_steps=200,
+      inner_learning_rate=1e3,
+    )
+    _, printed = run_quietly(config)
+    written = json.loads((self.folder / "result.json").read_text())
+    self.assertIsNone(written["mse"])
+    self.assertIsInstance(written["before_adaptation"], float)
+    self.assertRegex(printed, "null in .*result.json: mse")
+    self.assert_is_picture(self.folder / "learning_curve.png")
+    self.assert_is_picture(self.folder / "tasks.png")
+    self.assertTrue(os.listdir(self.folder / "saved_model"))
+
   def test_images(self):
     values = {"dataset": "glyphs", "ways": 3, "shots": 1, "filters": 2}
     result, printed = run_quietly(make(self.folder, "FOMAML", **values))

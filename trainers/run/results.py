@@ -137,14 +137,16 @@ def _noise_stddev(config, learners) -> float | None:
 
   For regression it is the root mean squared error on validation tasks, also
   where a learner has learned its own noise: likelihoods of learners can be
-  compared only under the same estimate.
+  compared only under the same estimate. There is none, and no likelihood, if
+  that error is not finite.
   """
   if not config.is_regression:
     return None
   validation = tasks.evaluation_tasks(
     config, "validation", config.validation_tasks
   )
-  return max(math.sqrt(tfmeta.evaluate(learners, validation).mean), 1e-6)
+  error = tfmeta.evaluate(learners, validation).mean
+  return max(math.sqrt(error), 1e-6) if math.isfinite(error) else None
 
 
 def machine() -> str:
