@@ -316,10 +316,13 @@ class KerasTest(parameterized.TestCase):
     model = keras.Model(inputs, keras.layers.Dense(3)(x))
     learner = tfmeta.MAML(model, inner_steps=2, inner_learning_rate=0.1)
     tasks, _ = _tasks(tasks=1, shape=(4,))
-    same = {key: np.repeat(value, 2, axis=0) for key, value in tasks.items()}
-    first, second = learner.predict(same, verbose=0)
-    self.assertFalse(np.allclose(first, second))
-    np.testing.assert_array_equal(first, learner.predict(same, verbose=0)[0])
+    near = {key: np.repeat(value, 2, axis=0) for key, value in tasks.items()}
+    # Another support set has other random numbers. Without them, a change as
+    # small as this one would hardly change a prediction.
+    near["support_x"][1, 0, 0] += 1e-4
+    first, second = learner.predict(near, verbose=0)
+    self.assertGreater(np.abs(first - second).max(), 1e-2)
+    np.testing.assert_array_equal(first, learner.predict(near, verbose=0)[0])
     x, y = tasks["support_x"][0], tasks["support_y"][0]
     loss_fn = learner.support_loss(x, y)
     weights = tfmeta.core.weights_of(model)
@@ -332,9 +335,12 @@ class KerasTest(parameterized.TestCase):
     model = keras.Model(inputs, keras.layers.Dense(3)(x))
     learner = tfmeta.MAML(model, inner_steps=0)
     tasks, _ = _tasks(tasks=1, shape=(4,))
-    same = {key: np.repeat(value, 2, axis=0) for key, value in tasks.items()}
-    first, second = learner.predict(same, verbose=0)
-    self.assertFalse(np.allclose(first, second))
+    near = {key: np.repeat(value, 2, axis=0) for key, value in tasks.items()}
+    # Another support set has other random numbers. Without them, a change as
+    # small as this one would hardly change a prediction.
+    near["support_x"][1, 0, 0] += 1e-4
+    first, second = learner.predict(near, verbose=0)
+    self.assertGreater(np.abs(first - second).max(), 1e-2)
 
   def test_gradients_may_be_accumulated(self):
     inputs, query_y = _tasks(tasks=4, shape=(4,))
