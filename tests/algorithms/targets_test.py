@@ -152,6 +152,19 @@ class LearnersTest(parameterized.TestCase):
     learner = tfmeta.BMAML(model, num_particles=2)
     check_files(learner, STEPS, labels.astype("int32"))
 
+  def test_a_dense_layer_on_pixels_is_exported(self):
+    # A step of its kernel lost the shape of the kernel.
+    images = np.random.default_rng(0).normal(size=(2, 6, 4, 4, 1))
+    labels = np.tile(np.arange(6, dtype="int32") % 3, (2, 1))
+    layers = [
+      keras.layers.LayerNormalization(),
+      keras.layers.Dense(4),
+      keras.layers.GlobalAveragePooling2D(),
+      keras.layers.Dense(3),
+    ]
+    model = keras.Sequential([keras.Input((4, 4, 1)), *layers])
+    check_files(tfmeta.MAML(model), images.astype("float32"), labels)
+
   def test_leo_refuses_other_losses_by_name(self):
     model = tfmeta.models.embedding_head(4, ways=1)
     with self.assertRaisesRegex(ValueError, "must take integer labels"):

@@ -55,6 +55,11 @@ def gradients_of(
   gradients = tape.gradient(loss, weights, unconnected_gradients="zero")
   # The gradient of an embedding is sparse, and a step needs a dense tensor.
   gradients = [tf.convert_to_tensor(g) for g in gradients]
+  # Graphs whose number of examples is not known lose the shape of a few.
+  gradients = [
+    g if g.shape == w.shape else tf.ensure_shape(g, w.shape)
+    for g, w in zip(gradients, weights, strict=True)
+  ]
   return [tf.stop_gradient(g) for g in gradients] if first_order else gradients
 
 
