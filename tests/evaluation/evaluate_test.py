@@ -1,6 +1,4 @@
 import functools
-import gc
-import weakref
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -168,36 +166,6 @@ class ClassificationTest(parameterized.TestCase):
     learner = make_classifier(Recorder, task_map="map")
     tfmeta.evaluate(learner, dataset(classification_tasks(7), batch=3))
     self.assertEqual(learner.traces, 1)
-
-  def test_the_graph_is_kept_until_something_changes(self):
-    learner = make_classifier(Recorder, task_map="map")
-    data = dataset(classification_tasks(2))
-    results = [tfmeta.evaluate(learner, data).nll for _ in range(2)]
-    np.testing.assert_array_equal(*results)
-    self.assertEqual(learner.traces, 1)
-    for variable in learner.model.trainable_variables:
-      variable.assign(2 * variable)
-    changed = tfmeta.evaluate(learner, data).nll
-    self.assertFalse(np.allclose(changed, results[0]))
-    self.assertEqual(learner.traces, 1)
-    learner.inner_learning_rate *= 2
-    faster = tfmeta.evaluate(learner, data).nll
-    self.assertAlmostEqual(faster[0], changed[0], places=5)
-    self.assertNotAlmostEqual(faster[1], changed[1], places=3)
-    tfmeta.evaluate(learner, dataset(classification_tasks(2, shots=3)))
-    tfmeta.evaluate(learner, data, queries_at_once=5)
-    self.assertEqual(learner.traces, 4)
-
-  def test_a_learner_with_a_graph_is_freed_and_saved(self):
-    learner = make_classifier()
-    tfmeta.evaluate(learner, dataset(classification_tasks(2)))
-    path = self.create_tempfile("learner.keras").full_path
-    learner.save(path)
-    keras.models.load_model(path)
-    reference = weakref.ref(learner)
-    del learner
-    gc.collect()
-    self.assertIsNone(reference())
 
   def test_figures_of_outputs_that_are_no_numbers_are_nan(self):
     inputs, targets = classification_tasks(3)

@@ -72,6 +72,20 @@ class Context:
     """Returns examples as `tfmeta.core.apply` takes them at the least cost."""
     return x if self.features is None else self.features.of(x)
 
+  def for_task(
+    self, learner: Any, support_x: Any, support_y: Any, query_x: Any
+  ) -> "Context":
+    """Returns a context for adapting to one task and predicting its queries.
+
+    Args:
+      learner: A `MetaLearner`.
+      support_x: Support examples, `[S, ...]`.
+      support_y: Support targets, `[S, ...]`.
+      query_x: Queries, `[Q, ...]`.
+    """
+    context = self.with_features(learner.model, support_x, query_x)
+    return context.for_support(learner, support_x, support_y)
+
   def for_support(
     self, learner: Any, support_x: Any, support_y: Any
   ) -> "Context":

@@ -539,8 +539,7 @@ class MetaLearner(keras.Model):
       query_x: tf.Tensor,
       context: Context,
     ) -> tf.Tensor:
-      context = context.with_features(self.model, support_x, query_x)
-      context = context.for_support(self, support_x, support_y)
+      context = context.for_task(self, support_x, support_y, query_x)
       weights = self.adapt(support_x, support_y, context)
       return self.predict_with(weights, query_x, context)
 

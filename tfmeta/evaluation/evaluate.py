@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from collections.abc import Sequence
-import math
+import functools
 from typing import Any
 import warnings
 
@@ -22,6 +22,7 @@ from tfmeta.core import losses
 from tfmeta.core import task_map
 from tfmeta.core.losses import Targets
 from tfmeta.evaluation import graphs
+from tfmeta.evaluation import measurements
 from tfmeta.evaluation import passes
 from tfmeta.evaluation import result
 
@@ -245,31 +246,6 @@ def _traced_measure_function(
 ) -> Callable[..., dict[str, tf.Tensor]]:
   learner = learners[0]
 
-  def one_task(weights: Any, *task: Any) -> dict[str, tf.Tensor]:
-    outputs, support_x, support_y, query_x, query_y = task
-    weight = weights.get("query_weight")
-    points = [
-      _measure_outputs(learner, query_y, one, how.noise_stddev, weight)
-      for one in tf.unstack(outputs)
-    ]
-    measured = {k: tf.stack([p[k] for p in points]) for k in points[0]}
-    counted = example_weights.counts(weights.get("support_weight"))
-    if counted is not None:
-      support_x, support_y = tf.nest.map_structure(
-        lambda t: tf.boolean_mask(t, counted), (support_x, support_y)
-      )
-    sizes = [model_inputs.count_of(support_x), _size(weight, query_x)]
-    if learner.target_kind is not Targets.NUMBERS:
-      sizes.append(_count_classes(learner, support_y))
-    measured["sizes"] = tf.stack(sizes)
-    if nearest_neighbour:
-      found = metrics.nearest_neighbour(support_x, support_y, query_x)
-      outputs = tf.one_hot(found, learner.model.output_shape[-1])
-      measured["nearest_neighbour"] = metrics.accuracy(
-        query_y, outputs, weight=weight
-      )
-    return measured
-
   @tf.function(
     input_signature=(tf.TensorSpec([], tf.int32), *element_spec),
     autograph=False,
@@ -294,12 +270,63 @@ def _traced_measure_function(
       for each in learners
     ]
     mean = tf.add_n([each.pop("outputs") for each in found]) / len(found)
+    one_task = functools.partial(_measure_task, learner, nearest_neighbour, how)
     measured = task_map.map_tasks(one_task, (weights, mean, *batch), "map")
     return {**measured, **found[0]}
 
   # TensorFlow counts the graphs of this function over all calls of `evaluate`,
   # and would warn of the fifth. A concrete function is not counted.
   return measure.get_concrete_function()
+
+
+def _measure_task(
+  learner: meta_learner.MetaLearner,
+  nearest_neighbour: bool,
+  how: passes.Prediction,
+  weights: Any,
+  *task: Any,
+) -> dict[str, tf.Tensor]:
+  """Measures the outputs of one task at each point of its path.
+
+  Args:
+    learner: The learner.
+    nearest_neighbour: Whether to add this baseline.
+    how: How the queries were predicted.
+    weights: Weights of examples by name.
+    *task: The outputs `[P, Q, ...]`, and the arguments of `task_loss`.
+  """
+  outputs, support_x, support_y, query_x, query_y = task
+  weight = weights.get("query_weight")
+  points = [
+    measurements.of_outputs(learner, query_y, one, how.noise_stddev, weight)
+    for one in tf.unstack(outputs)
+  ]
+  measured = {k: tf.stack([p[k] for p in points]) for k in points[0]}
+  support_x, support_y = _without_padding(
+    support_x, support_y, weights.get("support_weight")
+  )
+  sizes = [
+    model_inputs.count_of(support_x),
+    measurements.count_examples(query_x, weight),
+  ]
+  if learner.target_kind is not Targets.NUMBERS:
+    sizes.append(measurements.count_classes(learner, support_y))
+  measured["sizes"] = tf.stack(sizes)
+  if nearest_neighbour:
+    found = metrics.nearest_neighbour(support_x, support_y, query_x)
+    outputs = tf.one_hot(found, learner.model.output_shape[-1])
+    measured["nearest_neighbour"] = metrics.accuracy(
+      query_y, outputs, weight=weight
+    )
+  return measured
+
+
+def _without_padding(x: Any, y: tf.Tensor, weight: tf.Tensor | None) -> Any:
+  """Returns the examples of one task whose weight is not 0."""
+  counted = example_weights.counts(weight)
+  if counted is None:
+    return x, y
+  return tf.nest.map_structure(lambda t: tf.boolean_mask(t, counted), (x, y))
 
 
 def _uses_samples(learners: Sequence[meta_learner.MetaLearner]) -> bool:
@@ -350,8 +377,7 @@ def _along_path(
     query_y: tf.Tensor,
     context: Any,
   ) -> dict[str, tf.Tensor]:
-    context = context.with_features(learner.model, support_x, query_x)
-    context = context.for_support(learner, support_x, support_y)
+    context = context.for_task(learner, support_x, support_y, query_x)
     path = learner.adaptation_path(support_x, support_y, context)
     points = [at_point(w, query_x, query_y, context) for w in path]
     return {k: tf.stack([p[k] for p in points]) for k in points[0]}
@@ -364,113 +390,6 @@ def _along_path(
 def _swapped(x: tf.Tensor) -> tf.Tensor:
   """Returns a tensor with its first two axes swapped."""
   return tf.transpose(x, [1, 0, *range(2, x.shape.rank)])
-
-
-def _measure_outputs(
-  learner: meta_learner.MetaLearner,
-  targets: tf.Tensor,
-  outputs: tf.Tensor,
-  noise_stddev: float | None,
-  weight: tf.Tensor | None,
-) -> dict[str, tf.Tensor]:
-  """Measures outputs `[Q, ...]` for the queries of a task.
-
-  Each pixel or time step with a label of its own counts like a query.
-  """
-  if learner.target_kind is Targets.NUMBERS:
-    measured = {
-      "mse": metrics.mean_squared_error(targets, outputs, weight=weight)
-    }
-    if noise_stddev is not None:
-      measured["nll"] = metrics.mixture_negative_log_likelihood(
-        targets, outputs[tf.newaxis], tf.constant([noise_stddev]), weight=weight
-      )
-    return measured
-  labels = _as_labels(learner.target_kind, targets)
-  outputs = tf.reshape(outputs, [-1, outputs.shape[-1]])
-  weight, counted = _of_labels(learner, labels, weight)
-  labels = tf.where(counted, labels, tf.zeros_like(labels))
-  from_logits = losses.takes_logits(learner.inner_loss)
-  if learner.target_kind is Targets.BINARY:
-    outputs = _of_two_classes(outputs, from_logits)
-  logs = metrics.log_probabilities(outputs, from_logits=from_logits)
-  best = tf.argmax(logs, -1)
-  return {
-    "accuracy": metrics.accuracy(labels, outputs, weight=weight),
-    "nll": metrics.negative_log_likelihood(labels, logs, weight=weight),
-    "brier": metrics.brier_score(labels, tf.exp(logs), weight=weight),
-    "bins": metrics.calibration_bins(labels, tf.exp(logs), weight=weight),
-    "confidence": _log_odds(logs),
-    "right": tf.cast(tf.equal(best, tf.cast(labels, tf.int64)), tf.float32),
-    "counted": tf.cast(counted, tf.float32),
-  }
-
-
-def _of_labels(
-  learner: Any, labels: tf.Tensor, weight: tf.Tensor | None
-) -> tuple[tf.Tensor | None, tf.Tensor]:
-  """Returns the weights of flat labels, and which labels count.
-
-  Args:
-    learner: The learner, whose loss may leave out a class.
-    labels: Class labels, `[n]`.
-    weight: Weights of the queries, or `None`: all queries count the same.
-  """
-  kept = _not_ignored(learner, labels)
-  if weight is not None:
-    # Each pixel or time step has the weight of its query.
-    of_labels = tf.repeat(weight, tf.size(labels) // tf.size(weight))
-    return of_labels * tf.cast(kept, of_labels.dtype), kept & (of_labels > 0)
-  if losses.ignored_class(learner.inner_loss) is None:
-    return None, kept
-  return tf.cast(kept, tf.float32), kept
-
-
-def _count_classes(learner: Any, targets: tf.Tensor) -> tf.Tensor:
-  """Returns how many classes the targets of a task hold."""
-  labels = _as_labels(learner.target_kind, targets)
-  kept = tf.boolean_mask(labels, _not_ignored(learner, labels))
-  return tf.size(tf.unique(kept)[0])
-
-
-def _not_ignored(learner: Any, labels: tf.Tensor) -> tf.Tensor:
-  """Returns which labels are not of the class that the loss leaves out."""
-  ignored = losses.ignored_class(learner.inner_loss)
-  if ignored is None:
-    return tf.ones_like(labels, tf.bool)
-  return labels != ignored
-
-
-def _size(weight: tf.Tensor | None, x: Any) -> tf.Tensor:
-  """Returns the number of examples whose weight is not 0."""
-  if weight is None:
-    return model_inputs.count_of(x)
-  return tf.math.count_nonzero(weight, dtype=tf.int32)
-
-
-def _as_labels(kind: Targets, targets: tf.Tensor) -> tf.Tensor:
-  """Returns integer class labels `[n]` for targets of any kind of classes."""
-  if kind is Targets.ONE_HOT:
-    targets = tf.argmax(targets, axis=-1, output_type=tf.int32)
-  if kind is Targets.BINARY:
-    targets = tf.cast(tf.round(targets), tf.int32)
-  return tf.reshape(targets, [-1])
-
-
-def _of_two_classes(outputs: tf.Tensor, from_logits: bool) -> tf.Tensor:
-  """Returns outputs `[n, 2]` that mean the same as binary outputs `[n, 1]`."""
-  other = tf.zeros_like(outputs) if from_logits else 1 - outputs
-  return tf.concat([other, outputs], axis=-1)
-
-
-def _log_odds(logs: tf.Tensor) -> tf.Tensor:
-  """Returns the log-odds of the likeliest class.
-
-  They rank predictions even where the probability rounds to 1.
-  """
-  best = tf.one_hot(tf.argmax(logs, -1), tf.shape(logs)[-1], True, False)
-  others = tf.where(best, tf.constant(-math.inf, logs.dtype), logs)
-  return tf.reduce_max(logs, -1) - tf.reduce_logsumexp(others, -1)
 
 
 def _measure_all(
