@@ -79,7 +79,11 @@ def classify(path, shots, seed):
   weights = adapt(
     support_x=tf.constant(support_x), support_y=tf.constant(support_y)
   )
-  outputs = predict(query_x=tf.constant(query_x), **weights)["outputs"]
+  # One drawing at a time, as a page would ask.
+  outputs = [
+    predict(query_x=tf.constant(one), **weights)["outputs"][0]
+    for one in query_x[:, np.newaxis]
+  ]
   return query_y, np.argmax(outputs, axis=-1)
 
 

@@ -37,6 +37,12 @@ def pytest_runtest_teardown(item) -> None:
       trim(0)
 
 
+def pytest_collection_finish() -> None:
+  """Spares the garbage collector the modules, which live to the end."""
+  gc.collect()
+  gc.freeze()
+
+
 def pytest_collection_modifyitems(config, items) -> None:
   """Marks the long tests, and starts with them, so that none is left alone."""
   paths = {config.rootpath / path for path in long_tests.PATHS}

@@ -25,6 +25,7 @@ from tfmeta.algorithms.context import EVALUATION as EVALUATION
 from tfmeta.algorithms.context import FIRST_STEP as FIRST_STEP
 from tfmeta.algorithms.context import Context as Context
 from tfmeta.algorithms.emaml import EMAML as EMAML
+from tfmeta.algorithms.imaml import IMAML as IMAML
 from tfmeta.algorithms.leo import LEO as LEO
 from tfmeta.algorithms.maml import FOMAML as FOMAML
 from tfmeta.algorithms.maml import MAML as MAML
@@ -35,6 +36,7 @@ from tfmeta.algorithms.platipus import PLATIPUS as PLATIPUS
 from tfmeta.algorithms.probabilistic import (
   ProbabilisticLearner as ProbabilisticLearner,
 )
+from tfmeta.algorithms.proto_net import ProtoNet as ProtoNet
 from tfmeta.algorithms.reptile import Reptile as Reptile
 from tfmeta.data.task import TaskSpec as TaskSpec
 from tfmeta.evaluation import evaluate as evaluate

@@ -26,18 +26,18 @@ import tensorflow as tf
 
 from tfmeta.core import checks
 from tfmeta.core import inputs
-from tfmeta.core import losses
 from tfmeta.core.losses import Targets
 
 
-def export_saved_model(learner: Any, filepath: Any) -> None:
+def export_saved_model(learner: Any, filepath: Any, context: Any) -> None:
   """Writes a SavedModel of `learner` with its signatures.
 
   Args:
     learner: A `MetaLearner`.
     filepath: Folder to write; it is created if necessary.
+    context: The `Context` in which the signatures adapt and predict.
   """
-  adapt, like = _traced_adapt(learner)
+  adapt, like = _traced_adapt(learner, context)
   flat = tf.nest.flatten(like)
   specs = {
     name: tf.TensorSpec(t.shape, t.dtype, name)
@@ -47,7 +47,7 @@ def export_saved_model(learner: Any, filepath: Any) -> None:
   archive.track(learner)
   archive.add_endpoint(
     "serving_default",
-    _serve_function(learner),
+    _serve_function(learner, context),
     [*_support_specs(learner, leading=1), _query_spec(learner, leading=1)],
   )
   archive.add_endpoint("adapt", adapt)
@@ -57,25 +57,24 @@ def export_saved_model(learner: Any, filepath: Any) -> None:
   for name, predict_with in predictions.items():
     archive.add_endpoint(
       name,
-      _predict_function(learner, like, predict_with),
+      _predict_function(learner, like, predict_with, context),
       [_query_spec(learner, leading=0), specs],
     )
   archive.write_out(filepath, verbose=False)
 
 
-def _serve_function(learner: Any) -> Any:
+def _serve_function(learner: Any, context: Any) -> Any:
   def serve(
     support_x: tf.Tensor, support_y: tf.Tensor, query_x: tf.Tensor
   ) -> dict[str, tf.Tensor]:
-    labels = _checked(learner, support_y)
-    values = (support_x, labels, query_x)
+    values = (support_x, support_y, query_x)
     tasks = dict(zip(checks.KEYS, values, strict=True))
-    return {"outputs": learner(tasks, training=False)}
+    return {"outputs": learner(tasks, training=False, context=context)}
 
   return serve
 
 
-def _traced_adapt(learner: Any) -> tuple[Any, Any]:
+def _traced_adapt(learner: Any, context: Any) -> tuple[Any, Any]:
   """Returns the traced endpoint `adapt`, and the structure of its weights.
 
   The structure holds symbolic tensors. The endpoint `predict` takes weights of
@@ -89,7 +88,9 @@ def _traced_adapt(learner: Any) -> tuple[Any, Any]:
     input_signature=_support_specs(learner, leading=0), autograph=False
   )
   def adapt(support_x: tf.Tensor, support_y: tf.Tensor) -> dict[str, tf.Tensor]:
-    weights = learner.adapt(support_x, _checked(learner, support_y))
+    # In a graph, `adapt` leaves the values of the labels to its caller.
+    labels = learner.checked_targets("Support labels", support_y, leading=0)
+    weights = learner.adapt(support_x, labels, context)
     structures.append(weights)
     flat = tf.nest.flatten(weights)
     return dict(zip(_names(learner, flat), flat, strict=True))
@@ -98,7 +99,9 @@ def _traced_adapt(learner: Any) -> tuple[Any, Any]:
   return adapt, structures[-1]
 
 
-def _predict_function(learner: Any, like: Any, predict_with: Any) -> Any:
+def _predict_function(
+  learner: Any, like: Any, predict_with: Any, context: Any
+) -> Any:
   """Returns an endpoint that predicts with weights of the structure `like`."""
   names = _names(learner, tf.nest.flatten(like))
 
@@ -107,7 +110,7 @@ def _predict_function(learner: Any, like: Any, predict_with: Any) -> Any:
   ) -> dict[str, tf.Tensor]:
     flat = [adapted[name] for name in names]
     weights = tf.nest.pack_sequence_as(like, flat)
-    return {"outputs": predict_with(weights, query_x)}
+    return {"outputs": predict_with(weights, query_x, context)}
 
   return predict
 
@@ -125,18 +128,6 @@ def _names(learner: Any, flat: list[tf.Tensor]) -> list[str]:
   if shapes == [tuple(t.shape) for t in flat]:
     return fitting
   return [f"adapted_{index}" for index in range(len(flat))]
-
-
-def _checked(learner: Any, support_y: tf.Tensor) -> tf.Tensor:
-  if not support_y.dtype.is_integer:
-    return support_y
-  axes = len(learner.model.output_shape) - 1
-  return checks.checked_ways(
-    support_y,
-    learner.model.output_shape[-1],
-    axes=axes,
-    ignored=losses.ignored_class(learner.inner_loss),
-  )
 
 
 def _support_specs(learner: Any, *, leading: int) -> list[Any]:

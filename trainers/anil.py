@@ -24,6 +24,7 @@ TRAINER = flags.Trainer(
       "norm_3, head. Defaults to head.",
     ),
     flags.FIRST_ORDER,
+    *flags.INNER_OPTIONS,
   ),
 )
 

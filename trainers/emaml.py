@@ -54,7 +54,11 @@ PARTICLES = (
 )
 
 TRAINER = flags.Trainer(
-  "emaml", "EMAML", options=PARTICLES, presets=PRESETS, source=SOURCE
+  "emaml",
+  "EMAML",
+  options=(*PARTICLES, *flags.INNER_OPTIONS),
+  presets=PRESETS,
+  source=SOURCE,
 )
 
 if __name__ == "__main__":

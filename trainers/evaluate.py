@@ -39,6 +39,20 @@ def define() -> None:
     lower_bound=1,
   )
 
+  flags.DEFINE_integer(
+    "queries_at_once",
+    None,
+    "Number of queries that are predicted in one pass. Default: all queries of "
+    "a task.",
+    lower_bound=1,
+  )
+  flags.DEFINE_enum(
+    "normalization",
+    None,
+    ["support_stats"],
+    "Statistics that normalize queries, in place of those of the training.",
+  )
+
 
 def run(
   workdir: str | os.PathLike[str],
@@ -46,6 +60,8 @@ def run(
   tasks: int,
   split: str = "test",
   ensemble: int = 1,
+  queries_at_once: int | None = None,
+  normalization: str | None = None,
 ) -> dict[str, Any]:
   """Evaluates the best weights of a run, and writes the results to its workdir.
 
@@ -54,6 +70,9 @@ def run(
     tasks: Number of tasks. They are the same for all runs on the same data.
     split: "train", "validation" or "test".
     ensemble: Number of best epochs whose outputs are averaged.
+    queries_at_once: Number of queries in one pass. Defaults to `None`: all
+      queries of a task.
+    normalization: `"support_stats"`, or `None`: that of the training.
 
   Returns:
     The content of the file that it writes.
@@ -70,9 +89,12 @@ def run(
   folder = pathlib.Path(workdir)
   config = configuration.Configuration(**folders.read_configuration(folder))
   learners = checkpoints.best_learners(config, folder, ensemble)
-  measured, written = results.measure(config, learners, split, tasks)
+  how = {"queries_at_once": queries_at_once, "normalization": normalization}
+  measured, written = results.measure(config, learners, split, tasks, **how)
   members = "" if ensemble == 1 else f"_ensemble_{ensemble}"
-  path = folder / f"evaluation_{split}_{tasks}{members}.json"
+  passes = f"_by_{queries_at_once}" if queries_at_once else ""
+  kind = f"_{normalization}" if normalization else ""
+  path = folder / f"evaluation_{split}_{tasks}{members}{passes}{kind}.json"
   results.write(path, written)
   print(f"{measured}\nWritten to {path}.")
   return written
@@ -86,6 +108,8 @@ def main(_: Sequence[str]) -> None:
     tasks=_FLAGS.tasks,
     split=_FLAGS.split,
     ensemble=_FLAGS.ensemble,
+    queries_at_once=_FLAGS.queries_at_once,
+    normalization=_FLAGS.normalization,
   )
 
 

@@ -12,7 +12,11 @@ from trainers.run import command_line
 from trainers.run import flags
 
 TRAINER = flags.Trainer(
-  "fomaml", "FOMAML", presets=maml.PRESETS, source=maml.SOURCE
+  "fomaml",
+  "FOMAML",
+  options=flags.INNER_OPTIONS,
+  presets=maml.PRESETS,
+  source=maml.SOURCE,
 )
 
 if __name__ == "__main__":

@@ -87,7 +87,13 @@ PRESETS = {
   },
 }
 
-TRAINER = flags.Trainer("maml", "MAML", presets=PRESETS, source=SOURCE)
+TRAINER = flags.Trainer(
+  "maml",
+  "MAML",
+  options=flags.INNER_OPTIONS,
+  presets=PRESETS,
+  source=SOURCE,
+)
 
 if __name__ == "__main__":
   command_line.train(TRAINER)

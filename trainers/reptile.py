@@ -79,6 +79,7 @@ TRAINER = flags.Trainer(
       10,
       "Number of support examples in each inner step.",
     ),
+    flags.INNER_CLIPNORM,
   ),
   defaults={
     "train_shots": 10,

@@ -105,15 +105,28 @@ class ANILTest(parameterized.TestCase):
       np.testing.assert_array_equal(before, after)
     self.assertFalse(np.allclose(path[0][0], path[-1][0]))
 
-  def test_models_are_split_only_if_all_later_layers_need_the_split(self):
-    inputs = keras.Input((3,))
-    x = keras.layers.Dense(4, name="a")(inputs)
-    y = keras.layers.Dense(4, name="b")(inputs)
-    y = keras.layers.Dense(4, name="c")(y)
-    outputs = keras.layers.Dense(2, name="head")(keras.layers.Add()([x, y]))
-    model = keras.Model(inputs, outputs)
-    self.assertIsNone(tfmeta.ANIL(model, adapted=["c", "head"])._split)
-    self.assertIsNotNone(tfmeta.ANIL(model)._split)
+  def test_branches_around_the_adapted_layers_are_features_too(self):
+    def make():
+      keras.utils.set_random_seed(0)
+      inputs = keras.Input((3,), dtype="float64")
+      x = keras.layers.Dense(4, name="a")(inputs)
+      y = keras.layers.Dense(4, name="b")(inputs)
+      y = keras.layers.Dense(4, name="c")(y)
+      outputs = keras.layers.Dense(2, name="head")(keras.layers.Add()([x, y]))
+      model = keras.Model(inputs, outputs)
+      return tfmeta.ANIL(model, adapted=["c", "head"], **INNER_LOOP)
+
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float64")
+    try:
+      cached, plain = make(), make()
+    finally:
+      keras.config.set_dtype_policy(policy)
+    self.assertLen(cached._split.body.outputs, 2)
+    plain._split = None
+    pairs = zip(_meta_gradient(cached), _meta_gradient(plain), strict=True)
+    for a, b in pairs:
+      np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-15)
 
   def test_head_of_a_nested_model_is_its_last_layer(self):
     layers = [keras.layers.Dense(5, name="a"), keras.layers.Dense(2, name="b")]

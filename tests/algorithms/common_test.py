@@ -36,6 +36,8 @@ CONVOLUTIONAL = (
   execution.check_eager_and_xla,
   execution.check_replicas,
 )
+# Questions whose answer depends on batch statistics.
+STATISTICS = (saving.check_saved_model, execution.check_replicas)
 
 
 # Rows of which the MLP takes two inner steps. The others move their weights as
@@ -72,6 +74,28 @@ class CommonTest(tfmeta.testing.LearnerTestCase):
       optimizer=lambda: keras.optimizers.Adam(0.01),
       draws=learner_class is tfmeta.PLATIPUS,
       checks=exam.CHECKS if dense else CONVOLUTIONAL,
+    )
+
+  @parameterized.parameters("mlp", "conv")
+  def test_exam_of_imaml(self, backbone):
+    self.run_learner_test(
+      tfmeta.IMAML,
+      init_kwargs={"inner_learning_rate": 0.1, "inner_steps": 2},
+      backbones=[backbone],
+      optimizer=lambda: keras.optimizers.Adam(0.01),
+      checks=exam.CHECKS if backbone == "mlp" else STATISTICS,
+    )
+
+  @parameterized.parameters("mlp", "conv")
+  def test_exam_of_prototypical_networks(self, backbone):
+    of_classes = [
+      check for check in exam.CHECKS if check is not training.check_regression
+    ]
+    self.run_learner_test(
+      tfmeta.ProtoNet,
+      backbones=[backbone],
+      optimizer=lambda: keras.optimizers.Adam(0.01),
+      checks=of_classes if backbone == "mlp" else STATISTICS,
     )
 
   def test_exam_of_a_hierarchical_prior(self):

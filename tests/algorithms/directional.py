@@ -6,7 +6,7 @@ import tensorflow as tf
 STEP = 1e-5
 
 
-def error_of_gradient(learner, task, *, shift=0.1, gradient=None):
+def error_of_gradient(learner, task, *, shift=0.1, gradient=None, step=STEP):
   """Returns the relative error of a gradient along a random direction.
 
   Args:
@@ -17,6 +17,7 @@ def error_of_gradient(learner, task, *, shift=0.1, gradient=None):
       with equal values.
     gradient: The gradient to compare, one tensor for each trainable variable
       at its present value; by default, the gradient of `task_loss`.
+    step: Float > 0, the step of the differences.
   """
   variables = learner.trainable_variables
   generator = np.random.default_rng(1)
@@ -37,11 +38,11 @@ def error_of_gradient(learner, task, *, shift=0.1, gradient=None):
   start, losses = [np.array(v) for v in variables], []
   for sign in (1, -1):
     for variable, value, d in zip(variables, start, direction, strict=True):
-      variable.assign(value + sign * STEP * d)
+      variable.assign(value + sign * step * d)
     losses.append(float(loss_and_gradients()[0]))
   for variable, value in zip(variables, start, strict=True):
     variable.assign(value)
-  differences = (losses[0] - losses[1]) / (2 * STEP)
+  differences = (losses[0] - losses[1]) / (2 * step)
   return abs(slope - differences) / abs(differences)
 
 

@@ -268,23 +268,6 @@ class InputTest(parameterized.TestCase):
     Listed(_mlp()).export(self.create_tempdir().full_path)
     self.assertEqual(set(files), {__file__})
 
-  def test_exports_refuse_another_number_of_ways(self):
-    path = self.create_tempdir().full_path
-    self._learner().export(path)
-    served = tf.saved_model.load(path).signatures
-    x = tf.zeros([4, 4])
-    for labels in ([0, 1, 0, 1], [0, 1, 2, 3]):
-      with self.assertRaisesRegex(
-        tf.errors.InvalidArgumentError, "exactly 3 classes"
-      ):
-        served["adapt"](support_x=x, support_y=tf.constant(labels))
-      with self.assertRaisesRegex(
-        tf.errors.InvalidArgumentError, "exactly 3 classes"
-      ):
-        served["serving_default"](
-          support_x=x[None], support_y=tf.constant([labels]), query_x=x[None]
-        )
-
   def test_model_must_be_a_built_keras_model_with_one_output(self):
     with self.assertRaisesRegex(TypeError, "keras.Model. Received"):
       tfmeta.MAML("model")
@@ -333,10 +316,13 @@ class KerasTest(parameterized.TestCase):
     model = keras.Model(inputs, keras.layers.Dense(3)(x))
     learner = tfmeta.MAML(model, inner_steps=2, inner_learning_rate=0.1)
     tasks, _ = _tasks(tasks=1, shape=(4,))
-    same = {key: np.repeat(value, 2, axis=0) for key, value in tasks.items()}
-    first, second = learner.predict(same, verbose=0)
-    self.assertFalse(np.allclose(first, second))
-    np.testing.assert_array_equal(first, learner.predict(same, verbose=0)[0])
+    near = {key: np.repeat(value, 2, axis=0) for key, value in tasks.items()}
+    # Another support set has other random numbers. Without them, a change as
+    # small as this one would hardly change a prediction.
+    near["support_x"][1, 0, 0] += 1e-4
+    first, second = learner.predict(near, verbose=0)
+    self.assertGreater(np.abs(first - second).max(), 1e-2)
+    np.testing.assert_array_equal(first, learner.predict(near, verbose=0)[0])
     x, y = tasks["support_x"][0], tasks["support_y"][0]
     loss_fn = learner.support_loss(x, y)
     weights = tfmeta.core.weights_of(model)
@@ -349,9 +335,12 @@ class KerasTest(parameterized.TestCase):
     model = keras.Model(inputs, keras.layers.Dense(3)(x))
     learner = tfmeta.MAML(model, inner_steps=0)
     tasks, _ = _tasks(tasks=1, shape=(4,))
-    same = {key: np.repeat(value, 2, axis=0) for key, value in tasks.items()}
-    first, second = learner.predict(same, verbose=0)
-    self.assertFalse(np.allclose(first, second))
+    near = {key: np.repeat(value, 2, axis=0) for key, value in tasks.items()}
+    # Another support set has other random numbers. Without them, a change as
+    # small as this one would hardly change a prediction.
+    near["support_x"][1, 0, 0] += 1e-4
+    first, second = learner.predict(near, verbose=0)
+    self.assertGreater(np.abs(first - second).max(), 1e-2)
 
   def test_gradients_may_be_accumulated(self):
     inputs, query_y = _tasks(tasks=4, shape=(4,))

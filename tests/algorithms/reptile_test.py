@@ -1,5 +1,7 @@
 """Compares Reptile with a NumPy reference and with its theory."""
 
+from unittest import mock
+
 from absl.testing import absltest
 from absl.testing import parameterized
 import keras
@@ -7,6 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 import tfmeta
+from tfmeta.core import inner_rule
+
+SEED = tf.constant([0, 1])
 
 
 def _linear(features=3):
@@ -142,28 +147,25 @@ class ReptileTest(parameterized.TestCase):
     np.testing.assert_array_equal(ends[2], ends[3])
 
   def test_mini_batches_exhaust_the_support_set_before_they_repeat(self):
-    learner = self._learner(_linear(), 1.0, support_batch_size=4, inner_steps=6)
-    batches = learner._batches(tf.constant(8), 6, tfmeta.FIRST_STEP).numpy()
+    batches = inner_rule.mini_batches(tf.constant(8), 4, 6, SEED).numpy()
     self.assertEqual(batches.shape, (6, 4))
     for epoch in batches.reshape(3, 8):
       self.assertCountEqual(epoch, range(8))
     self.assertFalse(np.array_equal(batches[:2], batches[2:4]))
 
   def test_mini_batches_are_the_same_under_xla(self):
-    learner = self._learner(_linear(), 1.0, support_batch_size=4, inner_steps=6)
     graph, xla = (
       tf.function(
-        lambda: learner._batches(8, 6, tfmeta.FIRST_STEP), jit_compile=jit
+        lambda: inner_rule.mini_batches(tf.constant(8), 4, 6, SEED),
+        jit_compile=jit,
       )().numpy()
       for jit in (False, True)
     )
     np.testing.assert_array_equal(graph, xla)
 
   def test_mini_batches_cross_the_end_of_an_epoch(self):
-    learner = self._learner(_linear(), 1.0, support_batch_size=4, inner_steps=3)
-    batches = (
-      learner._batches(tf.constant(6), 3, tfmeta.FIRST_STEP).numpy().ravel()
-    )
+    batches = inner_rule.mini_batches(tf.constant(6), 4, 3, SEED)
+    batches = batches.numpy().ravel()
     self.assertCountEqual(batches[:6], range(6))
     self.assertCountEqual(batches[6:12], range(6))
 
@@ -178,17 +180,17 @@ class ReptileTest(parameterized.TestCase):
         task_map="unroll",
       )
       seen = []
-      original = learner._batches
+      original = inner_rule.mini_batches
 
       def spy(*args):
         batches = original(*args)
         seen.append(tuple(batches.numpy().ravel()))
         return batches
 
-      object.__setattr__(learner, "_batches", spy)
       learner.run_eagerly = True
       inputs, query_y = _tasks(3, examples=8)
-      learner.fit(inputs, query_y, epochs=2, batch_size=3, verbose=0)
+      with mock.patch.object(inner_rule, "mini_batches", spy):
+        learner.fit(inputs, query_y, epochs=2, batch_size=3, verbose=0)
       return seen
 
     first = orders(0)

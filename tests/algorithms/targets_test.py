@@ -1,5 +1,6 @@
 """Tests that each kind of targets works from `fit` to the exported file."""
 
+import functools
 import tempfile
 import warnings
 
@@ -10,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 import tfmeta
+from tfmeta.testing.exam import subject
 
 X = np.random.default_rng(0).normal(size=(2, 6, 4)).astype("float32")
 STEPS = np.random.default_rng(1).normal(size=(2, 6, 5, 4)).astype("float32")
@@ -70,23 +72,30 @@ def check_files(learner, x, labels):
   np.testing.assert_allclose(found, expected[0], 1e-4, 1e-5)
 
 
+def one_logit_results(labels):
+  """Returns the training loss and all results of a learner with one logit."""
+  keras.utils.set_random_seed(0)
+  learner = tfmeta.MAML(dense(1), inner_loss=LOGIT)
+  learner.compile("sgd")
+  tasks = batched(X, labels)
+  loss = learner.fit(tasks, verbose=0).history["loss"]
+  result = tfmeta.evaluate(learner, tasks)
+  outputs = subject.predictions(learner, pair(X, labels)[0])
+  right = ((outputs > 0) == (X[..., :1] > 0)).mean(axis=(1, 2))
+  np.testing.assert_allclose(result.per_task[:, -1], right, rtol=1e-6)
+  return loss, result.per_task, result.nll_per_task
+
+
+@functools.cache
+def with_an_axis():
+  return one_logit_results((X[..., :1] > 0).astype("float32"))
+
+
 class OneLogitTest(parameterized.TestCase):
   @parameterized.parameters("int32", "float32", "bool")
   def test_labels_of_any_type_are_the_same(self, dtype):
-    found = []
-    one_axis_more = (X[..., :1] > 0).astype("float32")
-    for labels in (one_axis_more, (X[..., 0] > 0).astype(dtype)):
-      keras.utils.set_random_seed(0)
-      learner = tfmeta.MAML(dense(1), inner_loss=LOGIT)
-      learner.compile("sgd")
-      tasks = batched(X, labels)
-      loss = learner.fit(tasks, verbose=0).history["loss"]
-      result = tfmeta.evaluate(learner, tasks)
-      found.append([loss, result.per_task, result.nll_per_task])
-      outputs = learner.predict(pair(X, labels)[0], verbose=0)
-      right = ((outputs > 0) == (X[..., :1] > 0)).mean(axis=(1, 2))
-      np.testing.assert_allclose(result.per_task[:, -1], right, rtol=1e-6)
-    for one, other in zip(*found, strict=True):
+    found = one_logit_results((X[..., 0] > 0).astype(dtype))
+    for one, other in zip(found, with_an_axis(), strict=True):
       np.testing.assert_allclose(one, other, rtol=1e-6)
 
   def test_from_fit_to_the_exported_file(self):
@@ -139,7 +148,7 @@ class LearnersTest(parameterized.TestCase):
     learner.compile("sgd")
     learner.fit(batched(STEPS, labels), verbose=0)
     result = tfmeta.evaluate(learner, batched(STEPS, labels))
-    outputs = learner.predict(pair(STEPS, labels)[0], verbose=0)[..., 0]
+    outputs = subject.predictions(learner, pair(STEPS, labels)[0])[..., 0]
     right = ((outputs > 0) == labels).mean(axis=(1, 2))
     np.testing.assert_allclose(result.per_task[:, -1], right, rtol=1e-6)
 
@@ -151,6 +160,19 @@ class LearnersTest(parameterized.TestCase):
     model = dense(3, STEPS.shape[2:])
     learner = tfmeta.BMAML(model, num_particles=2)
     check_files(learner, STEPS, labels.astype("int32"))
+
+  def test_a_dense_layer_on_pixels_is_exported(self):
+    # A step of its kernel lost the shape of the kernel.
+    images = np.random.default_rng(0).normal(size=(2, 6, 4, 4, 1))
+    labels = np.tile(np.arange(6, dtype="int32") % 3, (2, 1))
+    layers = [
+      keras.layers.LayerNormalization(),
+      keras.layers.Dense(4),
+      keras.layers.GlobalAveragePooling2D(),
+      keras.layers.Dense(3),
+    ]
+    model = keras.Sequential([keras.Input((4, 4, 1)), *layers])
+    check_files(tfmeta.MAML(model), images.astype("float32"), labels)
 
   def test_leo_refuses_other_losses_by_name(self):
     model = tfmeta.models.embedding_head(4, ways=1)

@@ -99,6 +99,38 @@ class FlattenLayersTest(absltest.TestCase):
     self.assertEmpty(lists)
 
 
+class CallsTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.layer = keras.layers.Dense(3, name="twice")
+    self.layer(keras.Input((3,)))  # This call belongs to no model.
+    inputs = keras.Input((3,))
+    x = self.layer(keras.ops.sin(self.layer(inputs)))
+    x = keras.layers.Dropout(0.5, name="drop")(x, training=False)
+    self.model = keras.Model(inputs, x)
+
+  def test_each_call_follows_those_that_it_needs(self):
+    calls = keras_internals.calls_of(self.model)
+    names = [call.operation.name for call in calls]
+    self.assertEqual(names[::2], ["twice", "twice"])
+    self.assertEqual(names[3], "drop")
+    self.assertFalse(calls[3].arguments["training"])
+    self.assertIs(calls[1].inputs[0], calls[0].outputs[0])
+    self.assertIs(calls[0].inputs[0], self.model.inputs[0])
+
+  def test_keras_has_no_public_list_of_calls(self):
+    for name in ("nodes", "calls", "inbound_nodes"):
+      self.assertFalse(hasattr(self.model, name), name)
+      self.assertFalse(hasattr(self.layer, name), name)
+
+  def test_sees_masks(self):
+    embedding = keras.layers.Embedding(3, 2, mask_zero=True)
+    masked = embedding(keras.Input((4,)))
+    self.assertTrue(keras_internals.has_mask(masked))
+    self.assertFalse(keras_internals.has_mask(self.model.outputs[0]))
+    self.assertNotIn("mask", public_names(masked))
+
+
 class HasOwnTrainableWeightsTest(absltest.TestCase):
   def setUp(self):
     super().setUp()
@@ -213,6 +245,31 @@ class InXlaContextTest(absltest.TestCase):
     }
     # None of the known ones asks what the present graph is traced for.
     self.assertEqual(names, {"xla", "get_jit", "set_jit", "jit_scope"})
+
+
+class InSaveContextTest(absltest.TestCase):
+  def test_is_so_while_a_saved_model_is_written(self):
+    found = []
+
+    @tf.custom_gradient
+    def ask(x):
+      def gradient(upstream):
+        found.append(keras_internals.in_save_context())
+        return upstream
+
+      return x, gradient
+
+    module = tf.Module()
+    module.ask = tf.function(ask, input_signature=[tf.TensorSpec([])])
+    module.ask.get_concrete_function()
+    tf.saved_model.save(module, self.create_tempdir().full_path)
+    self.assertEqual(found, [True])
+    self.assertFalse(keras_internals.in_save_context())
+
+  def test_tensorflow_has_no_public_way_to_ask(self):
+    modules = (tf.saved_model, tf.saved_model.experimental)
+    names = {name for module in modules for name in public_names(module)}
+    self.assertEmpty({name for name in names if "context" in name.lower()})
 
 
 class BuildsForFitTest(parameterized.TestCase):

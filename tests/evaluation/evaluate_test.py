@@ -151,20 +151,41 @@ class ClassificationTest(parameterized.TestCase):
         keras.layers.Dense(3),
       ]
     )
-    # Dropout in the inner loop gives equal tasks different weights.
-    learner = tfmeta.MAML(model, inner_learning_rate=1.0)
     inputs, targets = classification_tasks(6)
-    same = {key: np.stack([value[0]] * 6) for key, value in inputs.items()}
-    targets = np.stack([targets[0]] * 6)
-    found = tfmeta.evaluate(learner, dataset((same, targets), batch=6))
-    expected = (np.argmax(learner(same), axis=-1) == targets).mean(axis=1)
-    np.testing.assert_allclose(found.per_task[:, -1], expected, atol=1e-6)
-    self.assertGreater(len(set(expected)), 1)
+    nll = []
+    for seed in (0, 1):
+      learner = tfmeta.MAML(model, inner_learning_rate=1.0, seed=seed)
+      found = tfmeta.evaluate(learner, dataset((inputs, targets), batch=6))
+      expected = (np.argmax(learner(inputs), axis=-1) == targets).mean(axis=1)
+      np.testing.assert_allclose(found.per_task[:, -1], expected, atol=1e-6)
+      nll.append(np.array(found.nll_per_task)[:, -1])
+    # Dropout in the inner loop matters.
+    self.assertGreater(np.abs(nll[0] - nll[1]).max(), 1e-3)
 
   def test_one_trace_for_all_batches_and_a_partial_last_one(self):
     learner = make_classifier(Recorder, task_map="map")
     tfmeta.evaluate(learner, dataset(classification_tasks(7), batch=3))
     self.assertEqual(learner.traces, 1)
+
+  def test_figures_of_outputs_that_are_no_numbers_are_nan(self):
+    inputs, targets = classification_tasks(3)
+    inputs["query_x"][1, 0] = np.nan
+    data = dataset((inputs, targets), batch=2)
+    with self.assertWarnsRegex(UserWarning, "NaN for task 1 at point 0"):
+      result = tfmeta.evaluate(make_classifier(), data)
+    expected = tfmeta.evaluate(
+      make_classifier(), dataset(classification_tasks(3))
+    )
+    for found, right in (
+      (result.per_task, expected.per_task),
+      (result.nll_per_task, expected.nll_per_task),
+      (result.brier_per_task, expected.brier_per_task),
+    ):
+      np.testing.assert_allclose(found[::2], right[::2], rtol=1e-5)
+      self.assertTrue(np.isnan(found[1]).all())
+    self.assertTrue(np.isnan(result.mean))
+    self.assertTrue(np.isnan(result.ece).all())
+    self.assertTrue(np.isnan(result.selective_accuracy[-1]))
 
   def test_batch_size_does_not_change_the_metrics(self):
     one = result_of_classifier()  # Batches have 3, 3 and 1 tasks.

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 import tfmeta
-from tfmeta.evaluation.evaluate import _measure_outputs
+from tfmeta.evaluation import measurements
 
 
 def classification_tasks(count=6):
@@ -111,7 +111,7 @@ class ClassificationTest(parameterized.TestCase):
     learner = make(tfmeta.MAML, outputs=3)
     outputs = tf.constant([[40.0, 0, 0], [0, 60, 0], [0, 0, 50], [1, 2, 3]])
     labels = tf.constant([0, 1, 2, 0])
-    measured = _measure_outputs(learner, labels, outputs, None, None)
+    measured = measurements.of_outputs(learner, labels, outputs, None, None)
     found = measured["confidence"]
     expected = [40 - np.log(2), 60 - np.log(2), 50 - np.log(2), None]
     expected[3] = 3 - np.log(np.exp(1) + np.exp(2))

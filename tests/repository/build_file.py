@@ -41,9 +41,6 @@ _NOT_SEARCHED = (".", "bazel-", "build", "dist", "runs", "__pycache__")
 # Number of parts that Bazel runs a long test in, side by side.
 _SHARDS = {"tests/algorithms/common_test.py": 5}
 
-# Folders whose files import each other by their names alone.
-_WITH_OWN_MODULES = ("tests/algorithms", "tests/repository", "tests/rl")
-
 
 def folder_of(path):
   """Returns the folder that holds the file `path`."""
@@ -101,7 +98,7 @@ def rule(path):
     lines.append('data = ["//:sources"]')
   if "importlib.resources" in source_tree.imported_names(path):
     lines.append('data = glob(["**/*.json"])')
-  if folder in _WITH_OWN_MODULES:
+  if folder in source_tree.folders_on_the_path():
     lines.append('imports = ["."]')
   depends = dependencies(path)
   if depends:

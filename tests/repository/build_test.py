@@ -104,6 +104,38 @@ class SourceTreeTest(absltest.TestCase):
   def test_a_name_of_a_package_leads_to_its_init(self):
     self.assertEqual(source_tree.file_of("tfmeta.MAML"), "tfmeta/__init__.py")
 
+  def test_a_function_that_a_package_passes_on_leads_to_its_init(self):
+    # Without the package, the same import returns the module of that name.
+    self.assertEqual(
+      source_tree.file_of("tfmeta.evaluation.evaluate"),
+      "tfmeta/evaluation/__init__.py",
+    )
+    self.assertEqual(
+      source_tree.file_of("tfmeta.evaluation.evaluate.evaluate"),
+      "tfmeta/evaluation/evaluate.py",
+    )
+
+  def test_tests_find_the_modules_of_other_folders_as_pytest_does(self):
+    for importer in ("tests/core/credit_test.py", "tests/rl/outer_test.py"):
+      self.assertEqual(
+        source_tree.file_of("enumeration", importer),
+        "tests/rl/enumeration.py",
+      )
+    self.assertIsNone(source_tree.file_of("enumeration", "tfmeta/typing.py"))
+
+  def test_a_program_in_a_string_brings_its_imports(self):
+    # Bazel runs it without them: an empty package takes the place of tfmeta.
+    for path in ("layers/fused_normalization_test", "repository/import_test"):
+      started = source_tree.started_files(f"tests/{path}.py")
+      self.assertIn("tfmeta/__init__.py", started)
+
+  def test_no_module_of_the_tests_counts_as_a_package_outside(self):
+    paths = source_tree.python_files("tests")
+    names = {build_file.name_of(path) for path in paths}
+    for path in paths:
+      taken = names.intersection(source_tree.outside_packages(path))
+      self.assertEmpty(taken, f"{path} gets no target for an import")
+
   def test_a_package_outside_has_no_file(self):
     self.assertIsNone(source_tree.file_of("tensorflow.nn"))
 

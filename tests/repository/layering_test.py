@@ -24,7 +24,14 @@ BELOW = {
   "data": _BASE,
   "metrics": _BASE,
   "callbacks": _BASE,
-  "evaluation": {"metrics", "algorithms/meta_learner", "core", *_BASE},
+  "evaluation": {
+    "metrics",
+    "algorithms/context",
+    "algorithms/meta_learner",
+    "algorithms/query_normalization",
+    "core",
+    *_BASE,
+  },
   "environments": {"data/sampler", "data/splits", "core", *_BASE},
   "rl": {"algorithms", "environments/base", "metrics", "core", *_BASE},
 }
@@ -44,6 +51,7 @@ SHARED_BY_ALGORITHMS = {
   "meta_learner",
   "outer_step",
   "probabilistic",
+  "query_normalization",
 }
 
 OUTSIDE = {
@@ -70,6 +78,7 @@ PRIVATE = {
   "tfmeta/core/keras_internals.py": {
     "tensorflow.python.framework.ops",
     "tensorflow.python.ops.control_flow_util",
+    "tensorflow.python.saved_model.save_context",
   },
 }
 

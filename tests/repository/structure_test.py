@@ -17,15 +17,22 @@ READING_LIST = "From a task to its meta-gradient"
 _LAYER = "a layer that a model may hold; MAML calls the model"
 CLOSED = {
   "tfmeta/arguments.py": "checks of numbers, as their names say",
+  "tfmeta/algorithms/query_normalization.py": "predictions after training",
   "tfmeta/core/calls.py": "arguments of fit and sentences of errors",
   "tfmeta/core/compiled_steps.py": "speed under XLA",
+  "tfmeta/core/custom_gradients.py": "gradients in SavedModels",
   "tfmeta/core/example_weights.py": "weights of examples",
   "tfmeta/core/side_effects.py": "what a model may not do in its call",
+  "tfmeta/core/unchanged.py": "whether a model is still the same",
+  "tfmeta/core/inner_rule.py": "clipping, Adam and mini-batches",
+  "tfmeta/core/frozen_body.py": "frozen first layers, computed once",
+  "tfmeta/core/model_parts.py": "a model in two parts",
   "tfmeta/core/inputs.py": "models with several inputs",
   "tfmeta/core/exact_gradients.py": "for what TensorFlow differentiates once",
   "tfmeta/core/operation_gradients.py": "formulas for single operations",
   "tfmeta/export.py": "follows training",
   "tfmeta/layers/__init__.py": "a list of names",
+  "tfmeta/layers/converted.py": "LoRA and quantization",
   "tfmeta/layers/copying.py": "makes models of adapted weights",
   "tfmeta/layers/exact.py": "exchanges the layers of a model",
   "tfmeta/layers/fused_normalization.py": _LAYER,
@@ -43,7 +50,6 @@ CLOSED = {
 
 # Files with a single importer and no test file of their own, with the reason.
 SINGLE_IMPORTER = {
-  "tfmeta/export.py": "the exam exports every learner",
   "tfmeta/testing/second_order/layer_derivatives.py": (
     "second_order_test.py checks models layer by layer"
   ),

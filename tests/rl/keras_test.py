@@ -28,7 +28,7 @@ def weights_of(learner):
 
 class FitTest(parameterized.TestCase):
   def test_reports_returns_before_and_after_adapting(self):
-    learner = small.navigation_learner()
+    learner = small.navigation_learner(task_map="auto")
     learner.compile(tfmeta.rl.TrustRegion(0.01))
     history = fit(learner, validation_data=small.validation(learner))
     self.assertEqual(
@@ -161,7 +161,7 @@ class ReplicaTest(absltest.TestCase):
           env = tfmeta.environments.Navigation(horizon=2)
           learner = tfmeta.rl.MAML(
             tfmeta.models.gaussian_policy((2,), actions=2, hidden=(4,)),
-            env, episodes=3)
+            env, episodes=3, task_map="map")
           learner.compile(tfmeta.rl.TrustRegion(
             0.01, cg_iterations=2, max_backtracks=2))
         tasks = env.tasks("train", seed=0).batch(3)
@@ -174,7 +174,7 @@ class ReplicaTest(absltest.TestCase):
       with strategy.scope():
         promp = tfmeta.rl.ProMP(
           tfmeta.models.gaussian_policy((2,), actions=2, hidden=(4,)),
-          env, episodes=3, epochs=2)
+          env, episodes=3, epochs=2, task_map="map")
         promp.compile(keras.optimizers.Adam(1e-2))
       promp.fit(tasks, steps_per_epoch=1, verbose=0)
       assert promp.optimizer.iterations == 2

@@ -14,6 +14,7 @@ from absl.testing import absltest
 import keras
 import numpy as np
 
+from trainers import __main__ as trainers_main
 from trainers import anil
 from trainers import evaluate
 from trainers import maml
@@ -30,6 +31,7 @@ COMMANDS = (
   "trainers.emaml",
   "trainers.evaluate",
   "trainers.fomaml",
+  "trainers.imaml",
   "trainers.launch",
   "trainers.leo",
   "trainers.maml",
@@ -37,6 +39,7 @@ COMMANDS = (
   "trainers.meta_sgd",
   "trainers.platipus",
   "trainers.pretrain",
+  "trainers.proto_net",
   "trainers.reptile",
   "trainers.rl",
 )
@@ -130,10 +133,15 @@ class ProcessTest(absltest.TestCase):
   def test_these_are_all_commands(self):
     found = [
       f"trainers.{path.stem}"
-      for path in (ROOT / "trainers").glob("*.py")
+      for path in (ROOT / "trainers").glob("[!_]*.py")
       if "__main__" in path.read_text(encoding="utf-8")
     ]
     self.assertCountEqual(found, COMMANDS)
+
+  def test_the_package_lists_its_commands(self):
+    found = [f"trainers.{name}" for name in trainers_main.commands()]
+    self.assertCountEqual(found, COMMANDS)
+    self.assertTrue(all(trainers_main.commands().values()))
 
   def test_a_flag_that_does_not_exist_is_named(self):
     ended = run_commands([[name, "--no_such_flag=1"] for name in COMMANDS])

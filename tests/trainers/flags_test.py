@@ -10,11 +10,13 @@ from trainers import anil
 from trainers import bmaml
 from trainers import emaml
 from trainers import fomaml
+from trainers import imaml
 from trainers import leo
 from trainers import maml
 from trainers import maml_plus_plus
 from trainers import meta_sgd
 from trainers import platipus
+from trainers import proto_net
 from trainers import reptile
 from trainers.run import configuration
 from trainers.run import data_sets
@@ -32,6 +34,8 @@ MODULES = (
   emaml,
   bmaml,
   leo,
+  imaml,
+  proto_net,
 )
 TRAINERS = {module.TRAINER.name: module.TRAINER for module in MODULES}
 
@@ -62,6 +66,24 @@ class FlagsTest(parameterized.TestCase):
     self.assertEqual((read.ways, read.clipvalue), (7, 10.0))
     read = parse("maml", "--dataset=sinusoid", "--hidden=8,9")
     self.assertEqual(read.hidden, [8, 9])
+
+  @parameterized.parameters("maml", "fomaml", "anil", "emaml", "reptile")
+  def test_options_of_the_inner_loop_reach_the_learner(self, trainer):
+    read = parse(
+      trainer,
+      "--inner_optimizer=adam",
+      "--inner_clipnorm=2",
+      "--support_batch_size=3",
+    )
+    self.assertEqual(read.own["inner_optimizer"], "adam")
+    self.assertEqual(read.own["inner_clipnorm"], 2.0)
+    self.assertEqual(read.own["support_batch_size"], 3)
+
+  @parameterized.parameters("maml", "fomaml", "anil", "emaml")
+  def test_without_them_the_configuration_is_as_before(self, trainer):
+    self.assertNoCommonElements(
+      parse(trainer).own, ["inner_optimizer", "support_batch_size"]
+    )
 
   def test_units_that_are_no_numbers_are_named(self):
     with self.assertRaisesRegex(ValueError, "`hidden` must.*--hidden=a,8"):
@@ -118,6 +140,26 @@ class FlagsTest(parameterized.TestCase):
     for name in [*names, *parse("reptile").own, "inner_optimizer", "preset"]:
       switch = name in ("scale", "jit_compile")
       self.assertIn(f"--[no]{name}" if switch else f"--{name}", shown.stdout)
+
+  @parameterized.parameters(
+    ("maml", "omniglt", "Did you mean omniglot?"),
+    ("maml", "data/birds", "dataset='data/birds', which does not exist"),
+    ("maml", "birds", r"dataset='birds'\n"),
+    ("leo", "omniglot", "which `python -m trainers.pretrain` writes"),
+  )
+  def test_a_wrong_data_set_is_said_without_tensorflow(
+    self, trainer, dataset, sentence
+  ):
+    module, flag = f"trainers.{trainer}", f"--dataset={dataset}"
+    shown = subprocess.run(
+      [sys.executable, "-X", "importtime", "-m", module, flag],
+      capture_output=True,
+      text=True,
+      cwd=pathlib.Path(__file__).parents[2],
+    )
+    self.assertEqual(shown.returncode, 1)
+    self.assertNotRegex(shown.stderr, r"\| +tensorflow\n")
+    self.assertRegex(shown.stderr, sentence)
 
 
 # Flags of a trainer that change nothing in that run, and those that do.

@@ -124,6 +124,7 @@ class RunTest(RunTestCase):
     ("FOMAML", {"learning_rate_decay": "cosine", "clipvalue": 1.0}),
     ("ANIL", {"own": {"first_order": True}}),
     ("MetaSGD", {"steps_per_execution": 2, "jit_compile": True}),
+    ("IMAML", {"own": {"cg_iterations": 2}}),
     (
       "MAMLPlusPlus",
       {"inner_steps": 2, "own": MAML_PLUS_PLUS, "task_map": "map"},
@@ -147,20 +148,56 @@ class RunTest(RunTestCase):
     result, printed = run_quietly(make(self.folder, algorithm, **values))
     self.assert_everything_is_written(self.folder, algorithm, result, printed)
 
+  def test_figures_that_are_not_finite_cost_no_file(self):
+    config = make(
+      self.folder,
+      "FOMAML",
+      inner_steps=0,
+      eval_inner_steps=200,
+      inner_learning_rate=1e3,
+    )
+    _, printed = run_quietly(config)
+    written = json.loads((self.folder / "result.json").read_text())
+    self.assertIsNone(written["mse"])
+    self.assertIsInstance(written["before_adaptation"], float)
+    self.assertRegex(printed, "null in .*result.json: mse")
+    self.assert_is_picture(self.folder / "learning_curve.png")
+    self.assert_is_picture(self.folder / "tasks.png")
+    self.assertTrue(os.listdir(self.folder / "saved_model"))
+
   def test_images(self):
     values = {"dataset": "glyphs", "ways": 3, "shots": 1, "filters": 2}
-    values["network_normalization"] = "none"
-    result, _ = run_quietly(make(self.folder, "FOMAML", **values))
+    result, printed = run_quietly(make(self.folder, "FOMAML", **values))
     self.assertContainsSubset(
       KEYS | {"accuracy", "nearest_neighbour", "nll", "ece"}, result
     )
     self.assertEqual(result["ways"], 3)
-    self.assertEqual(result["normalization"], "none")
+    self.assertEqual(result["normalization"], "transductive")
+    self.assert_is_exported_for_single_queries(result, printed)
     self.assert_is_picture(self.folder / "tasks.png")
     self.assert_is_picture(self.folder / "calibration.png")
     self.assertTrue(os.listdir(self.folder / "logs" / "test"))
     for key in ("val_brier_score", "val_expected_calibration_error"):
       self.assertIn(key, result["history"])
+
+  def assert_is_exported_for_single_queries(self, result, printed):
+    # This catches an export whose queries normalize each other, and a figure
+    # that is not that of the export.
+    exported = result["exported"]
+    self.assertEqual(exported["normalization"], "support_stats")
+    self.assertIn("exported with normalization 'support_stats'", printed)
+    later = evaluate_quietly(
+      self.folder, tasks=4, queries_at_once=1, normalization="support_stats"
+    )
+    self.assertAlmostEqual(exported["accuracy"], later["accuracy"], places=5)
+    served = tf.saved_model.load(str(self.folder / "saved_model")).signatures
+    x = tf.random.stateless_uniform([3, 28, 28, 1], [0, 0])
+    weights = served["adapt"](support_x=x, support_y=tf.range(3))
+    one, all_ = (
+      served["predict"](query_x=query_x, **weights)["outputs"]
+      for query_x in (x[:1] / 2, x / 2)
+    )
+    np.testing.assert_allclose(one, all_[:1], atol=1e-5)
 
 
 class FinishedRunTest(RunTestCase):

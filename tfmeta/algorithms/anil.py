@@ -1,6 +1,5 @@
 """ANIL and its relatives (Raghu, Raghu, Bengio, Vinyals, 2020)."""
 
-import dataclasses
 from typing import Any
 
 import keras
@@ -10,7 +9,8 @@ from tfmeta.algorithms import maml
 from tfmeta.algorithms.context import EVALUATION
 from tfmeta.algorithms.context import Context
 from tfmeta.core import functional
-from tfmeta.core import inner_loop
+from tfmeta.core import inner_rule
+from tfmeta.core import model_parts
 from tfmeta.layers import chosen_weights
 from tfmeta.typing import SupportLoss
 from tfmeta.typing import Weights
@@ -18,14 +18,6 @@ from tfmeta.typing import Weights
 # Inner steps use the streams of random numbers from 0 up, and predictions use
 # -1: see `MetaLearner.state_of`.
 _BODY_STREAM = -2
-
-
-@dataclasses.dataclass(frozen=True)
-class _Split:
-  """The two parts of a model that is cut before its first adapted layer."""
-
-  body: keras.Model
-  head: keras.Model
 
 
 @keras.saving.register_keras_serializable("tfmeta")
@@ -68,7 +60,9 @@ class ANIL(maml.MAML):
     seed: Integer of 32 bits. Determines all random numbers, together with the
       training step and the index of the task. Defaults to 0.
     **kwargs: Forwarded to `MetaLearner`: `inner_loss_reduction`, `task_map`,
-      `clipvalue`, `clipnorm`, and `name` and `dtype` of the Keras model.
+      `clipvalue`, `clipnorm`, the options of the inner loop `inner_optimizer`,
+      `inner_clipnorm` and `support_batch_size`, and `name` and `dtype` of the
+      Keras model.
 
   Raises:
     ValueError: If `adapted` chooses no weight or names an unknown layer.
@@ -82,6 +76,7 @@ class ANIL(maml.MAML):
   """
 
   takes_weights = True
+  inner_options = inner_rule.NAMES
 
   def __init__(
     self,
@@ -110,7 +105,9 @@ class ANIL(maml.MAML):
     )
     self.adapted = adapted
     self._mask = chosen_weights.chosen_mask(model, "adapted", adapted)
-    self._split = _split(model, self._mask)
+    pairs = zip(model.trainable_variables, self._mask, strict=True)
+    moved = {id(v) for v, adapted in pairs if adapted}
+    self._split = model_parts.cut(model, lambda layer: not _holds(layer, moved))
 
   def adaptation_path(
     self,
@@ -126,7 +123,7 @@ class ANIL(maml.MAML):
         self._split, initial, support_x, support_y, context
       )
     rate = self.inner_learning_rate
-    path = inner_loop.gradient_path(
+    path = inner_rule.rule_of(self).path(
       loss_fn,
       initial,
       [rate if adapted else None for adapted in self._mask],
@@ -149,7 +146,7 @@ class ANIL(maml.MAML):
 
   def _head_loss(
     self,
-    split: _Split,
+    split: model_parts.Parts,
     initial: Weights,
     support_x: tf.Tensor,
     support_y: tf.Tensor,
@@ -170,17 +167,20 @@ class ANIL(maml.MAML):
       example_weight=context.support_weight,
     )
 
+    batch_of = inner_rule.batches(self, support_y, context)
+
     def loss_fn(weights: Weights, step: Any) -> tf.Tensor:
+      x, y = batch_of((features, support_y), step)
       outputs, _ = functional.apply(
         head,
         self._weights_of_part(head, weights),
         self.state_of(head, step, context),
-        features,
+        x,
         training=True,
         example_weight=context.support_weight,
         exact=context.training,
       )
-      return self.reduce_support(support_y, outputs, context)
+      return self.reduce_support(y, outputs, context)
 
     return loss_fn
 
@@ -190,29 +190,7 @@ class ANIL(maml.MAML):
     return [place[id(v)] for v in part.trainable_variables]
 
 
-def _split(model: keras.Model, mask: list[bool]) -> _Split | None:
-  """Splits a functional model before its first adapted layer.
-
-  Returns:
-    The two parts, or `None` if this is impossible or useless: if a later layer
-    depends on more than the input of the first adapted layer, if the body has
-    no weights, or if the body shares adapted weights with the head.
-  """
-  pairs = zip(model.trainable_variables, mask, strict=True)
-  adapted = {id(v) for v, m in pairs if m}
-  first = next(
-    layer
-    for layer in model.layers
-    if any(id(v) in adapted for v in layer.trainable_weights)
-  )
-  try:
-    head = keras.Model(first.input, model.output)
-    body = keras.Model(model.input, first.input)
-  except (ValueError, AttributeError):
-    return None
-  # Keras 3.12 makes a head that lacks an input, and fails only when the head is
-  # called.
-  if sum(isinstance(x, keras.layers.InputLayer) for x in head.layers) > 1:
-    return None
-  of_body = {id(v) for v in body.trainable_variables}
-  return _Split(body, head) if body.weights and not adapted & of_body else None
+def _holds(layer: Any, moved: set[int]) -> bool:
+  """Returns whether a layer has one of the variables with these identities."""
+  weights = getattr(layer, "trainable_weights", [])
+  return any(id(v) in moved for v in weights)

@@ -203,7 +203,8 @@ class BMAML(probabilistic.ParticleLearner):
       weight = example_weights.both(
         context.support_weight, support_y, context.query_weight, query_y
       )
-      of_both = context.replace(support_weight=weight)
+      of_both = context.replace(support_weight=weight, features=None)
+      of_both = of_both.with_features(self.model, x)
       loss = self._distance_to_leader(chaser, x, y, of_both)
     else:
       _, precisions = self._parted(chaser)
@@ -269,7 +270,7 @@ class BMAML(probabilistic.ParticleLearner):
     It is a dict with the weights and, by name, the log-precisions.
     """
     weights, log_precisions = self._parted(flat)
-    if self.normalization == "support_stats":
+    if context.normalization_of(self) == "support_stats":
       weights = self.for_each_sample(
         lambda w: self.with_statistics(w, support_x, context), weights
       )

@@ -8,6 +8,7 @@ import tensorflow as tf
 from tfmeta.algorithms import probabilistic
 from tfmeta.algorithms.context import FIRST_STEP
 from tfmeta.algorithms.context import Context
+from tfmeta.core import inner_rule
 from tfmeta.layers import chosen_weights
 from tfmeta.typing import Weights
 
@@ -62,8 +63,9 @@ class EMAML(probabilistic.ParticleLearner):
     **kwargs: Forwarded to `ProbabilisticLearner` and `MetaLearner`:
       `noise_stddev` (float > 0: in regression, the standard deviation of
       targets around the outputs of one particle; 1.0 by default),
-      `inner_loss_reduction`, `task_map`, `clipvalue`, `clipnorm`, and `name`
-      and `dtype` of the Keras model.
+      `inner_loss_reduction`, `task_map`, `clipvalue`, `clipnorm`, the options
+      of the inner loop `inner_optimizer`, `inner_clipnorm` and
+      `support_batch_size`, and `name` and `dtype` of the Keras model.
 
   References:
     [1] J. Yoon, T. Kim, O. Dia, S. Kim, Y. Bengio, S. Ahn. Bayesian
@@ -73,6 +75,7 @@ class EMAML(probabilistic.ParticleLearner):
   """
 
   takes_weights = True
+  inner_options = inner_rule.NAMES
 
   def __init__(
     self,

@@ -125,10 +125,10 @@ class LEO(probabilistic.ProbabilisticLearner):
       shots).
     normalization: Which statistics batch normalization uses for the queries of
       a prediction. `"transductive"`: the statistics of the query set itself.
-      `"support_stats"` and `"none"`: the moving statistics of the model, which
-      training does not update. The moving statistics always normalize the
-      support set. Defaults to `"transductive"` if the model has batch
-      normalization, else to `"none"`.
+      `"none"`: the moving statistics of the model, which training does not
+      update. The moving statistics always normalize the support set, so there
+      is no `"support_stats"`. Defaults to `"transductive"` if the model has
+      batch normalization, else to `"none"`.
     seed: Integer of 32 bits. Determines all random numbers, together with the
       training step and the index of the task. Defaults to 0.
     **kwargs: Forwarded to `MetaLearner`: `task_map`, `clipvalue`, `clipnorm`,
@@ -145,6 +145,7 @@ class LEO(probabilistic.ProbabilisticLearner):
   """
 
   takes_weights = True
+  normalizations = ("transductive", "none")
 
   def __init__(
     self,
@@ -241,8 +242,7 @@ class LEO(probabilistic.ProbabilisticLearner):
     if self.target_kind is not losses.Targets.LABELS:
       raise ValueError(
         "`inner_loss` must take integer labels, because LEO generates a "
-        "classifier: leave it out. "
-        f"Received: inner_loss={self.inner_loss!r}"
+        f"classifier: leave it out. Received: inner_loss={self.inner_loss!r}"
       )
 
   def _add_generator(self, features: int, ways: int, dtype: Any) -> None:

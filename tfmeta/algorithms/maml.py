@@ -8,6 +8,7 @@ import tensorflow as tf
 from tfmeta.algorithms import meta_learner
 from tfmeta.algorithms.context import EVALUATION
 from tfmeta.algorithms.context import Context
+from tfmeta.core import inner_rule
 from tfmeta.typing import Weights
 
 
@@ -59,7 +60,9 @@ class MAML(meta_learner.MetaLearner):
     seed: Integer of 32 bits. Determines all random numbers, together with the
       training step and the index of the task. Defaults to 0.
     **kwargs: Forwarded to `MetaLearner`: `inner_loss_reduction`, `task_map`,
-      `clipvalue`, `clipnorm`, and `name` and `dtype` of the Keras model.
+      `clipvalue`, `clipnorm`, the options of the inner loop `inner_optimizer`,
+      `inner_clipnorm` and `support_batch_size`, and `name` and `dtype` of the
+      Keras model.
 
   Example:
   ```python
@@ -77,6 +80,7 @@ class MAML(meta_learner.MetaLearner):
   """
 
   takes_weights = True
+  inner_options = inner_rule.NAMES
 
   def __init__(
     self,
@@ -155,7 +159,9 @@ class FOMAML(MAML):
     seed: Integer of 32 bits. Determines all random numbers, together with the
       training step and the index of the task. Defaults to 0.
     **kwargs: Forwarded to `MetaLearner`: `inner_loss_reduction`, `task_map`,
-      `clipvalue`, `clipnorm`, and `name` and `dtype` of the Keras model.
+      `clipvalue`, `clipnorm`, the options of the inner loop `inner_optimizer`,
+      `inner_clipnorm` and `support_batch_size`, and `name` and `dtype` of the
+      Keras model.
 
   References:
     [1] C. Finn, P. Abbeel, S. Levine. Model-Agnostic Meta-Learning for Fast

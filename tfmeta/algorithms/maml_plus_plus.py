@@ -8,7 +8,7 @@ import tensorflow as tf
 from tfmeta import arguments
 from tfmeta import layers
 from tfmeta.algorithms import maml
-from tfmeta.algorithms import meta_learner
+from tfmeta.algorithms import query_normalization
 from tfmeta.algorithms.context import EVALUATION
 from tfmeta.algorithms.context import FIRST_STEP
 from tfmeta.algorithms.context import Context
@@ -127,7 +127,7 @@ class MAMLPlusPlus(maml.MAML):
   normalizations = (
     "per_step_transductive",
     "per_step_running",
-    *meta_learner.NORMALIZATIONS,
+    *query_normalization.NORMALIZATIONS,
   )
 
   takes_weights = True
@@ -337,7 +337,7 @@ class MAMLPlusPlus(maml.MAML):
       self.model,
       self.slots.weights_at(weights, slot),
       self.slots.state_at(state, moving, slot),
-      x,
+      context.examples(x),
       training=context.training or not self._running,
       example_weight=example_weight,
       exact=context.training,

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 import inspect
 from typing import Any
-import warnings
 
 import keras
 import tensorflow as tf
@@ -12,6 +11,7 @@ from tfmeta import arguments
 from tfmeta import export
 from tfmeta import layers
 from tfmeta.algorithms import outer_step
+from tfmeta.algorithms import query_normalization
 from tfmeta.algorithms.context import EVALUATION
 from tfmeta.algorithms.context import FIRST_STEP
 from tfmeta.algorithms.context import Context
@@ -20,12 +20,14 @@ from tfmeta.core import checks
 from tfmeta.core import compiled_steps
 from tfmeta.core import example_weights
 from tfmeta.core import functional
-from tfmeta.core import inner_loop
+from tfmeta.core import inner_rule
 from tfmeta.core import keras_internals
 from tfmeta.core import losses
 from tfmeta.core import random
 from tfmeta.core import replicas
 from tfmeta.core import task_map
+from tfmeta.core import unchanged
+from tfmeta.layers import converted
 from tfmeta.layers import copying
 from tfmeta.layers import missing_derivatives
 from tfmeta.typing import LearningRates
@@ -34,8 +36,6 @@ from tfmeta.typing import State
 from tfmeta.typing import SupportLoss
 from tfmeta.typing import TaskMap
 from tfmeta.typing import Weights
-
-NORMALIZATIONS = ("transductive", "support_stats", "none")
 
 # In evaluation, longer inner loops become a loop in the graph.
 _MAX_UNROLLED_STEPS = 10
@@ -117,14 +117,27 @@ class MetaLearner(keras.Model):
       `tfmeta.core.map_tasks`) or `"auto"` (default), which chooses between
       `"map"` and `"vectorize"`.
     seed: Integer of 32 bits. Determines all random numbers, together with the
-      training step and the index of the task. Defaults to 0.
+      training step and the index of the task. Outside of training, random
+      layers and mini-batches depend on the support set, and not on the place of
+      a task in its batch. Defaults to 0.
     clipvalue: Float > 0. If set, clips each element of the outer gradient to
       `[-clipvalue, clipvalue]`. Unlike the argument of a Keras optimizer, it
       applies to the sum over all replicas, and before an optimizer accumulates
       gradients.
     clipnorm: Float > 0. If set, clips the norm of each tensor of the outer
       gradient, after `clipvalue`.
-    **kwargs: Forwarded to `keras.Model`: `name`, `dtype`, `trainable`.
+    **kwargs: Forwarded to `keras.Model`: `name`, `dtype`, `trainable`. Learners
+      whose class lists them in `inner_options` also take options of the inner
+      loop. `inner_optimizer`: `"sgd"` (default) or `"adam"`, with `beta_1 =
+      0.9`, `beta_2 = 0.999` and `epsilon = 1e-7`, whose moments start at zero
+      in each task. The outer gradient differentiates Adam exactly: where all
+      gradients of a weight have been zero, its step has the derivative
+      `inner_learning_rate / epsilon` in the gradient. `inner_clipnorm`: float >
+      0; if set, scales the gradient of each inner step whose norm over all
+      adapted weights is larger, and the outer gradient includes the derivative
+      of the scale. `support_batch_size`: integer >= 1, the number of support
+      examples in each inner step, sampled without replacement until the support
+      set is exhausted; defaults to the whole support set.
 
   Raises:
     TypeError: If `model` is not a Keras model.
@@ -133,7 +146,7 @@ class MetaLearner(keras.Model):
   """
 
   # The first choice is the default for models with batch normalization.
-  normalizations: tuple[str, ...] = NORMALIZATIONS
+  normalizations: tuple[str, ...] = query_normalization.NORMALIZATIONS
   # Training steps at which `task_loss` becomes another computation.
   phase_starts: tuple[int, ...] = ()
   # Whether adapted weights are several samples, as in `ProbabilisticLearner`.
@@ -141,6 +154,9 @@ class MetaLearner(keras.Model):
   # Whether the algorithm uses the weights of examples in its context. A class
   # that defines a method of its own must say so again.
   takes_weights = True
+  # Which options of the inner loop the algorithm has: see `inner_rule`. A class
+  # that defines a method of its own must say so again.
+  inner_options: tuple[str, ...] = ()
   meta_loss_tracker: keras.metrics.Mean | None = None
 
   def __init__(
@@ -169,10 +185,13 @@ class MetaLearner(keras.Model):
         arguments.check_number(name, bound, above=0)
     _check_choices(inner_loss_reduction, task_map)
     arguments.check_seed("seed", seed)
+    options = inner_rule.taken_from(kwargs, type(self))
     # Autocasting is off, because Keras would also cast the regression targets
     # in the inputs to the compute type.
     super().__init__(autocast=False, **kwargs)
     self.model = model
+    self.trained_variables = unchanged.TrainedVariables(model)
+    self.whole_layers = converted.kept_whole(model)
     self.inner_steps = inner_steps
     self.inner_learning_rate = inner_learning_rate
     self.eval_inner_steps = eval_inner_steps
@@ -182,9 +201,11 @@ class MetaLearner(keras.Model):
     )
     losses.warn_of_probabilities(self.inner_loss, self.target_kind, model)
     self.inner_loss_reduction: Reduction = inner_loss_reduction
-    self.normalization = _resolve_normalization(
+    self.normalization = query_normalization.resolved(
       normalization, model, self.normalizations
     )
+    for name, value in options.items():
+      setattr(self, name, value)
     self.task_map: TaskMap = task_map
     self.seed = seed
     self.clipvalue = clipvalue
@@ -200,8 +221,9 @@ class MetaLearner(keras.Model):
     own = {
       name: cls.__dict__[name] for name in _TAKE_CONTEXT if name in vars(cls)
     }
-    if own and "takes_weights" not in vars(cls):
-      cls.takes_weights = False
+    for name, without in (("takes_weights", False), ("inner_options", ())):
+      if own and name not in vars(cls):
+        setattr(cls, name, without)
     for name, method in own.items():
       if "context" not in inspect.signature(method).parameters:
         raise TypeError(
@@ -209,6 +231,7 @@ class MetaLearner(keras.Model):
           "with the default tfmeta.EVALUATION (tfmeta.FIRST_STEP for "
           f"`task_loss`). Received: {name}{inspect.signature(method)}"
         )
+      setattr(cls, name, unchanged.needs_unchanged_model(method))
 
   def adapt(
     self,
@@ -227,8 +250,11 @@ class MetaLearner(keras.Model):
       The adapted weights, which `predict_with` takes: tensors in the order of
       `model.trainable_variables`. Under `"support_stats"`, tensors in the order
       of `model.non_trainable_variables` follow. An algorithm may return a
-      structure of its own instead.
+      structure of its own instead. For a transductive learner, the context
+      `tfmeta.EVALUATION.replace(normalization="support_stats")` adds these
+      tensors, so that queries may come one at a time.
     """
+    context = context.for_support(self, support_x, support_y)
     return self.adaptation_path(support_x, support_y, context)[-1]
 
   def adaptation_path(
@@ -272,15 +298,13 @@ class MetaLearner(keras.Model):
     """
     checks.check_weights(weights)
     count = len(self.model.trainable_variables)
-    state = weights[count:] or self.state_of(
-      self.model, _PREDICTION_STREAM, context
-    )
+    statistics = weights[count:]
     outputs, _ = functional.apply(
       self.model,
       weights[:count],
-      state,
-      x,
-      training=self.transductive,
+      statistics or self.state_of(self.model, _PREDICTION_STREAM, context),
+      context.examples(x),
+      training=self.transductive and not statistics,
       example_weight=context.query_weight,
     )
     return outputs
@@ -354,7 +378,7 @@ class MetaLearner(keras.Model):
       The weights before the first step and after each step, in the form that
       `adaptation_path` returns.
     """
-    path = inner_loop.gradient_path(
+    path = inner_rule.rule_of(self).path(
       self.support_loss(support_x, support_y, context),
       functional.weights_of(self.model) if initial is None else initial,
       learning_rates,
@@ -371,11 +395,14 @@ class MetaLearner(keras.Model):
     context: Context = EVALUATION,
   ) -> SupportLoss:
     """Returns the inner loss of one task, a function of `(weights, step)`."""
-    support_x, support_y = self.checked_support(support_x, support_y)
+    support = self.checked_support(support_x, support_y)
+    context = context.with_features(self.model, support[0])
+    batch_of = inner_rule.batches(self, support[1], context)
 
     def loss_fn(weights: Weights, step: Any) -> tf.Tensor:
-      outputs = self.training_outputs(weights, step, support_x, context)
-      return self.reduce_support(support_y, outputs, context)
+      x, y = batch_of(support, step)
+      outputs = self.training_outputs(weights, step, x, context)
+      return self.reduce_support(y, outputs, context)
 
     return loss_fn
 
@@ -402,7 +429,7 @@ class MetaLearner(keras.Model):
       self.model,
       weights,
       state,
-      x,
+      context.examples(x),
       training=True,
       example_weight=context.support_weight,
       exact=context.training,
@@ -457,7 +484,7 @@ class MetaLearner(keras.Model):
       support_x: Support examples, `[S, ...]`.
       context: Task, step and mode of the call. Defaults to `EVALUATION`.
     """
-    if self.normalization != "support_stats":
+    if context.normalization_of(self) != "support_stats":
       return weights
     state = functional.state_of(self.model)
     with example_weights.applied(self.model, context.support_weight):
@@ -496,32 +523,29 @@ class MetaLearner(keras.Model):
 
   def warn_if_inexact(self) -> None:
     """Warns if a layer of the model cannot be differentiated twice."""
-    missing = missing_derivatives.find(self.model)
-    if missing:
-      warnings.warn(
-        f"{type(self).__name__} differentiates twice. "
-        f"{missing_derivatives.describe(self.model, missing)}",
-        stacklevel=3,
-      )
+    missing_derivatives.warn(type(self).__name__, self.model, stacklevel=4)
 
   @property
   def transductive(self) -> bool:
     """Whether a prediction depends on the other queries of its task."""
     return self.normalization in ("transductive", "per_step_transductive")
 
-  def call(self, inputs: Any, training: bool | None = None) -> tf.Tensor:
+  def call(
+    self, inputs: Any, training: Any = None, context: Context = EVALUATION
+  ) -> tf.Tensor:
     def one_task(
       support_x: tf.Tensor,
       support_y: tf.Tensor,
       query_x: tf.Tensor,
       context: Context,
     ) -> tf.Tensor:
+      context = context.for_task(self, support_x, support_y, query_x)
       weights = self.adapt(support_x, support_y, context)
       return self.predict_with(weights, query_x, context)
 
     tasks = outer_step.checked_tasks(self, inputs)
     weights = checks.checked_weights(inputs, self)
-    return self.for_each_task(one_task, tasks, weights=weights)
+    return self.for_each_task(one_task, tasks, weights=weights, context=context)
 
   def for_each_task(
     self,
@@ -530,6 +554,7 @@ class MetaLearner(keras.Model):
     *,
     first: Any = 0,
     weights: dict[str, tf.Tensor] | None = None,
+    context: Context = EVALUATION,
   ) -> Any:
     """Applies `fn` to each task of a batch, outside of training.
 
@@ -543,13 +568,14 @@ class MetaLearner(keras.Model):
       weights: Weights of examples, `support_weight` `[T, S]` and `query_weight`
         `[T, Q]`, which enter the context. Defaults to `None`: all count the
         same.
+      context: What is the same for all tasks. Defaults to `EVALUATION`.
 
     Returns:
       The structure that `fn` returns, each tensor stacked to `[T, ...]`.
     """
 
     def one_task(weights: Any, index: tf.Tensor, *task: tf.Tensor) -> Any:
-      return EVALUATION.replace(index=index, **weights).call(fn, *task)
+      return context.replace(index=index, **weights).call(fn, *task)
 
     weighted = (weights or {}, *outer_step.indexed(tasks, first))
     return task_map.map_tasks(one_task, weighted, self.task_map_method())
@@ -590,8 +616,8 @@ class MetaLearner(keras.Model):
     """Returns a plain Keras model that predicts as `predict_with(weights, x)`.
 
     Under `"transductive"`, the batch normalization of this model uses batch
-    statistics in `predict` too. `Dropout` is inactive in `predict`, as in any
-    Keras model.
+    statistics in `predict` too, unless `weights` hold statistics. `Dropout` is
+    inactive in `predict`, as in any Keras model.
 
     Args:
       weights: Weights returned by `adapt`.
@@ -607,19 +633,22 @@ class MetaLearner(keras.Model):
         f"`weights` must be what `adapt` returned, {counts[0]} tensors, or "
         f"{counts[1]} with statistics. Received: {len(weights)} tensors"
       )
-    if self.transductive:
+    if self.transductive and len(weights) == trainable:
       copy = layers.transductive(self.model)
     else:
-      copy = keras.models.clone_model(self.model)
-      copying.match_trainable(copy, self.model)
-      copy.set_weights(self.model.get_weights())
+      copy = copying.cloned(self.model)
     variables = copy.trainable_variables + copy.non_trainable_variables
     for variable, value in zip(variables, weights, strict=False):
       variable.assign(value)
     return copy
 
   def export(
-    self, filepath: Any, format: str = "tf_saved_model", **kwargs: Any
+    self,
+    filepath: Any,
+    format: str = "tf_saved_model",
+    *,
+    normalization: str | None = None,
+    **kwargs: Any,
   ) -> Any:
     """Writes a SavedModel that adapts and predicts without this library.
 
@@ -631,21 +660,26 @@ class MetaLearner(keras.Model):
       filepath: Folder to write.
       format: `"tf_saved_model"` (default), or another format of
         `keras.Model.export`.
+      normalization: Which statistics normalize queries in the exported model.
+        `"support_stats"`: those of the support set under the adapted weights,
+        also if the learner was trained transductively. It then predicts the
+        same however many queries come at once. Defaults to `None`: the
+        normalization of the learner; if this is transductive, a warning says
+        what it costs single queries.
       **kwargs: Forwarded to `keras.Model.export` if `format` is another one, or
         if they contain an `input_signature`; otherwise ignored.
     """
+    query_normalization.warn_of_single_queries(self, normalization)
+    context = query_normalization.context_for(self, normalization)
     if format != "tf_saved_model" or kwargs.get("input_signature") is not None:
+      query_normalization.check_default(context)
       return super().export(filepath, format=format, **kwargs)
-    return export.export_saved_model(self, filepath)
+    return export.export_saved_model(self, filepath, context)
 
   def get_config(self) -> dict[str, Any]:
     return {
       **super().get_config(),
-      # The configuration of a model does not say everywhere what is frozen.
-      "model": {
-        **keras.saving.serialize_keras_object(self.model),
-        "trainable": copying.trainable_of(self.model),
-      },
+      "model": copying.serialized(self.model),
       "inner_steps": self.inner_steps,
       "inner_learning_rate": self.inner_learning_rate,
       "eval_inner_steps": self.eval_inner_steps,
@@ -656,28 +690,16 @@ class MetaLearner(keras.Model):
       "seed": self.seed,
       "clipvalue": self.clipvalue,
       "clipnorm": self.clipnorm,
+      **{name: getattr(self, name) for name in self.inner_options},
     }
 
   @classmethod
   def from_config(cls, config: dict[str, Any]) -> "MetaLearner":
-    config = dict(config)
-    trainable = config["model"].get("trainable")
-    for key in ("model", "inner_loss"):
-      config[key] = keras.saving.deserialize_keras_object(config[key])
-    if trainable is not None:
-      copying.set_trainable(config["model"], trainable)
-    return cls(**config)
+    inner_loss = keras.saving.deserialize_keras_object(config["inner_loss"])
+    model = copying.deserialized(config["model"])
+    return cls(**{**config, "model": model, "inner_loss": inner_loss})
 
 
 def _check_choices(reduction: Any, task_map_method: Any) -> None:
   arguments.check_choice("inner_loss_reduction", reduction, losses.REDUCTIONS)
   arguments.check_choice("task_map", task_map_method, task_map.TASK_MAPS)
-
-
-def _resolve_normalization(
-  value: str | None, model: keras.Model, choices: tuple[str, ...]
-) -> str:
-  """Returns the normalization of queries, whose default fits the model."""
-  if value is None:
-    value = choices[0] if layers.has_batch_normalization(model) else "none"
-  return arguments.check_choice("normalization", value, choices)

@@ -26,6 +26,8 @@ from tfmeta.core import replicas
 from tfmeta.core import task_map
 from tfmeta.layers import missing_derivatives
 
+_TASK = ("support_x", "support_y", "query_x", "query_y")
+
 
 def train(learner: Any, data: Any) -> dict[str, Any]:
   """Makes one training step.
@@ -256,11 +258,14 @@ def _differentiate_task(
   # Inside a StatelessScope `assign` only records the value, so that the values
   # of all tasks can be averaged.
   scope = keras.StatelessScope()
+  context = context.replace(index=index, **weights)
+  # The task of a policy has episodes instead of examples.
+  if len(task) == len(_TASK):
+    support_x, _, query_x, _ = task
+    context = context.with_features(learner.model, support_x, query_x)
   with _explained_derivatives(learner):
     with tf.GradientTape() as tape, scope:
-      loss, outputs = learner.task_loss(
-        *task, context=context.replace(index=index, **weights)
-      )
+      loss, outputs = learner.task_loss(*task, context=context)
       scaled = learner.optimizer.scale_loss(loss)
     gradients = _gradients(learner, tape, scaled)
   gradients = [tf.convert_to_tensor(g) for g in gradients]

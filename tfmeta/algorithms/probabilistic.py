@@ -99,6 +99,12 @@ class ProbabilisticLearner(meta_learner.MetaLearner):
       f"{type(self).__name__} must define `sampled_path`"
     )
 
+  def unrolls(self, context: Context = EVALUATION) -> bool:
+    """Returns whether the graph holds a copy of each inner step, not a loop."""
+    # TensorFlow cannot vectorize a loop over the samples and then over tasks.
+    vectorized = self.task_map_method() == "vectorize"
+    return vectorized or super().unrolls(context)
+
   def predict_with(
     self, weights: Any, x: tf.Tensor, context: Context = EVALUATION
   ) -> tf.Tensor:
@@ -367,7 +373,7 @@ class ParticleLearner(ProbabilisticLearner):
   def _fresh_weights(self) -> list[tf.Tensor]:
     try:
       fresh = keras.models.clone_model(self.model)
-      copying.match_trainable(fresh, self.model)
+      copying.match(fresh, self.model)
     except (NotImplementedError, TypeError, ValueError) as error:
       raise ValueError(
         "`model` must be one that keras.models.clone_model can initialize "

@@ -5,17 +5,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfmeta import arguments
 from tfmeta.algorithms import meta_learner
 from tfmeta.algorithms.context import EVALUATION
 from tfmeta.algorithms.context import FIRST_STEP
 from tfmeta.algorithms.context import Context
 from tfmeta.core import functional
 from tfmeta.core import inner_loop
-from tfmeta.core import inputs as model_inputs
+from tfmeta.core import inner_rule
 from tfmeta.typing import Weights
-
-INNER_OPTIMIZERS = ("adam", "sgd")
 
 
 @keras.saving.register_keras_serializable("tfmeta")
@@ -72,8 +69,9 @@ class Reptile(meta_learner.MetaLearner):
       normalization, else to `"none"`.
     seed: Integer of 32 bits. Determines all random numbers, together with the
       training step and the index of the task. Defaults to 0.
-    **kwargs: Forwarded to `MetaLearner`: `inner_loss_reduction`, `task_map`,
-      `clipvalue`, `clipnorm`, and `name` and `dtype` of the Keras model.
+    **kwargs: Forwarded to `MetaLearner`: `inner_clipnorm`,
+      `inner_loss_reduction`, `task_map`, `clipvalue`, `clipnorm`, and `name`
+      and `dtype` of the Keras model.
 
   References:
     [1] A. Nichol, J. Achiam, J. Schulman. On First-Order Meta-Learning
@@ -82,6 +80,7 @@ class Reptile(meta_learner.MetaLearner):
   """
 
   takes_weights = True
+  inner_options = inner_rule.NAMES
 
   def __init__(
     self,
@@ -97,9 +96,6 @@ class Reptile(meta_learner.MetaLearner):
     seed: int = 0,
     **kwargs: Any,
   ):
-    arguments.check_choice("inner_optimizer", inner_optimizer, INNER_OPTIMIZERS)
-    if support_batch_size is not None:
-      arguments.check_integer("support_batch_size", support_batch_size, least=1)
     super().__init__(
       model,
       inner_steps=inner_steps,
@@ -108,10 +104,10 @@ class Reptile(meta_learner.MetaLearner):
       inner_loss=inner_loss,
       normalization=normalization,
       seed=seed,
+      inner_optimizer=inner_optimizer,
+      support_batch_size=support_batch_size,
       **kwargs,
     )
-    self.inner_optimizer = inner_optimizer
-    self.support_batch_size = support_batch_size
     self.second_moments: list[keras.Variable] = []
     self.adam_count: keras.Variable | None = None
     if inner_optimizer == "adam":
@@ -147,79 +143,22 @@ class Reptile(meta_learner.MetaLearner):
     outputs = self.predict_with(weights, query_x, context)
     return tf.add_n(distances) / 2, outputs
 
-  def get_config(self) -> dict[str, Any]:
-    return {
-      **super().get_config(),
-      "inner_optimizer": self.inner_optimizer,
-      "support_batch_size": self.support_batch_size,
-    }
-
   def _run(
     self, support_x: tf.Tensor, support_y: tf.Tensor, context: Context
   ) -> list[Any]:
     """Returns `(weights, state of Adam)` before and after the inner steps."""
-    support_x, support_y = self.checked_support(support_x, support_y)
-    steps = self.inner_steps_for(context)
-    if self.support_batch_size and context.support_weight is not None:
-      raise ValueError(
-        "Reptile with a `support_batch_size` takes no weights of examples, "
-        "because padding would take places in the mini-batches: leave out one "
-        f"of them. Received: support_batch_size={self.support_batch_size} and "
-        "`support_weight`"
-      )
-    count = model_inputs.count_of(support_y)
-    batches = self._batches(count, steps, context)
-
-    def step_fn(step: Any, carry: Any) -> Any:
-      x, y = support_x, support_y
-      if batches is not None:
-        chosen = batches[step]
-        x, y = tf.nest.map_structure(lambda t: tf.gather(t, chosen), (x, y))
-      loss_fn = self.support_loss(x, y, context)
-      return self._step(lambda w: loss_fn(w, step), carry)
-
-    carry = (functional.weights_of(self.model), self._slots())
+    loss_fn = self.support_loss(support_x, support_y, context)
+    rule = inner_rule.rule_of(self, beta_1=0.0, epsilon=1e-8)
+    initial = functional.weights_of(self.model)
+    rates = [self.inner_learning_rate] * len(initial)
     return inner_loop.run_inner_loop(
-      step_fn, carry, steps, unroll=self.unrolls(context)
+      lambda step, carry: rule.step(
+        lambda w: loss_fn(w, step), carry, rates, first_order=True
+      ),
+      (initial, self._slots()),
+      self.inner_steps_for(context),
+      unroll=self.unrolls(context),
     )
-
-  def _step(self, loss_fn: Any, carry: Any) -> Any:
-    weights, slots = carry
-    rate = self.inner_learning_rate
-    if self.inner_optimizer == "adam":
-      return inner_loop.adam_step(
-        loss_fn, weights, slots, learning_rate=rate, beta_1=0.0
-      )
-    rates = [rate] * len(weights)
-    weights = inner_loop.gradient_step(
-      loss_fn, weights, rates, first_order=True
-    )
-    return weights, slots
-
-  def _batches(
-    self, examples: tf.Tensor, steps: int, context: Context
-  ) -> tf.Tensor | None:
-    """Returns indices `[steps, b]` of mini-batches, or None for the whole set.
-
-    Examples are sampled without replacement. If the support set is exhausted,
-    sampling starts anew.
-    """
-    if self.support_batch_size is None or steps == 0:
-      return None
-    size = tf.minimum(self.support_batch_size, examples)
-    epochs = (steps * size - 1) // examples + 1
-    # Sorting random integers shuffles the examples. Random floats would differ
-    # between plain graphs and XLA, even with the same seed.
-    noise = tf.random.stateless_uniform(
-      [epochs, examples],
-      context.seed_from(self.seed),
-      minval=None,
-      maxval=None,
-      dtype=tf.int32,
-      alg="philox",
-    )
-    order = tf.reshape(tf.argsort(noise, axis=-1), [-1])
-    return tf.reshape(order[: steps * size], [steps, size])
 
   def _add_adam_slots(self) -> None:
     self.second_moments = [

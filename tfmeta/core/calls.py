@@ -16,6 +16,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfmeta.core import unchanged
+
 # Data, and the argument that says how many of its batches to take.
 _DATA = {
   "fit": {"x": "steps_per_epoch", "validation_data": "validation_steps"},
@@ -25,6 +27,16 @@ _DATA = {
   "test_on_batch": {},
   "predict_on_batch": {},
 }
+
+# Further methods of learners that need the model as it was.
+_OF_MODEL = (
+  "adapt",
+  "predict_with",
+  "task_loss",
+  "export",
+  "to_model",
+  "save",
+)
 
 
 def checked_calls(check_values: Callable[..., None]) -> Callable[[Any], Any]:
@@ -39,6 +51,9 @@ def checked_calls(check_values: Callable[..., None]) -> Callable[[Any], Any]:
   def decorate(learner_class: Any) -> Any:
     for name in _DATA:
       setattr(learner_class, name, _checked_method(name, check_values))
+    for name in (*_DATA, *_OF_MODEL):
+      method = getattr(learner_class, name)
+      setattr(learner_class, name, unchanged.needs_unchanged_model(method))
     return learner_class
 
   return decorate

@@ -494,35 +494,6 @@ def _between(
   return values
 
 
-def checked_ways(
-  labels: tf.Tensor, ways: int, *, axes: int = 1, ignored: int | None = None
-) -> tf.Tensor:
-  """Returns labels after checking that each task holds all of `ways` classes.
-
-  Args:
-    labels: Integers `[..., S, ...]`, the support labels of tasks.
-    ways: Number of outputs of the model.
-    axes: Number of axes that belong to one task. Defaults to 1, that of its
-      examples. There are more if each pixel or time step has a label.
-    ignored: Label that the loss leaves out, which may be out of range and need
-      not be present. Defaults to `None`.
-  """
-  in_range = tf.reduce_all((labels >= 0) & (labels < ways))
-  found = tf.one_hot(labels, ways) > 0
-  if ignored is not None:
-    in_range = tf.reduce_all(
-      ((labels >= 0) & (labels < ways)) | (labels == ignored)
-    )
-    found |= tf.range(ways) == ignored
-  present = tf.reduce_any(found, axis=list(range(-1 - axes, -1)))
-  message = (
-    f"Each support set must hold examples of exactly {ways} classes, the ways "
-    f"this learner was trained with, labeled 0 to {ways - 1}. Received labels:"
-  )
-  right = in_range & tf.reduce_all(present)
-  return _after(labels, right, [message, labels])
-
-
 def _after(
   labels: tf.Tensor, right: tf.Tensor, message: list[Any]
 ) -> tf.Tensor:

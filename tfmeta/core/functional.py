@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from tfmeta.core import exact_gradients
 from tfmeta.core import example_weights
+from tfmeta.core import frozen_body
 from tfmeta.core import keras_internals
 from tfmeta.core import random
 from tfmeta.typing import State
@@ -86,7 +87,7 @@ def apply(
   model: keras.Model,
   weights: Weights,
   state: State,
-  x: tf.Tensor,
+  x: Any,
   *,
   training: bool,
   example_weight: tf.Tensor | None = None,
@@ -98,7 +99,7 @@ def apply(
     model: A built model.
     weights: One tensor for each of `model.trainable_variables`.
     state: One tensor for each of `model.non_trainable_variables`.
-    x: Inputs, `[n, ...]`.
+    x: Inputs, `[n, ...]`, or the features that a frozen body made of them.
     training: Whether layers run in training mode.
     example_weight: Weights `[n]` of the examples. Batch statistics leave out
       the examples of weight 0. Defaults to `None`: all examples count.
@@ -109,6 +110,14 @@ def apply(
   Returns:
     The outputs, and the state after the call. No variable is assigned.
   """
+  if isinstance(x, frozen_body.Examples):
+
+    def call(*inputs: Any) -> tuple[Any, State]:
+      return apply(
+        *inputs, training=training, example_weight=example_weight, exact=exact
+      )
+
+    return frozen_body.call_head(call, model, weights, state, x)
   weight = example_weight if training else None
   if exact:
     return exact_gradients.apply(

@@ -5,6 +5,7 @@ gradient from the adapted weights to the initial ones.
 """
 
 from collections.abc import Callable
+from collections.abc import Sequence
 import math
 from typing import Any
 from typing import NamedTuple
@@ -54,6 +55,11 @@ def gradients_of(
   gradients = tape.gradient(loss, weights, unconnected_gradients="zero")
   # The gradient of an embedding is sparse, and a step needs a dense tensor.
   gradients = [tf.convert_to_tensor(g) for g in gradients]
+  # Graphs whose number of examples is not known lose the shape of a few.
+  gradients = [
+    g if g.shape == w.shape else tf.ensure_shape(g, w.shape)
+    for g, w in zip(gradients, weights, strict=True)
+  ]
   return [tf.stop_gradient(g) for g in gradients] if first_order else gradients
 
 
@@ -80,31 +86,54 @@ def gradient_step(
   Raises:
     ValueError: If the numbers of learning rates and weights differ.
   """
+  gradients = gradients_for(
+    loss_fn, weights, learning_rates, first_order=first_order
+  )
+  return stepped(weights, gradients, learning_rates)
+
+
+def gradients_for(
+  loss_fn: Callable[[Weights], tf.Tensor],
+  weights: Weights,
+  learning_rates: StepRates,
+  *,
+  first_order: bool = False,
+) -> list[tf.Tensor | None]:
+  """Returns the gradients for one step; `None` for weights without a rate.
+
+  See `gradient_step` for the arguments.
+  """
   if len(learning_rates) != len(weights):
     raise ValueError(
       "There must be one learning rate for each weight. Received: "
       f"{len(learning_rates)} learning rates, {len(weights)} weights"
     )
 
-  def merged(chosen: Weights) -> Weights:
-    pairs = zip(weights, learning_rates, strict=True)
+  def merged(chosen: Any, others: Any) -> list[Any]:
+    pairs = zip(others, learning_rates, strict=True)
     moved = iter(chosen)
-    return [w if rate is None else next(moved) for w, rate in pairs]
+    return [other if rate is None else next(moved) for other, rate in pairs]
 
   # Only the chosen weights are differentiated, which saves the backward pass
   # through layers that do not move.
   pairs = zip(weights, learning_rates, strict=True)
   chosen = [w for w, rate in pairs if rate is not None]
-  rates = [rate for rate in learning_rates if rate is not None]
   gradients = gradients_of(
-    lambda w: loss_fn(merged(w)), chosen, first_order=first_order
+    lambda w: loss_fn(merged(w, weights)), chosen, first_order=first_order
   )
-  return merged(
-    [
-      w - _rate_like(rate, w) * g
-      for w, rate, g in zip(chosen, rates, gradients, strict=True)
-    ]
-  )
+  return merged(gradients, [None] * len(weights))
+
+
+def stepped(
+  weights: Weights,
+  gradients: Sequence[tf.Tensor | None],
+  learning_rates: StepRates,
+) -> Weights:
+  """Returns `w - learning_rate * gradient`; `w` itself without a gradient."""
+  return [
+    w if g is None else w - _rate_like(rate, w) * g
+    for w, rate, g in zip(weights, learning_rates, gradients, strict=True)
+  ]
 
 
 def _rate_like(rate: tf.Tensor | float, weight: tf.Tensor) -> Any:
@@ -124,9 +153,7 @@ def adam_step(
 ) -> tuple[Weights, AdamState]:
   """Takes one step of Adam [1], as a pure function of the optimizer's state.
 
-  An outer tape treats the gradients as constants. Otherwise, a second moment of
-  zero would break the outer gradient, because the derivative of its square root
-  is infinite.
+  An outer tape treats the gradients as constants.
 
   Args:
     loss_fn: Maps weights to a scalar.
@@ -145,24 +172,77 @@ def adam_step(
     [1] D. Kingma, J. Ba. Adam: A Method for Stochastic Optimization. ICLR
         2015. https://arxiv.org/abs/1412.6980
   """
-  gradients = gradients_of(loss_fn, weights, first_order=True)
+  return adam_stepped(
+    weights,
+    gradients_of(loss_fn, weights, first_order=True),
+    state,
+    [learning_rate] * len(weights),
+    beta_1=beta_1,
+    beta_2=beta_2,
+    epsilon=epsilon,
+  )
+
+
+def adam_stepped(
+  weights: Weights,
+  gradients: Sequence[tf.Tensor | None],
+  state: AdamState,
+  learning_rates: StepRates,
+  *,
+  beta_1: float = 0.9,
+  beta_2: float = 0.999,
+  epsilon: float = 1e-8,
+) -> tuple[Weights, AdamState]:
+  """Takes one step of Adam that is differentiable in weights and gradients.
+
+  While all gradients of an entry were zero, its second moment is zero, and the
+  derivative of the square root is infinite. The step itself has a derivative
+  there, `rate / epsilon` in the gradient, because the first moment is zero too.
+  The outer gradient holds this derivative.
+
+  Args:
+    weights: List of tensors.
+    gradients: One tensor for each weight. `None` leaves the weight and its
+      moments unchanged.
+    state: State after the preceding steps, with moments for all weights.
+    learning_rates: One number for each weight with a gradient.
+    beta_1: See `adam_step`.
+    beta_2: See `adam_step`.
+    epsilon: See `adam_step`.
+
+  Returns:
+    The new weights and the new state.
+  """
   count = state.count + 1
   first = [
-    beta_1 * m + (1 - beta_1) * g
+    m if g is None else beta_1 * m + (1 - beta_1) * g
     for m, g in zip(state.first_moments, gradients, strict=True)
   ]
   second = [
-    beta_2 * v + (1 - beta_2) * tf.square(g)
+    v if g is None else beta_2 * v + (1 - beta_2) * tf.square(g)
     for v, g in zip(state.second_moments, gradients, strict=True)
   ]
+
   # The rate holds the bias corrections of both moments, which saves two passes
   # over the weights.
-  rate = learning_rate * tf.sqrt(_bias(beta_2, count)) / _bias(beta_1, count)
+  def corrected(rate: Any) -> tf.Tensor:
+    return rate * tf.sqrt(_bias(beta_2, count)) / _bias(beta_1, count)
+
   weights = [
-    w - tf.cast(rate, w.dtype) * m / (tf.sqrt(v) + epsilon)
-    for w, m, v in zip(weights, first, second, strict=True)
+    w
+    if g is None
+    else w - tf.cast(corrected(rate), w.dtype) * m / (_root(v) + epsilon)
+    for w, g, rate, m, v in zip(
+      weights, gradients, learning_rates, first, second, strict=True
+    )
   ]
   return weights, AdamState(count, first, second)
+
+
+def _root(x: tf.Tensor) -> tf.Tensor:
+  """Returns the square root, with a derivative of 0 at 0."""
+  positive = x > 0
+  return tf.where(positive, tf.sqrt(tf.where(positive, x, 1)), 0)
 
 
 def _bias(beta: float, count: tf.Tensor) -> tf.Tensor | float:

@@ -8,11 +8,13 @@ public way exists or the name is no longer needed.
 from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
+from typing import NamedTuple
 
 import keras
 import tensorflow as tf
 from tensorflow.python.framework import ops
 from tensorflow.python.ops import control_flow_util
+from tensorflow.python.saved_model import save_context
 
 
 def flatten_layers(
@@ -29,6 +31,51 @@ def flatten_layers(
   return list(
     layer._flatten_layers(include_self=include_self, recursive=recursive)
   )
+
+
+class Call(NamedTuple):
+  """A call of a layer or operation in the graph of a model.
+
+  Attributes:
+    operation: The layer or operation.
+    inputs: Its symbolic inputs.
+    outputs: Its symbolic outputs.
+    arguments: The keyword arguments of the call.
+  """
+
+  operation: Any
+  inputs: list[Any]
+  outputs: list[Any]
+  arguments: dict[str, Any]
+
+
+def calls_of(model: keras.Model) -> list[Call]:
+  """Returns the calls in the graph of a model, each behind those it needs.
+
+  `Layer.input` and `Layer.output` are those of the first call of a layer, which
+  may belong to another model. No public attribute has the keyword arguments.
+
+  Args:
+    model: A built functional or `Sequential` model.
+  """
+  graph = keras.Model(model.inputs, model.outputs)
+  depths = sorted(graph._nodes_by_depth.items(), reverse=True)
+  nodes = [node for _, of_depth in depths for node in of_depth]
+  return [
+    Call(
+      node.operation,
+      node.input_tensors,
+      node.output_tensors,
+      node.arguments.kwargs,
+    )
+    for node in nodes
+    if not node.is_input
+  ]
+
+
+def has_mask(tensor: Any) -> bool:
+  """Returns whether a symbolic tensor carries a mask to the next layer."""
+  return getattr(tensor, "_keras_mask", None) is not None
 
 
 def has_own_trainable_weights(layer: keras.layers.Layer) -> bool:
@@ -101,6 +148,15 @@ def in_xla_context(graph: tf.Graph | None = None) -> bool:
   """
   graph = graph or tf.compat.v1.get_default_graph()
   return control_flow_util.GraphOrParentsInXlaContext(graph)
+
+
+def in_save_context() -> bool:
+  """Returns whether a SavedModel is being written.
+
+  TensorFlow then traces the gradients of all functions in the file. It has no
+  public way to ask.
+  """
+  return save_context.in_save_context()
 
 
 def builds_for_fit(learner_class: Any) -> Any:

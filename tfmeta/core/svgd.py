@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfmeta.core import custom_gradients
 from tfmeta.typing import Weights
 
 Particles = tf.Tensor | Weights
@@ -208,7 +209,7 @@ def squared_distance(particles: Weights, others: Weights) -> tf.Tensor:
   )
 
 
-@tf.custom_gradient
+@custom_gradients.custom_gradient
 def _squared_distances(rows: tf.Tensor) -> Any:
   # The identity |a - b|^2 = a a - 2 a b + b b would lose all digits for close
   # particles, so this function squares the differences.
@@ -245,7 +246,7 @@ def _offsets(rows: tf.Tensor) -> tf.Tensor:
   return rows - tf.stop_gradient(rows[:1])
 
 
-@tf.custom_gradient
+@custom_gradients.custom_gradient
 def _product(kernel: tf.Tensor, rows: tf.Tensor) -> Any:
   """Returns `kernel @ rows`."""
 

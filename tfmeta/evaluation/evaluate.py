@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from collections.abc import Sequence
-import math
+import functools
 from typing import Any
 import warnings
 
@@ -13,6 +13,7 @@ import tensorflow as tf
 from tfmeta import arguments
 from tfmeta import metrics
 from tfmeta.algorithms import meta_learner
+from tfmeta.algorithms import query_normalization
 from tfmeta.core import calls
 from tfmeta.core import checks
 from tfmeta.core import example_weights
@@ -20,6 +21,9 @@ from tfmeta.core import inputs as model_inputs
 from tfmeta.core import losses
 from tfmeta.core import task_map
 from tfmeta.core.losses import Targets
+from tfmeta.evaluation import graphs
+from tfmeta.evaluation import measurements
+from tfmeta.evaluation import passes
 from tfmeta.evaluation import result
 
 
@@ -29,6 +33,8 @@ def evaluate(
   *,
   nearest_neighbour: bool = False,
   noise_stddev: float | None = None,
+  queries_at_once: int | None = None,
+  normalization: str | None = None,
   verbose: int = 0,
 ) -> result.EvaluationResult:
   """Measures a learner on tasks, before adapting and after each inner step.
@@ -53,6 +59,14 @@ def evaluate(
       around the outputs, for the likelihood. Defaults to the constant or
       learned value of the learner if it has one; otherwise no likelihood is
       computed.
+    queries_at_once: Integer >= 1. Number of queries that are predicted in one
+      pass, after adapting to the whole support set. 1 measures a learner that
+      is asked for single queries, as programs that serve a model do. Defaults
+      to `None`: all queries of a task at once.
+    normalization: `"support_stats"` normalizes queries by the statistics of the
+      support set, also if the learner was trained transductively. It measures
+      what `export(..., normalization="support_stats")` writes. Defaults to
+      `None`: the normalization of the learner.
     verbose: 1 shows a progress bar, 0 does not. Defaults to 0.
 
   Returns:
@@ -62,7 +76,8 @@ def evaluate(
     TypeError: If `learner` is not a `MetaLearner` or `tasks` not a
       `tf.data.Dataset`.
     ValueError: If the tasks are infinite, not batched, of the wrong structure
-      or empty, or if targets and outputs do not fit each other.
+      or empty, if targets and outputs do not fit each other, or if an
+      argument is out of range.
 
   Example:
   ```python
@@ -77,14 +92,18 @@ def evaluate(
     first, tasks.element_spec[1], nearest_neighbour=nearest_neighbour
   )
   _check_noise(first, noise_stddev)
+  if queries_at_once is not None:
+    arguments.check_integer("queries_at_once", queries_at_once, least=1)
+  context = query_normalization.context_for(first, normalization)
   if nearest_neighbour and len(first.model.inputs) > 1:
     raise ValueError(
       "`nearest_neighbour` compares examples of one input. Received: a model "
       f"with {len(first.model.inputs)} inputs"
     )
   classification = first.target_kind is not Targets.NUMBERS
+  how = passes.Prediction(context, noise_stddev, queries_at_once)
   measure = _measure_function(
-    learners, tasks.element_spec, nearest_neighbour, noise_stddev
+    learners, tasks.element_spec, nearest_neighbour, how
   )
   with calls.plain_errors():
     measured = _measure_all(measure, tasks, verbose)
@@ -107,8 +126,9 @@ def evaluate(
     ways=int(ways[0]) if classification else None,
     support_size=int(support_size),
     query_size=int(query_size),
-    normalization=first.normalization,
-    transductive=first.transductive,
+    normalization=context.normalization_of(first),
+    transductive=first.transductive and context.normalization is None,
+    queries_at_once=queries_at_once,
   )
 
 
@@ -122,6 +142,8 @@ def _checked_learners(learner: Any) -> list[meta_learner.MetaLearner]:
       "`learner` must be a tfmeta.MetaLearner, such as tfmeta.MAML(model), or "
       f"a list of learners. Received: learner={learner!r}"
     )
+  for each in learners:
+    each.trained_variables.check(each)
   compared = {
     "inner_steps": [each.inner_steps_for() for each in learners],
     "normalization": [each.normalization for each in learners],
@@ -206,38 +228,23 @@ def _check_noise(learner: meta_learner.MetaLearner, noise_stddev: Any) -> None:
 
 
 def _measure_function(
+  learners: Sequence[meta_learner.MetaLearner], *options: Any
+) -> Callable[..., dict[str, tf.Tensor]]:
+  """Returns a graph from a batch of tasks to `[T, ...]` measurements."""
+  if len(learners) > 1:
+    return _traced_measure_function(learners, *options)
+  return graphs.kept(
+    learners[0], options, lambda: _traced_measure_function(learners, *options)
+  )
+
+
+def _traced_measure_function(
   learners: Sequence[meta_learner.MetaLearner],
   element_spec: Any,
   nearest_neighbour: bool,
-  noise_stddev: float | None,
+  how: passes.Prediction,
 ) -> Callable[..., dict[str, tf.Tensor]]:
-  """Returns a graph from a batch of tasks to `[T, ...]` measurements."""
   learner = learners[0]
-
-  def one_task(weights: Any, *task: Any) -> dict[str, tf.Tensor]:
-    outputs, support_x, support_y, query_x, query_y = task
-    weight = weights.get("query_weight")
-    points = [
-      _measure_outputs(learner, query_y, one, noise_stddev, weight)
-      for one in tf.unstack(outputs)
-    ]
-    measured = {k: tf.stack([p[k] for p in points]) for k in points[0]}
-    counted = example_weights.counts(weights.get("support_weight"))
-    if counted is not None:
-      support_x, support_y = tf.nest.map_structure(
-        lambda t: tf.boolean_mask(t, counted), (support_x, support_y)
-      )
-    sizes = [model_inputs.count_of(support_x), _size(weight, query_x)]
-    if learner.target_kind is not Targets.NUMBERS:
-      sizes.append(_count_classes(learner, support_y))
-    measured["sizes"] = tf.stack(sizes)
-    if nearest_neighbour:
-      found = metrics.nearest_neighbour(support_x, support_y, query_x)
-      outputs = tf.one_hot(found, learner.model.output_shape[-1])
-      measured["nearest_neighbour"] = metrics.accuracy(
-        query_y, outputs, weight=weight
-      )
-    return measured
 
   @tf.function(
     input_signature=(tf.TensorSpec([], tf.int32), *element_spec),
@@ -259,18 +266,67 @@ def _measure_function(
     batch = (support_x, support_y, query_x, targets)
     of_samples = _uses_samples(learners)
     found = [
-      _along_path(
-        each, batch, weights, first, noise_stddev, of_samples=of_samples
-      )
+      _along_path(each, batch, weights, first, how, of_samples=of_samples)
       for each in learners
     ]
     mean = tf.add_n([each.pop("outputs") for each in found]) / len(found)
+    one_task = functools.partial(_measure_task, learner, nearest_neighbour, how)
     measured = task_map.map_tasks(one_task, (weights, mean, *batch), "map")
     return {**measured, **found[0]}
 
   # TensorFlow counts the graphs of this function over all calls of `evaluate`,
   # and would warn of the fifth. A concrete function is not counted.
   return measure.get_concrete_function()
+
+
+def _measure_task(
+  learner: meta_learner.MetaLearner,
+  nearest_neighbour: bool,
+  how: passes.Prediction,
+  weights: Any,
+  *task: Any,
+) -> dict[str, tf.Tensor]:
+  """Measures the outputs of one task at each point of its path.
+
+  Args:
+    learner: The learner.
+    nearest_neighbour: Whether to add this baseline.
+    how: How the queries were predicted.
+    weights: Weights of examples by name.
+    *task: The outputs `[P, Q, ...]`, and the arguments of `task_loss`.
+  """
+  outputs, support_x, support_y, query_x, query_y = task
+  weight = weights.get("query_weight")
+  points = [
+    measurements.of_outputs(learner, query_y, one, how.noise_stddev, weight)
+    for one in tf.unstack(outputs)
+  ]
+  measured = {k: tf.stack([p[k] for p in points]) for k in points[0]}
+  support_x, support_y = _without_padding(
+    support_x, support_y, weights.get("support_weight")
+  )
+  sizes = [
+    model_inputs.count_of(support_x),
+    measurements.count_examples(query_x, weight),
+  ]
+  if learner.target_kind is not Targets.NUMBERS:
+    sizes.append(measurements.count_classes(learner, support_y))
+  measured["sizes"] = tf.stack(sizes)
+  if nearest_neighbour:
+    found = metrics.nearest_neighbour(support_x, support_y, query_x)
+    outputs = tf.one_hot(found, learner.model.output_shape[-1])
+    measured["nearest_neighbour"] = metrics.accuracy(
+      query_y, outputs, weight=weight
+    )
+  return measured
+
+
+def _without_padding(x: Any, y: tf.Tensor, weight: tf.Tensor | None) -> Any:
+  """Returns the examples of one task whose weight is not 0."""
+  counted = example_weights.counts(weight)
+  if counted is None:
+    return x, y
+  return tf.nest.map_structure(lambda t: tf.boolean_mask(t, counted), (x, y))
 
 
 def _uses_samples(learners: Sequence[meta_learner.MetaLearner]) -> bool:
@@ -285,7 +341,7 @@ def _along_path(
   tasks: tuple[Any, ...],
   weights: dict[str, tf.Tensor],
   first: tf.Tensor,
-  noise_stddev: float | None,
+  how: passes.Prediction,
   *,
   of_samples: bool,
 ) -> dict[str, tf.Tensor]:
@@ -298,10 +354,17 @@ def _along_path(
   def at_point(
     weights: Any, query_x: tf.Tensor, query_y: tf.Tensor, context: Any
   ) -> dict[str, tf.Tensor]:
+    def predict(x: Any, context: Any) -> tf.Tensor:
+      if not of_samples:
+        return learner.predict_with(weights, x, context)
+      # Passes follow each other along the first axis.
+      return _swapped(learner.predict_samples(weights, x, context))
+
+    outputs = passes.in_passes(predict, query_x, context, how.queries_at_once)
     if not of_samples:
-      return {"outputs": learner.predict_with(weights, query_x, context)}
-    outputs = learner.predict_samples(weights, query_x, context)
-    stddevs = learner.noise_stddevs(weights, noise_stddev)
+      return {"outputs": outputs}
+    outputs = _swapped(outputs)
+    stddevs = learner.noise_stddevs(weights, how.noise_stddev)
     nll = metrics.mixture_negative_log_likelihood(
       query_y, outputs, stddevs, weight=context.query_weight
     )
@@ -314,118 +377,19 @@ def _along_path(
     query_y: tf.Tensor,
     context: Any,
   ) -> dict[str, tf.Tensor]:
+    context = context.for_task(learner, support_x, support_y, query_x)
     path = learner.adaptation_path(support_x, support_y, context)
     points = [at_point(w, query_x, query_y, context) for w in path]
     return {k: tf.stack([p[k] for p in points]) for k in points[0]}
 
-  return learner.for_each_task(one_task, tasks, first=first, weights=weights)
+  return learner.for_each_task(
+    one_task, tasks, first=first, weights=weights, context=how.context
+  )
 
 
-def _measure_outputs(
-  learner: meta_learner.MetaLearner,
-  targets: tf.Tensor,
-  outputs: tf.Tensor,
-  noise_stddev: float | None,
-  weight: tf.Tensor | None,
-) -> dict[str, tf.Tensor]:
-  """Measures outputs `[Q, ...]` for the queries of a task.
-
-  Each pixel or time step with a label of its own counts like a query.
-  """
-  if learner.target_kind is Targets.NUMBERS:
-    measured = {
-      "mse": metrics.mean_squared_error(targets, outputs, weight=weight)
-    }
-    if noise_stddev is not None:
-      measured["nll"] = metrics.mixture_negative_log_likelihood(
-        targets, outputs[tf.newaxis], tf.constant([noise_stddev]), weight=weight
-      )
-    return measured
-  labels = _as_labels(learner.target_kind, targets)
-  outputs = tf.reshape(outputs, [-1, outputs.shape[-1]])
-  weight, counted = _of_labels(learner, labels, weight)
-  labels = tf.where(counted, labels, tf.zeros_like(labels))
-  from_logits = losses.takes_logits(learner.inner_loss)
-  if learner.target_kind is Targets.BINARY:
-    outputs = _of_two_classes(outputs, from_logits)
-  logs = metrics.log_probabilities(outputs, from_logits=from_logits)
-  best = tf.argmax(logs, -1)
-  return {
-    "accuracy": metrics.accuracy(labels, outputs, weight=weight),
-    "nll": metrics.negative_log_likelihood(labels, logs, weight=weight),
-    "brier": metrics.brier_score(labels, tf.exp(logs), weight=weight),
-    "bins": metrics.calibration_bins(labels, tf.exp(logs), weight=weight),
-    "confidence": _log_odds(logs),
-    "right": tf.cast(tf.equal(best, tf.cast(labels, tf.int64)), tf.float32),
-    "counted": tf.cast(counted, tf.float32),
-  }
-
-
-def _of_labels(
-  learner: Any, labels: tf.Tensor, weight: tf.Tensor | None
-) -> tuple[tf.Tensor | None, tf.Tensor]:
-  """Returns the weights of flat labels, and which labels count.
-
-  Args:
-    learner: The learner, whose loss may leave out a class.
-    labels: Class labels, `[n]`.
-    weight: Weights of the queries, or `None`: all queries count the same.
-  """
-  kept = _not_ignored(learner, labels)
-  if weight is not None:
-    # Each pixel or time step has the weight of its query.
-    of_labels = tf.repeat(weight, tf.size(labels) // tf.size(weight))
-    return of_labels * tf.cast(kept, of_labels.dtype), kept & (of_labels > 0)
-  if losses.ignored_class(learner.inner_loss) is None:
-    return None, kept
-  return tf.cast(kept, tf.float32), kept
-
-
-def _count_classes(learner: Any, targets: tf.Tensor) -> tf.Tensor:
-  """Returns how many classes the targets of a task hold."""
-  labels = _as_labels(learner.target_kind, targets)
-  kept = tf.boolean_mask(labels, _not_ignored(learner, labels))
-  return tf.size(tf.unique(kept)[0])
-
-
-def _not_ignored(learner: Any, labels: tf.Tensor) -> tf.Tensor:
-  """Returns which labels are not of the class that the loss leaves out."""
-  ignored = losses.ignored_class(learner.inner_loss)
-  if ignored is None:
-    return tf.ones_like(labels, tf.bool)
-  return labels != ignored
-
-
-def _size(weight: tf.Tensor | None, x: Any) -> tf.Tensor:
-  """Returns the number of examples whose weight is not 0."""
-  if weight is None:
-    return model_inputs.count_of(x)
-  return tf.math.count_nonzero(weight, dtype=tf.int32)
-
-
-def _as_labels(kind: Targets, targets: tf.Tensor) -> tf.Tensor:
-  """Returns integer class labels `[n]` for targets of any kind of classes."""
-  if kind is Targets.ONE_HOT:
-    targets = tf.argmax(targets, axis=-1, output_type=tf.int32)
-  if kind is Targets.BINARY:
-    targets = tf.cast(tf.round(targets), tf.int32)
-  return tf.reshape(targets, [-1])
-
-
-def _of_two_classes(outputs: tf.Tensor, from_logits: bool) -> tf.Tensor:
-  """Returns outputs `[n, 2]` that mean the same as binary outputs `[n, 1]`."""
-  other = tf.zeros_like(outputs) if from_logits else 1 - outputs
-  return tf.concat([other, outputs], axis=-1)
-
-
-def _log_odds(logs: tf.Tensor) -> tf.Tensor:
-  """Returns the log-odds of the likeliest class.
-
-  They rank predictions even where the probability rounds to 1.
-  """
-  best = tf.one_hot(tf.argmax(logs, -1), tf.shape(logs)[-1], True, False)
-  others = tf.where(best, tf.constant(-math.inf, logs.dtype), logs)
-  return tf.reduce_max(logs, -1) - tf.reduce_logsumexp(others, -1)
+def _swapped(x: tf.Tensor) -> tf.Tensor:
+  """Returns a tensor with its first two axes swapped."""
+  return tf.transpose(x, [1, 0, *range(2, x.shape.rank)])
 
 
 def _measure_all(
@@ -445,7 +409,7 @@ def _measure_all(
     measured = measure(tf.constant(done), *batch)
     rows.append({k: v.numpy().astype("float64") for k, v in measured.items()})
     _flatten_queries(rows[-1])
-    _check_finite(rows[-1], done)
+    _mark_missing(rows[-1], done)
     done += len(rows[-1]["sizes"])
     bar.update(len(rows), finalize=False if batches < 0 else None)
   if not rows:
@@ -470,15 +434,27 @@ def _flatten_queries(measured: dict[str, np.ndarray]) -> None:
     measured[key] = measured[key][:, -1][counted]
 
 
-def _check_finite(measured: dict[str, np.ndarray], first: int) -> None:
-  """Checks that no task has a loss that is not a number."""
+def _mark_missing(measured: dict[str, np.ndarray], first: int) -> None:
+  """Makes all figures of tasks whose outputs are not numbers NaN, and warns.
+
+  Such outputs would count as predictions of the first class.
+  """
   values = measured["mse"] if "mse" in measured else measured["nll"]
-  bad = np.flatnonzero(np.isnan(values).any(axis=1))
-  if len(bad):
-    raise ValueError(
-      "The outputs for every task must be numbers; data or weights hold NaN or "
-      f"inf. Received: NaN for task {first + bad[0]}"
-    )
+  bad = np.isnan(values)
+  if not bad.any():
+    return
+  for name in ("accuracy", "brier", "bins", "nll"):
+    if name in measured:
+      measured[name][bad] = np.nan
+  if "right" in measured:
+    measured["right"][np.isnan(measured["confidence"])] = np.nan
+  task, point = np.argwhere(bad)[0]
+  warnings.warn(
+    "The outputs for every task must be numbers, or the figures that depend on "
+    "them are NaN: data or weights hold NaN or inf, or inner steps are too "
+    f"long. Received: NaN for task {first + task} at point {point} of its path",
+    stacklevel=4,
+  )
 
 
 def _after_steps(points: int, steps: int) -> tuple[int, ...]:

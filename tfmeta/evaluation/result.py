@@ -37,9 +37,12 @@ class EvaluationResult:
       outputs. The largest number if tasks differ. `None` in regression.
     support_size: Number of support examples in a task, or the largest number.
     query_size: Number of query examples in a task, or the largest number.
-    normalization: The learner's `normalization`.
+    normalization: Which statistics normalize queries: the `normalization` of
+      the learner, or the one that took its place.
     transductive: Whether predictions depend on the other queries of a task.
     members: Number of learners whose outputs were averaged.
+    queries_at_once: Number of queries in one pass, or `None`: all queries of a
+      task.
   """
 
   learner: str
@@ -58,6 +61,7 @@ class EvaluationResult:
   normalization: str
   transductive: bool
   members: int = 1
+  queries_at_once: int | None = None
 
   @property
   def tasks(self) -> int:
@@ -129,6 +133,7 @@ class EvaluationResult:
       "query_shots": self.query_shots,
       "normalization": self.normalization,
       "transductive": self.transductive,
+      "queries_at_once": self.queries_at_once,
       **rows[-1],
       "before_adaptation": rows[0][self.metric],
       "by_step": rows,
@@ -154,7 +159,7 @@ class EvaluationResult:
       f"{_counted(self.shots, 'shot', 'shots')}, "
       f"{_counted(self.query_shots, 'query', 'queries')} per {per}",
       f"normalization {self.normalization!r}: a prediction {how} on the other "
-      "queries",
+      f"queries{self._passes()}",
       self._header(),
     ]
     lines += [self._line(row) for row in self.by_step()]
@@ -171,6 +176,11 @@ class EvaluationResult:
   def _name(self) -> str:
     ensemble = f"Ensemble of {self.members} " if self.members > 1 else ""
     return ensemble + self.learner
+
+  def _passes(self) -> str:
+    if self.queries_at_once is None:
+      return ""
+    return f", {_counted(self.queries_at_once, 'query', 'queries')} at once"
 
   def _header(self) -> str:
     header = f"inner steps  {self.metric + ' (95% interval)':<24}"

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from tfmeta.core import keras_internals
+from tfmeta.layers import converted
 
 
 def walk(
@@ -60,8 +61,9 @@ def rebuild(
       custom_objects=_custom_objects(model),
       safe_mode=False,
     )
+    # This may create variables, so it comes before copying their values.
+    match(copy, model)
     _copy_state(model, copy)
-    match_trainable(copy, model)
   except Exception as error:
     raise ValueError(
       "`model` must be of classes whose `get_config` returns all arguments of "
@@ -71,18 +73,63 @@ def rebuild(
   return copy
 
 
-def match_trainable(copy: keras.Model, model: keras.Model) -> None:
-  """Copies `trainable` from the layers and variables of `model` to `copy`.
+def cloned(model: keras.Model) -> keras.Model:
+  """Returns a copy of a model with its weights and with what is frozen."""
+  copy = keras.models.clone_model(model)
+  match(copy, model)
+  copy.set_weights(model.get_weights())
+  return called(copy)
 
-  A configuration does not record this attribute everywhere: the copy of a model
-  with a frozen backbone of an own class has weights that train. Both models
-  must agree, because `stateless_call` splits variables by `trainable`.
+
+def called(model: keras.Model) -> keras.Model:
+  """Returns `model` after a symbolic call.
+
+  Keras exports a `Sequential` model to ONNX only if it has been called.
+
+  Args:
+    model: A built model.
+  """
+  if isinstance(model, keras.Sequential):
+    model(keras.KerasTensor(model.inputs[0].shape, model.inputs[0].dtype))
+  return model
+
+
+def match(copy: keras.Model, model: keras.Model) -> None:
+  """Gives `copy` what a configuration does not record everywhere.
+
+  These are the LoRA factors and the quantization of layers, and `trainable` of
+  layers and variables: the copy of a model with a frozen backbone of an own
+  class has weights that train. Both models must agree, because `stateless_call`
+  splits variables by `trainable`.
 
   Args:
     copy: A model of the same layers, which this function changes.
     model: A built model.
   """
+  converted.convert(copy, converted.conversions_of(model))
   set_trainable(copy, trainable_of(model))
+
+
+def serialized(model: keras.Model) -> dict[str, Any]:
+  """Returns the configuration of `model`, with what `match` copies."""
+  return {
+    **keras.saving.serialize_keras_object(model),
+    "trainable": trainable_of(model),
+    "conversions": converted.conversions_of(model),
+  }
+
+
+def deserialized(config: dict[str, Any]) -> keras.Model:
+  """Returns the model of a configuration that `serialized` returned.
+
+  The values of its weights are new. Configurations without the entries that
+  `serialized` adds are taken too.
+  """
+  model = keras.saving.deserialize_keras_object(config)
+  converted.convert(model, config.get("conversions") or ())
+  if config.get("trainable") is not None:
+    set_trainable(model, config["trainable"])
+  return model
 
 
 def trainable_of(model: keras.Model) -> list[bool]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfmeta.core import custom_gradients
 from tfmeta.core import exact_gradients
 from tfmeta.core import keras_internals
 
@@ -69,7 +70,7 @@ def fused_batch_normalization(
   )
   batch = _Batch(x, epsilon, found)
 
-  @tf.custom_gradient
+  @custom_gradients.custom_gradient
   def normalize(x: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor) -> Any:
     # The outputs are computed above. Their gradient takes `x` and `scale` as
     # arguments, because an outer tape must see how it depends on them.
@@ -98,7 +99,7 @@ class _Batch:
   def moments(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns mean and variance of the batch `x`, differentiable by `x`."""
 
-    @tf.custom_gradient
+    @custom_gradients.custom_gradient
     def differentiable(x: tf.Tensor) -> Any:
       def gradient(of_mean: tf.Tensor, of_variance: tf.Tensor) -> tf.Tensor:
         # The derivatives of mean and variance are `1 / count` and `2 * (x -
@@ -134,7 +135,7 @@ class _Batch:
         makes them differentiable. Defaults to `None`: the kernel computes them.
     """
 
-    @tf.custom_gradient
+    @custom_gradients.custom_gradient
     def differentiable(
       upstream: tf.Tensor, x: tf.Tensor, scale: tf.Tensor
     ) -> Any:

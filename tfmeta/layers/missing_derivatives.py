@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 import re
 from typing import Any
+import warnings
 
 import keras
 import tensorflow as tf
@@ -61,6 +62,22 @@ def _constants_by_design(layer: keras.Layer) -> str:
   if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable:
     return "its corrections" if getattr(layer, "renorm", False) else ""
   return ""
+
+
+def warn(name: str, model: keras.Model, *, stacklevel: int) -> None:
+  """Warns if a model cannot be differentiated twice.
+
+  Args:
+    name: Name of what differentiates twice, for the message.
+    model: A built functional or `Sequential` model.
+    stacklevel: As in `warnings.warn`, seen from this function.
+  """
+  found = find(model)
+  if found:
+    warnings.warn(
+      f"{name} differentiates twice. {describe(model, found)}",
+      stacklevel=stacklevel,
+    )
 
 
 def describe(model: keras.Model, found: dict[str, str]) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfmeta.core import custom_gradients
 from tfmeta.core import example_weights
 from tfmeta.layers import fused_normalization
 
@@ -46,7 +47,7 @@ def exact_moments(
 
   # TensorFlow would copy the gradient of each of the two means to the size of
   # `x` and then add the copies. One linear function of `x` replaces both.
-  @tf.custom_gradient
+  @custom_gradients.custom_gradient
   def means(x):
     mean = tf.reduce_mean(x, axes, keepdims=True)
     center = tf.stop_gradient(mean)
@@ -151,25 +152,30 @@ class BatchNormalization(keras.layers.BatchNormalization):
     # `tf.nn.moments`, and for moving statistics, which are constants.
     if mask is not None or not (training and self.trainable):
       return super().call(inputs, training=training, mask=mask)
-    x = _at_least_float32(inputs)
-    kept = self.axis % len(x.shape)
-    axes = [axis for axis in range(len(x.shape)) if axis != kept]
-    outputs, mean, variance = self._normalized(x, axes, counted)
+    outputs, mean, variance = self._normalized(inputs, counted)
     self._update(self.moving_mean, mean)
     self._update(self.moving_variance, variance)
-    return keras.ops.cast(outputs, self.compute_dtype)
+    return outputs
 
   def _normalized(
-    self, x: tf.Tensor, axes: Sequence[int], counted: tf.Tensor | None
+    self, inputs: tf.Tensor, counted: tf.Tensor | None
   ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Returns the normalized `x`, and the mean and variance of its examples.
+    """Returns the normalized inputs, and their mean and variance.
 
     Args:
-      x: Inputs, `[n, ...]`.
-      axes: Axes over which the statistics are computed.
+      inputs: Inputs, `[n, ...]`.
       counted: Booleans `[n]`, the examples that enter the statistics; `None`
         for all.
     """
+    x = _at_least_float32(inputs)
+    kept = self.axis % len(x.shape)
+    axes = [axis for axis in range(len(x.shape)) if axis != kept]
+    outputs, mean, variance = self._with_statistics(x, axes, counted)
+    return keras.ops.cast(outputs, self.compute_dtype), mean, variance
+
+  def _with_statistics(
+    self, x: tf.Tensor, axes: Sequence[int], counted: tf.Tensor | None
+  ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     scale, offset = _cast(self.gamma, x.dtype), _cast(self.beta, x.dtype)
     all_count = counted is None
     if all_count and fused_normalization.can_serve(x, axes, self.epsilon):
@@ -220,7 +226,8 @@ class TransductiveBatchNormalization(BatchNormalization):
 
   A transductive learner never updates moving statistics, so the models that it
   returns must not use them. Keras's own layer would use them in `predict`. A
-  frozen layer still uses its moving statistics.
+  frozen layer still uses its moving statistics. Inference assigns no variable,
+  which exports of other formats could not do.
 
   Args:
     *args: Arguments of `keras.layers.BatchNormalization`.
@@ -228,8 +235,9 @@ class TransductiveBatchNormalization(BatchNormalization):
   """
 
   def call(self, inputs, training=None, mask=None) -> tf.Tensor:
-    del training
-    return super().call(inputs, training=True, mask=mask)
+    if training or mask is not None or not self.trainable:
+      return super().call(inputs, training=True, mask=mask)
+    return self._normalized(inputs, example_weights.counted())[0]
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

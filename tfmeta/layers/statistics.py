@@ -77,7 +77,7 @@ def transductive(model: keras.Model) -> keras.Model:
   Raises:
     ValueError: If `model` cannot be made again from its configuration.
   """
-  return copying.rebuild(model, _transductive_config)
+  return copying.called(copying.rebuild(model, _transductive_config))
 
 
 def _transductive_config(config):
@@ -196,7 +196,7 @@ class SupportStatistics:
     if self._copy is None:
       return _recovered_state(model, weights, state, support_x)
     if model is not None:
-      copying.match_trainable(self._copy, model)
+      copying.match(self._copy, model)
     _, batch_state = self._copy.stateless_call(
       weights, state, support_x, training=True
     )

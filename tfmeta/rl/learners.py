@@ -225,9 +225,3 @@ class Reptile(PolicyLearner, reptile.Reptile):
     ]
     outputs = self.query_parameters(weights, query.observations)
     return tf.add_n(distances) / 2, outputs
-
-  def get_config(self) -> dict[str, Any]:
-    config = super().get_config()
-    for name in _NO_ARGUMENTS_OF_REPTILE:
-      del config[name]
-    return config

@@ -13,6 +13,7 @@ from absl import flags as absl_flags
 from absl import logging
 
 from trainers.run import cores
+from trainers.run import data_sets
 from trainers.run import flags
 
 # Counts the flags as those of the trainer, so that its --help shows them.
@@ -45,6 +46,7 @@ def train(trainer: flags.Trainer) -> None:
 
   def main(_: Sequence[str]) -> None:
     config = flags.read(trainer, absl_flags.FLAGS)
+    data_sets.check_exists(config)
     if config.is_images:
       cores.share_out(config.meta_batch_size)
     # TensorFlow loads here: --help stays quick, and the number of its threads

@@ -236,6 +236,14 @@ class Configuration(run_configuration.RunConfiguration):
     "its results are too good, because it has chosen the best epoch.",
     choices=("test", "validation"),
   )
+  export_normalization: str = option.field(
+    "support_stats",
+    "Statistics with which the exported learner normalizes query examples: "
+    "those of the support set, so that queries may come one at a time, or "
+    "those of --normalization (as_trained).",
+    choices=("support_stats", "as_trained"),
+    why_unused=unused_flags.without_transduction,
+  )
 
   def __post_init__(self) -> None:
     super().__post_init__()

@@ -7,6 +7,7 @@ so that `--help` does not wait for TensorFlow.
 from collections.abc import Callable
 from collections.abc import Mapping
 import dataclasses
+import difflib
 import math
 import pathlib
 from typing import Any
@@ -99,6 +100,34 @@ def is_known(name: str) -> bool:
   return name in DATA_SETS or pathlib.Path(name).expanduser().is_dir()
 
 
+def check_exists(config: Any) -> None:
+  """Raises a `ValueError` if the data set of a run does not exist.
+
+  Args:
+    config: The configuration of the run.
+  """
+  name = config.dataset
+  if config.algorithm == "LEO" and not config.is_embeddings:
+    raise ValueError(
+      "LEO takes embeddings: `dataset` must be a folder with "
+      f"{_EMBEDDINGS_FILE}, such as runs/pretrain/embeddings, which `python -m "
+      f"trainers.pretrain` writes. Received: dataset={name!r}"
+    )
+  if is_known(name):
+    return
+  if pathlib.Path(name).expanduser().name != name:
+    raise ValueError(
+      "`dataset` must be a data set or a folder that exists. Received: "
+      f"dataset={name!r}, which does not exist"
+    )
+  near = difflib.get_close_matches(name, DATA_SETS, n=1)
+  advice = f". Did you mean {near[0]}?" if near else ""
+  raise ValueError(
+    f"`dataset` must be one of {', '.join(DATA_SETS)} or a directory with a "
+    f"folder of images for each class. Received: dataset={name!r}{advice}"
+  )
+
+
 def defaults_of(name: str, trainer: str) -> dict[str, Any]:
   """Returns the values of flags that a data set brings to a trainer."""
   found = find(name)
@@ -145,11 +174,7 @@ def images_by_class(name: str, split: str, data_dir: str | None = None) -> Any:
 
 
 def _image_folder(config, split) -> pathlib.Path:
-  if not is_known(config.dataset):
-    raise ValueError(
-      f"`dataset` must be one of {', '.join(DATA_SETS)} or a directory with a "
-      f"folder of images for each class. Received: dataset={config.dataset!r}"
-    )
+  check_exists(config)
   return class_folders.folder_of(config, split)
 
 

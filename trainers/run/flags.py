@@ -23,6 +23,34 @@ FIRST_ORDER = option.Option(
   "the second derivatives.",
 )
 
+INNER_CLIPNORM = option.Option(
+  "inner_clipnorm",
+  float,
+  None,
+  "The largest norm, above 0, of the gradient of an inner step, over all "
+  "weights together. Default: no limit.",
+)
+
+# Options of the inner loop. Without a value, the learner has its default, and
+# the configuration of earlier runs stays the same.
+INNER_OPTIONS = (
+  option.Option(
+    "inner_optimizer",
+    str,
+    None,
+    "Optimizer of the inner loop. Default: sgd. The moments of Adam start at 0 "
+    "in each task.",
+    choices=("adam", "sgd"),
+  ),
+  INNER_CLIPNORM,
+  option.Option(
+    "support_batch_size",
+    int,
+    None,
+    "Number of support examples in each inner step. Default: all.",
+  ),
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Trainer:

@@ -63,13 +63,16 @@ def _metrics() -> list[Any]:
 
 
 def _learner(config, inputs, targets) -> tfmeta.MetaLearner:
+  steps = {
+    "inner_steps": config.inner_steps,
+    "inner_learning_rate": config.inner_learning_rate,
+    "eval_inner_steps": config.eval_inner_steps,
+    "inner_loss_reduction": config.inner_loss_reduction,
+  }
   return getattr(tfmeta, config.algorithm)(
     _network(config, inputs, targets),
-    inner_steps=config.inner_steps,
-    inner_learning_rate=config.inner_learning_rate,
-    eval_inner_steps=config.eval_inner_steps,
+    **(steps if config.algorithm != "ProtoNet" else {}),
     inner_loss="mse" if config.is_regression else None,
-    inner_loss_reduction=config.inner_loss_reduction,
     normalization=config.normalization,
     task_map=config.task_map,
     seed=config.seed,

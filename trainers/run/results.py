@@ -51,7 +51,7 @@ def write(path, values: dict[str, Any]) -> None:
 
 
 def measure(
-  config, learners, split: str, count: int
+  config, learners, split: str, count: int, **how: Any
 ) -> tuple[Any, dict[str, Any]]:
   """Evaluates learners together on the first `count` tasks of a split.
 
@@ -60,6 +60,7 @@ def measure(
     learners: Learners whose outputs are averaged.
     split: "train", "validation" or "test".
     count: Number of tasks.
+    **how: Further arguments of `tfmeta.evaluate`.
 
   Returns:
     An `EvaluationResult`, and a dict with the same numbers and with what is
@@ -71,6 +72,7 @@ def measure(
     tasks.evaluation_tasks(config, split, count),
     noise_stddev=noise,
     nearest_neighbour=config.is_images,
+    **how,
   )
   return measured, {
     "trainer": config.algorithm,
@@ -90,19 +92,61 @@ def measure(
   }
 
 
+def export_normalization(config, learner) -> str:
+  """Returns the normalization of queries in the exported learner."""
+  single = config.export_normalization == "support_stats"
+  if single and learner.transductive:
+    return "support_stats"
+  return learner.normalization
+
+
+def measure_export(config, learner) -> Any:
+  """Evaluates a learner as it is exported, on the tasks of `final_results`.
+
+  Returns:
+    An `EvaluationResult`, or `None` if the export predicts as the learner does.
+  """
+  normalization = export_normalization(config, learner)
+  if normalization == learner.normalization:
+    return None
+  return tfmeta.evaluate(
+    learner,
+    tasks.evaluation_tasks(config, config.eval_split, config.eval_tasks),
+    normalization=normalization,
+  )
+
+
+def shortened(measured) -> dict[str, Any]:
+  """Returns the main numbers of an `EvaluationResult`."""
+  values = measured.to_dict()
+  names = ("normalization", "transductive", measured.metric, "interval")
+  return {name: values[name] for name in names}
+
+
+def line_of_export(measured) -> str:
+  """Returns what the exported learner achieves, as one line."""
+  interval = f" +- {measured.interval:.2%}" if measured.interval else ""
+  return (
+    f"exported with normalization {measured.normalization!r}, for any number "
+    f"of queries at once: {measured.mean:.2%}{interval}"
+  )
+
+
 def _noise_stddev(config, learners) -> float | None:
   """Returns the standard deviation of the noise that likelihoods assume.
 
   For regression it is the root mean squared error on validation tasks, also
   where a learner has learned its own noise: likelihoods of learners can be
-  compared only under the same estimate.
+  compared only under the same estimate. There is none, and no likelihood, if
+  that error is not finite.
   """
   if not config.is_regression:
     return None
   validation = tasks.evaluation_tasks(
     config, "validation", config.validation_tasks
   )
-  return max(math.sqrt(tfmeta.evaluate(learners, validation).mean), 1e-6)
+  error = tfmeta.evaluate(learners, validation).mean
+  return max(math.sqrt(error), 1e-6) if math.isfinite(error) else None
 
 
 def machine() -> str:

@@ -67,6 +67,7 @@ def run(config) -> dict[str, Any]:
   with errors_of_users(config):
     if not workers.is_chief(config):
       return _assist(config, strategy)
+    data_sets.check_exists(config)
     _check_beforehand(config)
     with workdir.claim(config) as folder:
       learner, checkpoint = train(config, folder, strategy)
@@ -106,12 +107,6 @@ def _check_beforehand(config) -> None:
 
   Directories are left out, because making tasks reads all their images.
   """
-  if config.algorithm == "LEO" and not config.is_embeddings:
-    raise ValueError(
-      "LEO takes embeddings: `dataset` must be a folder with "
-      "train_embeddings.pkl, such as runs/pretrain/embeddings, which `python "
-      f"-m trainers.pretrain` writes. Received: dataset={config.dataset!r}"
-    )
   if config.dataset in data_sets.DATA_SETS:
     tasks.evaluation_tasks(config, config.eval_split, 1)
 
@@ -207,23 +202,36 @@ def report(config, folder, learner, checkpoint) -> dict[str, Any]:
     learner.save(path)
   say(f"Evaluating on {config.eval_tasks} {config.eval_split} tasks ...")
   measured, written = results.final_results(config, learner, checkpoint)
+  exported = results.measure_export(config, learner)
+  if exported:
+    written["exported"] = results.shortened(exported)
   results.write(folder / workdir.RESULT, written)
   plots.plot_learning_curve(folder, checkpoint.history)
   plots.plot_tasks(folder, config, learner)
   plots.plot_calibration(folder, measured)
   plots.plot_learned_rates(folder, learner)
-  export(folder, learner)
+  export(
+    folder, learner, normalization=results.export_normalization(config, learner)
+  )
   print(measured)
+  if exported:
+    print(results.line_of_export(exported))
   files = [name for name in _WRITTEN if (folder / name).exists()]
   print(f"Written to {folder}: {', '.join(files)}.")
   return written
 
 
-def export(folder: pathlib.Path, learner: Any) -> None:
-  """Writes the SavedModel whole, or leaves an earlier one."""
+def export(folder: pathlib.Path, learner: Any, **kwargs: Any) -> None:
+  """Writes the SavedModel whole, or leaves an earlier one.
+
+  Args:
+    folder: The workdir.
+    learner: The learner.
+    **kwargs: Arguments of its `export`.
+  """
   temporary = folder / f"{whole_files.UNFINISHED}{workdir.SAVED_MODEL}"
   try:
-    learner.export(temporary)
+    learner.export(temporary, **kwargs)
     shutil.rmtree(folder / workdir.SAVED_MODEL, ignore_errors=True)
     temporary.rename(folder / workdir.SAVED_MODEL)
   finally:

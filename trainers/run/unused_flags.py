@@ -61,6 +61,16 @@ def without_batch_normalization(config) -> str | None:
   return without_images(config)
 
 
+def without_transduction(config) -> str | None:
+  """Returns why queries do not normalize each other, or `None` if they do."""
+  if config.normalization in ("support_stats", "none", "per_step_running"):
+    return (
+      f"--normalization={config.normalization} does not normalize queries by "
+      "each other"
+    )
+  return without_batch_normalization(config)
+
+
 def without_moving_statistics(config) -> str | None:
   """Returns why no moving statistics are updated, or `None` if some are."""
   if config.normalization != "per_step_running":

@@ -36,6 +36,7 @@ _FREE = (
   "eval_tasks",
   "eval_split",
   "eval_steps",
+  "export_normalization",
   "tpu",
   "startup_seconds",
 )

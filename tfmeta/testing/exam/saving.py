@@ -12,6 +12,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfmeta.algorithms.context import EVALUATION
+from tfmeta.algorithms.context import Context
 from tfmeta.testing.exam import subject as subjects
 
 
@@ -54,10 +56,10 @@ def check_keras_file(case: Any, subject: subjects.Subject) -> None:
 def check_saved_model(case: Any, subject: subjects.Subject) -> None:
   """Checks that the exported signatures predict as the learner does.
 
-  They must do so for tasks of other sizes too. `predict`, which runs in a
-  graph, must give the same predictions.
+  They must do so for tasks of other sizes too, and take and refuse the same
+  support sets. `predict`, which runs in a graph, must give the same
+  predictions. A transductive learner is exported for single queries.
   """
-  del case
   learner = subject.reuse()
   inputs, _ = subject.tasks()
   np.testing.assert_allclose(
@@ -67,11 +69,13 @@ def check_saved_model(case: Any, subject: subjects.Subject) -> None:
     atol=1e-5,
   )
   with tempfile.TemporaryDirectory() as folder:
-    learner.export(folder)
+    single = "support_stats" if learner.transductive else None
+    learner.export(folder, normalization=single)
     loaded = tf.saved_model.load(folder)
   served = loaded.signatures
   inputs, _ = subject.tasks(tasks=3, shots=3)
-  expected = subjects.predictions(learner, inputs)
+  context = EVALUATION.replace(normalization=single)
+  expected = subjects.predictions(learner, inputs, context)
   tensors = {key: tf.constant(value) for key, value in inputs.items()}
   outputs = served["serving_default"](**tensors)["outputs"]
   np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-5)
@@ -82,12 +86,55 @@ def check_saved_model(case: Any, subject: subjects.Subject) -> None:
   np.testing.assert_allclose(
     outputs["outputs"], expected[0], rtol=1e-4, atol=1e-5
   )
+  outputs = served["predict"](query_x=tensors["query_x"][0, :1], **adapted)
+  np.testing.assert_allclose(
+    outputs["outputs"], expected[0, :1], rtol=1e-4, atol=1e-5
+  )
   if learner.probabilistic:
     sampled = served["predict_samples"](
       query_x=tensors["query_x"][0], **adapted
     )
     mean = learner.mean_prediction(sampled["outputs"])
     np.testing.assert_allclose(mean, expected[0], rtol=1e-4, atol=1e-5)
+  _check_same_support_sets(case, learner, served, tensors, context)
+
+
+def _check_same_support_sets(
+  case: Any,
+  learner: Any,
+  served: Any,
+  tensors: dict[str, tf.Tensor],
+  context: Context,
+) -> None:
+  """Checks that learner and signatures take, or refuse, the same labels.
+
+  Args:
+    case: A test case.
+    learner: The learner.
+    served: The signatures of the exported learner.
+    tensors: A batch of tasks.
+    context: The context in which the signatures predict.
+  """
+  x, labels, query_x = (
+    tensors[name][0] for name in ("support_x", "support_y", "query_x")
+  )
+  # No example of the last class.
+  fewer = tf.where(labels == subjects.WAYS - 1, 0, labels)
+  weights = learner.adapt(x, fewer, context)
+  expected = learner.predict_with(weights, query_x, context)
+  adapted = served["adapt"](support_x=x, support_y=fewer)
+  outputs = served["predict"](query_x=query_x, **adapted)["outputs"]
+  np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-5)
+  case.assertTrue(np.isfinite(expected).all())
+  sentence = f"must be integers from 0 to {subjects.WAYS - 1}"
+  with case.assertRaisesRegex(ValueError, sentence):
+    learner.adapt(x, labels + 1)
+  for name, leading in (("adapt", ()), ("serving_default", (tf.newaxis,))):
+    inputs = {"support_x": x[leading], "support_y": (labels + 1)[leading]}
+    if leading:
+      inputs["query_x"] = query_x[leading]
+    with case.assertRaisesRegex(tf.errors.InvalidArgumentError, sentence):
+      served[name](**inputs)
 
 
 def check_to_model(case: Any, subject: subjects.Subject) -> None:

@@ -13,6 +13,8 @@ import tensorflow as tf
 
 from tfmeta import layers
 from tfmeta import models
+from tfmeta.algorithms.context import EVALUATION
+from tfmeta.algorithms.context import Context
 
 WAYS, SHOTS, QUERY_SHOTS, TASKS = 3, 2, 2, 4
 
@@ -218,12 +220,14 @@ def values(learner: keras.Model) -> list[np.ndarray]:
 
 
 def predictions(
-  learner: keras.Model, inputs: dict[str, np.ndarray]
+  learner: keras.Model,
+  inputs: dict[str, np.ndarray],
+  context: Context = EVALUATION,
 ) -> np.ndarray:
   """Returns predictions computed eagerly and task by task, without a trace."""
   with run_eagerly(learner):
     tensors = {key: tf.constant(value) for key, value in inputs.items()}
-    return np.array(learner(tensors, training=False))
+    return np.array(learner(tensors, training=False, context=context))
 
 
 @contextlib.contextmanager

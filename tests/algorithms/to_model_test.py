@@ -1,0 +1,117 @@
+"""Tests plain models of adapted weights in the formats that Keras exports."""
+
+import importlib
+import importlib.util
+import logging
+import warnings
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import keras
+import numpy as np
+import tensorflow as tf
+
+import tfmeta
+
+SINGLE = tfmeta.EVALUATION.replace(normalization="support_stats")
+
+
+def _is_installed(*names):
+  return all(importlib.util.find_spec(name) for name in names)
+
+
+class ToModelTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    keras.utils.set_random_seed(0)
+    network = keras.Sequential(
+      [
+        keras.Input((6, 6, 1)),
+        keras.layers.Conv2D(3, 3),
+        tfmeta.layers.BatchNormalization(),
+        keras.layers.Activation("relu"),
+        keras.layers.Flatten(),
+        keras.layers.Dense(3),
+      ]
+    )
+    self.learner = tfmeta.MAML(network, inner_learning_rate=0.1)
+    random = np.random.default_rng(0)
+    x, self.query_x = random.normal(size=(2, 6, 6, 6, 1)).astype("float32")
+    self.support = tf.constant(x), tf.constant([0, 1, 2] * 2)
+
+  def adapted(self, context=tfmeta.EVALUATION):
+    """Returns the adapted model and its outputs."""
+    weights = self.learner.adapt(*self.support, context)
+    outputs = self.learner.predict_with(weights, self.query_x)
+    return self.learner.to_model(weights), np.array(outputs)
+
+  @parameterized.parameters(tfmeta.EVALUATION, SINGLE)
+  def test_is_saved_and_loaded(self, context):
+    model, expected = self.adapted(context)
+    path = self.create_tempdir().full_path + "/adapted.keras"
+    model.save(path)
+    again = keras.models.load_model(path)
+    np.testing.assert_allclose(again(self.query_x), expected, atol=1e-5)
+
+  def test_is_exported_as_a_saved_model_that_warns_of_nothing(self):
+    model, expected = self.adapted()
+    folder = self.create_tempdir().full_path
+    model.export(folder, verbose=False)
+    with self.assertNoLogs(logging.getLogger("absl"), "WARNING"):
+      loaded = tf.saved_model.load(folder)
+    np.testing.assert_allclose(loaded.serve(self.query_x), expected, atol=1e-5)
+
+  def test_predicting_assigns_nothing(self):
+    # This catches moving statistics that inference updates: other formats have
+    # no variables.
+    model, expected = self.adapted()
+    before = [np.array(v) for v in model.variables]
+    np.testing.assert_allclose(
+      model.predict(self.query_x, verbose=0), expected, atol=1e-5
+    )
+    for value, variable in zip(before, model.variables, strict=True):
+      np.testing.assert_array_equal(value, variable)
+    graph = tf.function(lambda x: model(x)).get_concrete_function(
+      tf.TensorSpec([None, 6, 6, 1])
+    )
+    kinds = {operation.type for operation in graph.graph.get_operations()}
+    self.assertEmpty({kind for kind in kinds if "Assign" in kind})
+
+  @parameterized.parameters(tfmeta.EVALUATION, SINGLE)
+  def test_runs_with_tensorflow_lite(self, context):
+    # This catches moving statistics that inference updates: they keep the
+    # kernel of TensorFlow, which TensorFlow Lite does not have.
+    model, expected = self.adapted(context)
+    with warnings.catch_warnings():
+      warnings.simplefilter("ignore")
+      converted = tf.lite.TFLiteConverter.from_keras_model(model).convert()
+      interpreter = tf.lite.Interpreter(model_content=converted)
+    (given,) = interpreter.get_input_details()
+    interpreter.resize_tensor_input(given["index"], self.query_x.shape)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(given["index"], self.query_x)
+    interpreter.invoke()
+    (found,) = interpreter.get_output_details()
+    np.testing.assert_allclose(
+      interpreter.get_tensor(found["index"]), expected, atol=1e-5
+    )
+
+  @parameterized.parameters(tfmeta.EVALUATION, SINGLE)
+  @absltest.skipUnless(
+    _is_installed("onnx", "tf2onnx", "onnxruntime"),
+    "This test needs onnx, tf2onnx and onnxruntime.",
+  )
+  def test_runs_with_onnx(self, context):
+    onnxruntime = importlib.import_module("onnxruntime")
+    # This catches a Sequential model that was never called.
+    model, expected = self.adapted(context)
+    path = self.create_tempdir().full_path + "/adapted.onnx"
+    model.export(path, format="onnx", verbose=False)
+    session = onnxruntime.InferenceSession(path)
+    (given,) = session.get_inputs()
+    (found,) = session.run(None, {given.name: self.query_x})
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+if __name__ == "__main__":
+  absltest.main()

@@ -1,0 +1,44 @@
+"""Tests SavedModels of learners: what their signatures take and say."""
+
+import logging
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import keras
+import tensorflow as tf
+
+import tfmeta
+
+WAYS = 3
+
+
+def _conv():
+  return tfmeta.models.conv4((16, 16, 1), ways=WAYS, filters=2)
+
+
+def _learners():
+  """Returns a small learner of each kind that exports classification."""
+  one = {"inner_steps": 1}
+  embedded = tfmeta.models.embedding_head(4, ways=WAYS, use_bias=False)
+  return {
+    "MAML": lambda: tfmeta.MAML(_conv(), **one),
+    "ANIL": lambda: tfmeta.ANIL(_conv(), **one),
+    "BMAML": lambda: tfmeta.BMAML(_conv(), num_particles=2, **one),
+    "LEO": lambda: tfmeta.LEO(embedded, num_latents=2, **one),
+  }
+
+
+class LoadingTest(parameterized.TestCase):
+  @parameterized.parameters("MAML", "BMAML", "LEO")
+  def test_warns_of_nothing(self, name):
+    # This catches normalization and kernels whose gradients TensorFlow cannot
+    # save: loading warned of each.
+    keras.utils.set_random_seed(0)
+    folder = self.create_tempdir().full_path
+    with self.assertNoLogs(logging.getLogger("absl"), "WARNING"):
+      _learners()[name]().export(folder)
+      tf.saved_model.load(folder)
+
+
+if __name__ == "__main__":
+  absltest.main()

@@ -1,0 +1,206 @@
+"""Prototypical networks (Snell, Swersky, Zemel, 2017)."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfmeta.algorithms import meta_learner
+from tfmeta.algorithms.context import EVALUATION
+from tfmeta.algorithms.context import Context
+from tfmeta.core import functional
+from tfmeta.core import losses
+from tfmeta.core import model_parts
+from tfmeta.layers import chosen_weights
+from tfmeta.typing import Weights
+
+# Logit of a class without support examples. It is finite, because the gradient
+# of a softmax with an infinite logit may be NaN.
+_ABSENT = -1e9
+
+# Arguments of other learners, for inner steps.
+_OF_STEPS = (
+  "inner_steps",
+  "inner_learning_rate",
+  "eval_inner_steps",
+  "inner_loss_reduction",
+)
+
+
+@keras.saving.register_keras_serializable("tfmeta")
+class ProtoNet(meta_learner.MetaLearner):
+  """Classifier by the nearest class mean in a learned space of features.
+
+  The prototype of a class is the mean of the features of its support examples.
+  The probabilities of a query with features z are a softmax over the negative
+  squared distances to all prototypes [1]:
+
+      logits = -|z - prototype|^2
+
+  The features are the inputs of the model's last layer, a `Dense` layer. Its
+  own weights are not used. Adapting replaces its kernel by `2 * prototypes` and
+  its bias by `-|prototype|^2`, so that its outputs differ from the logits above
+  by `|z|^2`, which is the same for all classes and leaves the probabilities as
+  they are. An adapted model is therefore an ordinary model of the same layers.
+
+  The class of a model with W outputs serves tasks of up to W ways. Classes
+  without support examples get the probability 0. The paper trains with more
+  ways than it tests with: build the model with the larger number.
+
+  Args:
+    model: A built `keras.Model`, `[n, ...] -> [n, W]`, whose last layer is a
+      `Dense` layer with a bias and without an activation.
+    inner_loss: A Keras loss for the logits of the queries. Defaults to
+      `SparseCategoricalCrossentropy(from_logits=True)`.
+    normalization: Which statistics batch normalization uses for query examples:
+      `"transductive"`, `"support_stats"` or `"none"`. `MetaLearner` describes
+      them. Support examples are normalized by their own statistics. Defaults to
+      `"transductive"` if the model has batch normalization, else to `"none"`.
+    seed: Integer of 32 bits. Determines all random numbers, together with the
+      training step and the index of the task. Defaults to 0.
+    **kwargs: Forwarded to `MetaLearner`: `task_map`, `clipvalue`, `clipnorm`,
+      and `name` and `dtype` of the Keras model.
+
+  Raises:
+    ValueError: If the last layer is another one, or if the targets are not
+      classes.
+
+  References:
+    [1] J. Snell, K. Swersky, R. Zemel. Prototypical Networks for Few-shot
+        Learning. NeurIPS 2017. https://arxiv.org/abs/1703.05175
+    Released code: https://github.com/jakesnell/prototypical-networks
+  """
+
+  takes_weights = True
+
+  def __init__(
+    self,
+    model: keras.Model,
+    *,
+    inner_loss: Any = None,
+    normalization: str | None = None,
+    seed: int = 0,
+    **kwargs: Any,
+  ):
+    given = [name for name in _OF_STEPS if name in kwargs]
+    if given:
+      raise ValueError(
+        "ProtoNet takes no gradient steps, so leave out what they need. "
+        f"Received: {', '.join(given)}"
+      )
+    super().__init__(
+      model,
+      inner_loss=inner_loss,
+      normalization=normalization,
+      seed=seed,
+      **kwargs,
+    )
+    if self.target_kind not in (losses.Targets.LABELS, losses.Targets.ONE_HOT):
+      raise ValueError(
+        "ProtoNet takes class labels, integers or one-hot. Received: "
+        f"inner_loss={inner_loss!r}"
+      )
+    self._head_mask = chosen_weights.chosen_mask(model, "model", "head")
+    self._split = _split(model, self._head_mask)
+
+  def adaptation_path(
+    self,
+    support_x: tf.Tensor,
+    support_y: tf.Tensor,
+    context: Context = EVALUATION,
+  ) -> list[Weights]:
+    support_x, support_y = self.checked_support(support_x, support_y)
+    features = self._features(support_x, context)
+    if self.target_kind is losses.Targets.ONE_HOT:
+      support_y = tf.argmax(support_y, axis=-1)
+    kernel, bias = _distances_to_prototypes(
+      features,
+      tf.one_hot(support_y, self.model.output_shape[-1], dtype=features.dtype),
+      context.support_weight,
+    )
+    heads = ((tf.zeros_like(kernel), tf.zeros_like(bias)), (kernel, bias))
+    path = [self._with_head(*head) for head in heads]
+    return [self.with_statistics(w, support_x, context) for w in path]
+
+  def get_config(self) -> dict[str, Any]:
+    config = super().get_config()
+    return {k: v for k, v in config.items() if k not in _OF_STEPS}
+
+  def _features(self, support_x: Any, context: Context) -> tf.Tensor:
+    body = self._split.body
+    place = {
+      id(v): w
+      for v, w in zip(
+        self.model.trainable_variables,
+        functional.weights_of(self.model),
+        strict=True,
+      )
+    }
+    features, _ = functional.apply(
+      body,
+      [place[id(v)] for v in body.trainable_variables],
+      self.state_of(body, 0, context),
+      support_x,
+      training=True,
+      example_weight=context.support_weight,
+    )
+    return tf.nest.flatten(features)[0]
+
+  def _with_head(self, kernel: tf.Tensor, bias: tf.Tensor) -> Weights:
+    """Returns the weights of the model with another last layer."""
+    head = iter((kernel, bias))
+    weights = functional.weights_of(self.model)
+    return [
+      tf.cast(next(head), w.dtype) if of_head else w
+      for w, of_head in zip(weights, self._head_mask, strict=True)
+    ]
+
+
+def _distances_to_prototypes(
+  features: tf.Tensor, one_hot: tf.Tensor, weight: tf.Tensor | None
+) -> tuple[tf.Tensor, tf.Tensor]:
+  """Returns kernel `[D, W]` and bias `[W]` of a layer of negative distances.
+
+  Args:
+    features: Features of the support examples, `[S, D]`.
+    one_hot: Their labels, `[S, W]`.
+    weight: Weights `[S]`, or `None`: all examples count the same.
+  """
+  if weight is not None:
+    one_hot *= tf.cast(weight, one_hot.dtype)[:, tf.newaxis]
+  counts = tf.reduce_sum(one_hot, axis=0)
+  sums = tf.linalg.matmul(features, one_hot, transpose_a=True)
+  prototypes = tf.math.divide_no_nan(sums, counts)
+  bias = -tf.reduce_sum(tf.square(prototypes), axis=0)
+  return 2 * prototypes, tf.where(counts > 0, bias, _ABSENT)
+
+
+def _split(model: keras.Model, head: list[bool]) -> model_parts.Parts:
+  """Cuts the last layer off a model."""
+  pairs = zip(model.trainable_variables, head, strict=True)
+  variables = [v for v, of_head in pairs if of_head]
+
+  def may_be_body(layer: Any) -> bool:
+    own = getattr(layer, "trainable_weights", [])
+    return not any(v is variable for v in own for variable in variables)
+
+  parts = model_parts.cut(model, may_be_body)
+  if parts is None or not _is_dense(parts.head):
+    raise ValueError(
+      "ProtoNet needs a model whose last layer is a keras.layers.Dense with a "
+      "bias and without an activation, behind layers that have weights. "
+      f"Received: {model.name!r}, which ends with {model.layers[-1].name!r} "
+      f"({type(model.layers[-1]).__name__})"
+    )
+  return parts
+
+
+def _is_dense(head: keras.Model) -> bool:
+  """Returns whether a model is a linear layer with a bias and nothing else."""
+  layer = head.layers[-1]
+  return (
+    len(head.layers) == 2
+    and isinstance(layer, keras.layers.Dense)
+    and layer.use_bias
+    and layer.activation is keras.activations.linear
+  )

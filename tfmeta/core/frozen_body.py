@@ -1,0 +1,151 @@
+"""The frozen first layers of a model, computed once for each task.
+
+If the first layers of a model are frozen, such as a pretrained backbone, what
+they compute does not change in the inner loop. The model is therefore cut where
+the first layer with trainable weights begins. The part before it, the body,
+runs once on the support set and once on the queries of a task. Inner steps,
+samples of the weights and predictions run the part behind it, the head.
+
+The body ends earlier at layers whose outputs may differ from call to call:
+those with random numbers or with batch statistics.
+"""
+
+from collections.abc import Callable
+import inspect
+from typing import Any
+from typing import NamedTuple
+import weakref
+
+import keras
+import tensorflow as tf
+
+from tfmeta.core import keras_internals
+from tfmeta.core import model_parts
+from tfmeta.typing import State
+from tfmeta.typing import Weights
+
+
+class Examples(NamedTuple):
+  """Examples of a task as the head of the model takes them.
+
+  Attributes:
+    head: The head.
+    features: List of tensors `[n, ...]`, the inputs of the head.
+  """
+
+  head: keras.Model
+  features: list[tf.Tensor]
+
+
+class Features:
+  """The features of some examples of one task.
+
+  Args:
+    model: A built model.
+    *examples: Tensors `[n, ...]` or structures of them, such as the support
+      examples and the queries.
+  """
+
+  def __init__(self, model: keras.Model, *examples: Any):
+    # A structure may be packed again on its way, but its tensors stay the same.
+    # They are kept, so that no other tensor can take their identity.
+    self._known: list[tuple[list[Any], Examples]] = []
+    parts = parts_of(model)
+    if parts is not None:
+      for x in examples:
+        features = tf.nest.flatten(parts.body(x, training=False))
+        self._known.append((tf.nest.flatten(x), Examples(parts.head, features)))
+
+  def of(self, x: Any) -> Any:
+    """Returns the features of `x` if they are known, or else `x` itself."""
+    tensors = tf.nest.flatten(x)
+    for known, examples in self._known:
+      if len(known) == len(tensors) and all(map(_is_same, known, tensors)):
+        return examples
+    return x
+
+
+def parts_of(model: keras.Model) -> model_parts.Parts | None:
+  """Returns a model cut before its first trainable layer.
+
+  Args:
+    model: A built functional or `Sequential` model.
+
+  Returns:
+    The two parts, which share the layers of `model`; `None` if it has no frozen
+    layers that could be cut off.
+  """
+  frozen = tuple(variable.trainable for variable in model.variables)
+  known = _parts.get(model)
+  if known is None or known[0] != frozen:
+    _parts[model] = (frozen, model_parts.cut(model, _is_constant))
+  return _parts[model][1]
+
+
+def call_head(
+  call: Callable[..., tuple[Any, State]],
+  model: keras.Model,
+  weights: Weights,
+  state: State,
+  examples: Examples,
+) -> tuple[Any, State]:
+  """Calls the head of a model instead of the model.
+
+  Args:
+    call: Function from a model, its weights, its state and its inputs to the
+      outputs and the new state.
+    model: The model that has been cut.
+    weights: One tensor for each of `model.trainable_variables`.
+    state: One tensor for each of `model.non_trainable_variables`.
+    examples: Examples from `Features.of`.
+
+  Returns:
+    The outputs, and the state of `model` after the call.
+  """
+  head = examples.head
+  variables = [*model.trainable_variables, *model.non_trainable_variables]
+  places = {id(v): index for index, v in enumerate(variables)}
+  values = [*weights, *state]
+  outputs, moved = call(
+    head,
+    [values[places[id(v)]] for v in head.trainable_variables],
+    [values[places[id(v)]] for v in head.non_trainable_variables],
+    examples.features,
+  )
+  for variable, value in zip(head.non_trainable_variables, moved, strict=True):
+    values[places[id(variable)]] = value
+  return outputs, values[len(weights) :]
+
+
+# The parts of each model, and which of its variables were trained when it was
+# cut. The parts do not refer to the model, so that it can be freed.
+_parts: weakref.WeakKeyDictionary[
+  keras.Model, tuple[Any, model_parts.Parts | None]
+] = weakref.WeakKeyDictionary()
+
+
+def _is_constant(operation: Any) -> bool:
+  """Returns whether equal inputs give equal outputs in every call."""
+  if not isinstance(operation, keras.Layer):
+    return True
+  if operation.trainable_weights:
+    return False
+  if any(keras_internals.seeds(operation.non_trainable_variables)):
+    return False
+  layers = keras_internals.flatten_layers(operation)
+  return not any(map(_depends_on_the_mode, layers))
+
+
+def _depends_on_the_mode(layer: keras.Layer) -> bool:
+  """Returns whether a layer may compute something else in training."""
+  if isinstance(layer, keras.layers.BatchNormalization):
+    return layer.trainable
+  if isinstance(layer, keras.layers.SpectralNormalization):
+    return True
+  takes_mode = "training" in inspect.signature(layer.call).parameters
+  of_keras = type(layer).__module__.startswith(("keras.", "keras_hub."))
+  return takes_mode and not of_keras and not isinstance(layer, keras.Model)
+
+
+def _is_same(left: Any, right: Any) -> bool:
+  return left is right
