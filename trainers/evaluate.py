@@ -83,10 +83,11 @@ def run(
   # These modules load TensorFlow. Imported here, they do not delay --help.
   from trainers.run import checkpoints
   from trainers.run import configuration
+  from trainers.run import paths
   from trainers.run import results
   from trainers.run import workdir as folders
 
-  folder = pathlib.Path(workdir)
+  folder = pathlib.Path(paths.local("workdir", str(workdir)))
   config = configuration.Configuration(**folders.read_configuration(folder))
   learners = checkpoints.best_learners(config, folder, ensemble)
   how = {"queries_at_once": queries_at_once, "normalization": normalization}

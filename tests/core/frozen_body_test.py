@@ -79,6 +79,8 @@ def dropout_between():
   return keras.Model(inputs, L.Dense(3)(x))
 
 
+OWN = {"own", "behind"}
+
 # For each model, the layers with weights that its body must hold.
 MODELS = {
   "nested": (nested, {"first", "norm", "second", "third"}),
@@ -87,6 +89,7 @@ MODELS = {
   "branches": (branches, {"first", "norm", "second", "third", "dense"}),
   "several_inputs": (several_inputs, {"embedding"}),
   "dropout": (dropout_between, {"before"}),
+  "class_of_its_own": (lambda: before_frozen(frozen(SharedStart())), OWN),
 }
 
 
@@ -97,19 +100,37 @@ class ModeLayer(keras.Layer):
     return inputs * 2.0 if training else inputs
 
 
-def _behind(layer, *before):
-  return keras.Sequential([keras.Input((5,)), *before, layer, L.Dense(3)])
+class SharedStart(keras.Model):
+  """A functional model of a class of its own, as backbones are."""
+
+  def __init__(self, **kwargs):
+    inputs = keras.Input((5,))
+    super().__init__(inputs, L.Dense(4, name="own")(inputs), **kwargs)
+
+
+def before_frozen(layer):
+  """Returns a model whose body has weights only if `layer` belongs to it."""
+  rest = [frozen(L.Dense(5, name="behind")), L.Dense(3)]
+  return keras.Sequential([keras.Input((5,)), layer, *rest])
 
 
 # Their first layers differ from call to call, or hand something on that a cut
 # would lose.
 UNCUT = {
-  "all_trained": lambda: _behind(L.Dense(4)),
-  "no_weights": lambda: _behind(L.Rescaling(2.0)),
-  "random": lambda: _behind(L.GaussianNoise(0.1)),
-  "statistics": lambda: _behind(L.BatchNormalization(center=False)),
+  "trained": lambda: before_frozen(L.Dense(4)),
+  "no_weights": lambda: keras.Sequential(
+    [keras.Input((5,)), L.Rescaling(2.0), L.Dense(3)]
+  ),
+  "random": lambda: before_frozen(L.GaussianNoise(0.1)),
+  "random_inside": lambda: before_frozen(
+    keras.Sequential([keras.Input((5,)), L.Dropout(0.1)])
+  ),
+  "statistics": lambda: before_frozen(L.BatchNormalization(center=False)),
+  "mode": lambda: before_frozen(ModeLayer()),
+  "own_random_numbers": lambda: before_frozen(
+    L.Lambda(lambda x: x + tf.random.normal(tf.shape(x)))
+  ),
   "shared": shared,
-  "mode": lambda: _behind(ModeLayer()),
   "mask": lambda: keras.Sequential(
     [
       keras.Input((5,)),

@@ -1,7 +1,10 @@
 import os
+import socket
 import subprocess
 import sys
+import time
 from unittest import mock
+from urllib import request
 
 from absl.testing import absltest
 
@@ -50,7 +53,8 @@ class ImportTest(absltest.TestCase):
 class MissingDataTest(absltest.TestCase):
   def setUp(self):
     super().setUp()
-    self.builder = mock.Mock(data_path="/nowhere/omniglot/3.0.0")
+    path = "/nowhere/omniglot/3.0.0"
+    self.builder = mock.Mock(data_path=path, url_infos={})
     self.builder.is_prepared.return_value = False
     self.builder.download_and_prepare.side_effect = ConnectionError("no route")
     tfds = mock.Mock(**{"builder.return_value": self.builder})
@@ -80,6 +84,29 @@ class ExpandFolderTest(absltest.TestCase):
       folder = tfds_builders.expand_folder("~/data")
     self.assertEqual(folder, "/home/user/data")
     self.assertIsNone(tfds_builders.expand_folder(None))
+
+  def test_a_host_that_cannot_be_reached_is_said_at_once(self):
+    unknown = mock.patch.object(
+      socket, "create_connection", side_effect=OSError("no such name")
+    )
+    with mock.patch.object(request, "getproxies", return_value={}), unknown:
+      with self.assertRaisesRegex(ConnectionError, "a.b .* no such name"):
+        tfds_builders._check_reachable(["a.b"])
+    with mock.patch.object(request, "getproxies", return_value={"https": "x"}):
+      tfds_builders._check_reachable(["a.b"])
+
+  def test_a_host_that_does_not_answer_is_given_up(self):
+    with (
+      mock.patch.object(request, "getproxies", return_value={}),
+      mock.patch.object(tfds_builders, "_SECONDS", 0.05),
+      mock.patch.object(tfds_builders, "_reach", lambda *_: time.sleep(0.5)),
+      self.assertRaisesRegex(ConnectionError, "no answer within 0.05"),
+    ):
+      tfds_builders._check_reachable(["a.b"])
+
+  def test_hosts_are_those_of_the_downloads(self):
+    builder = mock.Mock(url_infos={"https://a.b/c.zip": 1, "file": 2})
+    self.assertEqual(tfds_builders._hosts(builder), {"a.b"})
 
 
 if __name__ == "__main__":

@@ -45,9 +45,23 @@ class ClassFoldersTest(absltest.TestCase):
     self.assertLen(self.names("train", ways=7), 7)
 
   def test_a_division_in_part_is_refused(self):
-    self.make("train/a", "val/b", "test/c")
+    self.make("train/a", "test/c")
     with self.assertRaisesRegex(ValueError, "which has train, test"):
       self.names("train")
+
+  def test_validation_may_be_called_val(self):
+    self.make("train/a", "val/b", "test/c")
+    self.assertEqual(self.names("validation"), ["b"])
+    self.assertEqual(self.names("test"), ["c"])
+
+  def test_without_test_classes_one_half_of_val_serves(self):
+    self.make("train/a", *[f"val/{i}" for i in range(10)])
+    self.assertEqual(self.names("train"), ["a"])
+    halves = self.names("validation"), self.names("test")
+    self.assertEqual([len(half) for half in halves], [5, 5])
+    self.assertLen(set().union(*halves), 10)
+    with self.assertRaisesRegex(ValueError, "12 .* validation and test"):
+      self.names("test", ways=6)
 
   def test_a_division_that_is_there_is_taken(self):
     self.make("train/a", "train/b", "validation/c", "test/d")

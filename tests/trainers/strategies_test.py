@@ -42,11 +42,53 @@ class StrategiesTest(parameterized.TestCase):
     ):
       make(strategy="tpu", tpu="there")
 
-  @parameterized.parameters("", "{", '{"cluster": {}}')
+  @parameterized.parameters(
+    "", "{", '{"cluster": {}}', "null", "[1]", "7", "[" * 100_000
+  )
   def test_workers_need_their_addresses(self, text):
     with mock.patch.dict(os.environ, TF_CONFIG=text):
       with self.assertRaisesRegex(ValueError, "trainers.launch.*Received"):
         make(strategy="multi_worker")
+
+  @parameterized.product(
+    task=(
+      {},
+      {"type": "worker"},
+      {"type": "worker", "index": None},
+      {"type": "worker", "index": []},
+      {"type": "worker", "index": True},
+      {"type": "worker", "index": -1},
+      {"type": "worker", "index": 2},
+      {"type": "worker", "index": 0.5},
+      {"type": "chief", "index": 0},
+      {"type": ["worker"], "index": 0},
+    )
+  )
+  def test_a_task_must_be_of_the_cluster(self, task):
+    found = {"cluster": {"worker": ["a:1", "b:1"]}, "task": task}
+    with mock.patch.dict(os.environ, TF_CONFIG=json.dumps(found)):
+      with self.assertRaisesRegex(ValueError, "task in TF_CONFIG.*Received"):
+        workers.read_cluster()
+
+  @parameterized.parameters(
+    ({}, "host:port"),
+    ({"worker": None}, "host:port"),
+    ({"worker": "a:1"}, "host:port"),
+    ({"worker": []}, "host:port"),
+    ({"worker": [1, 2]}, "host:port"),
+    ({"worker": ["a"]}, "host:port"),
+    ({"worker": [":1"]}, "host:port"),
+    ({"worker": ["a:0"]}, "host:port"),
+    ({"worker": ["a:-1"]}, "host:port"),
+    ({"worker": ["a:99999"]}, "host:port"),
+    ({"worker": ["a:1", "a:1"]}, "address of its own"),
+    ({"chief": ["a:1"], "worker": ["a:1"]}, "address of its own"),
+  )
+  def test_addresses_must_be_usable(self, cluster, sentence):
+    found = {"cluster": cluster, "task": {"type": "worker", "index": 0}}
+    with mock.patch.dict(os.environ, TF_CONFIG=json.dumps(found)):
+      with self.assertRaisesRegex(ValueError, f"{sentence}.*Received"):
+        workers.read_cluster()
 
   @parameterized.parameters(
     ("worker", "worker", 0, True),
@@ -57,7 +99,10 @@ class StrategiesTest(parameterized.TestCase):
   )
   def test_one_worker_writes(self, first, kind, index, expected):
     task = {"type": kind, "index": index}
-    found = {"cluster": {first: ["a:1"], "worker": ["b:1"]}, "task": task}
+    found = {
+      "cluster": {first: ["a:1"], "worker": ["b:1", "c:1"]},
+      "task": task,
+    }
     run = configuration.Configuration(
       "MAML", workdir="run", strategy="multi_worker"
     )
@@ -85,9 +130,13 @@ class WaitForAllTest(absltest.TestCase):
     with self.assertRaisesRegex(TimeoutError, f"no answer from {address}"):
       self.wait(address)
 
-  def test_a_task_must_be_of_the_cluster(self):
-    with self.assertRaisesRegex(ValueError, "must be one of its cluster"):
-      self.wait(index=3)
+  def test_listens_at_its_own_address_alone(self):
+    with workers._listen(self.own) as server:
+      self.assertEqual(server.getsockname()[0], "127.0.0.1")
+    # The others may know this machine by an address that it does not have.
+    port = self.own.rpartition(":")[2]
+    with workers._listen(f"192.0.2.1:{port}") as server:
+      self.assertEqual(server.getsockname()[0], "0.0.0.0")
 
 
 if __name__ == "__main__":

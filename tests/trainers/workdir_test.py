@@ -6,6 +6,7 @@ import sys
 import tempfile
 
 from absl.testing import absltest
+from absl.testing import parameterized
 
 from trainers.run import configuration
 from trainers.run import workdir
@@ -19,7 +20,7 @@ with workdir.claim(configuration.Configuration("MAML", workdir=sys.argv[1])):
 """
 
 
-class WorkdirTest(absltest.TestCase):
+class WorkdirTest(parameterized.TestCase):
   def setUp(self):
     super().setUp()
     parent = self.enterContext(tempfile.TemporaryDirectory())
@@ -119,11 +120,37 @@ class WorkdirTest(absltest.TestCase):
     ):
       self.claim(normalization="none")
 
-  def test_damaged_flags_are_named(self):
-    self.claim()
-    (self.folder / workdir.FLAGS).write_text("{")
-    with self.assertRaisesRegex(ValueError, "flags.json is damaged"):
+  @parameterized.parameters(
+    b"{",
+    b"",
+    b"\xff\xfe",
+    b"null",
+    b"[]",
+    b"7",
+    b'"MAML"',
+    b'{"own": []}',
+    b'{"own": null}',
+    b"[" * 100_000,
+  )
+  def test_damaged_flags_are_named_if_the_copy_is_damaged_too(self, content):
+    self.claim_and_work()
+    (self.folder / workdir.FLAGS).write_bytes(content)
+    self.claim()  # The copy serves, and the file is written again.
+    self.assertEqual(
+      workdir.read_configuration(self.folder)["own"], {"adapted": ["head"]}
+    )
+    for name in (workdir.FLAGS, workdir._COPY):
+      (self.folder / name).write_bytes(content)
+    with self.assertRaisesRegex(ValueError, "flags_copy.json is damaged"):
       self.claim()
+
+  def test_lost_flags_do_not_cost_the_run(self):
+    self.claim_and_work()
+    (self.folder / workdir.FLAGS).unlink()
+    with self.assertRaisesRegex(ValueError, "belongs to another run: ways"):
+      self.claim(ways=7)
+    self.claim()
+    self.assertTrue((self.folder / workdir.FLAGS).exists())
 
   def test_one_process_at_a_time_and_a_killed_one_does_not_count(self):
     command = [sys.executable, "-c", HOLD, str(self.folder)]

@@ -11,7 +11,6 @@ those with random numbers or with batch statistics.
 """
 
 from collections.abc import Callable
-import inspect
 from typing import Any
 from typing import NamedTuple
 import weakref
@@ -23,6 +22,10 @@ from tfmeta.core import keras_internals
 from tfmeta.core import model_parts
 from tfmeta.typing import State
 from tfmeta.typing import Weights
+
+# Packages whose layers are known. KerasHub has pretrained models.
+_OF_KERAS = ("keras.", "keras_hub.", "tfmeta.")
+_OTHERS = (keras.layers.Lambda, keras.layers.SpectralNormalization)
 
 
 class Examples(NamedTuple):
@@ -133,18 +136,21 @@ def _is_constant(operation: Any) -> bool:
   if any(keras_internals.seeds(operation.non_trainable_variables)):
     return False
   layers = keras_internals.flatten_layers(operation)
-  return not any(map(_depends_on_the_mode, layers))
+  return all(map(_is_known_to_be_constant, layers))
 
 
-def _depends_on_the_mode(layer: keras.Layer) -> bool:
-  """Returns whether a layer may compute something else in training."""
+def _is_known_to_be_constant(layer: keras.Layer) -> bool:
+  """Returns whether a frozen layer without seeds has no other state.
+
+  Other layers than those of Keras may draw random numbers of their own, or
+  compute something else in training.
+  """
   if isinstance(layer, keras.layers.BatchNormalization):
-    return layer.trainable
-  if isinstance(layer, keras.layers.SpectralNormalization):
-    return True
-  takes_mode = "training" in inspect.signature(layer.call).parameters
-  of_keras = type(layer).__module__.startswith(("keras.", "keras_hub."))
-  return takes_mode and not of_keras and not isinstance(layer, keras.Model)
+    return not layer.trainable
+  if isinstance(layer, _OTHERS):
+    return False
+  # A functional model of any class calls its layers, which are looked at too.
+  return type(layer).call.__module__.startswith(_OF_KERAS)
 
 
 def _is_same(left: Any, right: Any) -> bool:

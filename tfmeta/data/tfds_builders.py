@@ -1,9 +1,17 @@
 """Builders of TensorFlow Datasets (TFDS), which download and prepare data."""
 
+from collections.abc import Iterable
 import os
+import socket
+import threading
 from typing import Any
+from urllib import parse
+from urllib import request
 
 from tfmeta import packages
+
+# How long a host may take to answer.
+_SECONDS = 8
 
 
 def prepared_builder(
@@ -29,6 +37,7 @@ def prepared_builder(
   if not download:
     raise FileNotFoundError(_missing(builder, "`download` is False"))
   try:
+    _check_reachable(_hosts(builder))
     return prepare(builder, name, data_dir)
   except Exception as error:
     reason = f"TFDS failed to download it ({type(error).__name__}: {error})"
@@ -80,6 +89,41 @@ def prepare(
 def expand_folder(data_dir: str | os.PathLike[str] | None) -> str | None:
   """Returns `data_dir` as a string, with `~` replaced by the home folder."""
   return None if data_dir is None else os.path.expanduser(os.fspath(data_dir))
+
+
+def _hosts(builder: Any) -> set[str]:
+  """Returns the hosts from which TFDS downloads a data set."""
+  urls = getattr(builder, "url_infos", {})
+  hosts = {parse.urlsplit(url).hostname for url in urls}
+  return {host for host in hosts if host}
+
+
+def _check_reachable(hosts: Iterable[str]) -> None:
+  """Raises an error at once if a host cannot be reached.
+
+  TFDS would try again and again, for minutes. Behind a proxy, only TFDS can
+  tell.
+  """
+  if request.getproxies():
+    return
+  for host in hosts:
+    # Looking up a name has no time limit of its own, so a thread does it.
+    found: list[str] = []
+    thread = threading.Thread(target=_reach, args=(host, found), daemon=True)
+    thread.start()
+    thread.join(_SECONDS)
+    if found != [""]:
+      reason = found[0] if found else f"no answer within {_SECONDS} seconds"
+      raise ConnectionError(f"{host} cannot be reached: {reason}")
+
+
+def _reach(host: str, found: list[str]) -> None:
+  """Appends why a host cannot be reached, or an empty text if it can."""
+  try:
+    socket.create_connection((host, 443), timeout=_SECONDS).close()
+    found.append("")
+  except OSError as error:
+    found.append(str(error))
 
 
 def _missing(builder: Any, reason: str) -> str:

@@ -9,6 +9,13 @@ from trainers.run import workers
 
 SPLITS = ("train", "validation", "test")
 
+# Names that folders of a split may have.
+_NAMES = {
+  "train": ("train",),
+  "validation": ("validation", "val", "valid"),
+  "test": ("test",),
+}
+
 # Share of the classes for validation, and for test.
 _SHARE = 0.2
 
@@ -16,20 +23,25 @@ _SHARE = 0.2
 def folder_of(config, split: str) -> pathlib.Path:
   """Returns the folder with the class folders of a split.
 
-  If the data set has folders `train`, `validation` and `test`, these are the
-  splits. Otherwise the classes are divided at random, always in the same way,
-  and links in a folder `classes` of the workdir show the division.
+  If the data set has folders `train`, `validation` (or `val`) and `test`, these
+  are the splits. Without `test`, one half of the classes of `validation` is for
+  validation and the other for tests. Without any of the three, all classes are
+  divided. Classes are divided at random, always in the same way, and links in a
+  folder `classes` of the workdir show the division.
 
   Raises:
-    ValueError: If the data set has only some of the three folders, or too few
+    ValueError: If the data set has only some of the folders, or too few
       classes.
   """
   path = pathlib.Path(config.dataset).expanduser()
-  if all((path / name).is_dir() for name in SPLITS):
-    return path / split
+  found = _split_folders(path)
+  two = [*found] == ["train", "validation"]
+  if len(found) == len(SPLITS) or (two and split == "train"):
+    return found[split]
   folder = _links(config) / "classes" / split
   folder.mkdir(parents=True, exist_ok=True)
-  wanted = {name: path / name for name in _divide(path, config.ways)[split]}
+  classes = _divide(path, found, config.ways)[split]
+  wanted = {path.name: path for path in classes}
   # An earlier start with another configuration may have left other links.
   for link in folder.iterdir():
     if link.resolve() != wanted.get(link.name, path).resolve():
@@ -47,29 +59,51 @@ def _links(config) -> pathlib.Path:
   return pathlib.Path(tempfile.gettempdir()) / f"tfmeta_{os.getpid()}"
 
 
-def _divide(path, ways) -> dict[str, list[str]]:
-  """Returns the names of the class folders of each split."""
-  found = [name for name in SPLITS if (path / name).is_dir()]
+def _split_folders(path: pathlib.Path) -> dict[str, pathlib.Path]:
+  """Returns the folders of the splits that a data set has, by the split."""
+  found = {}
+  for split, names in _NAMES.items():
+    folders = [path / name for name in names if (path / name).is_dir()]
+    if folders:
+      found[split] = folders[0]
+  return found
+
+
+def _divide(
+  path: pathlib.Path, found: dict[str, pathlib.Path], ways: int
+) -> dict[str, list[pathlib.Path]]:
+  """Returns the class folders of each split that has no folder of its own."""
+  if [*found] == ["train", "validation"]:
+    classes = _shuffled(found["validation"], 2 * ways, "validation and test")
+    half = len(classes) // 2
+    return {"validation": classes[:half], "test": classes[half:]}
   if found:
     raise ValueError(
-      "`dataset` must have all of the folders train, validation and test, or "
-      f"none of them. Received: dataset={str(path)!r}, which has "
-      f"{', '.join(found)}"
+      "`dataset` must have all of the folders train, validation and test, the "
+      "first two (validation may be called val), or none of them. "
+      f"Received: dataset={str(path)!r}, which has {', '.join(found)}"
     )
-  names = sorted(
-    p.name for p in path.iterdir() if p.is_dir() and p.name[0] != "."
-  )
+  classes = _shuffled(path, 3 * ways, "training, validation and test")
   # A task needs `ways` classes, in every split.
-  held_back = max(ways, round(_SHARE * len(names)))
-  if len(names) < 2 * held_back + ways:
-    raise ValueError(
-      f"`dataset` must have at least {3 * ways} class folders: {ways} each for "
-      "training, validation and test. "
-      f"Received: dataset={str(path)!r}, which has {len(names)}"
-    )
-  random.Random(0).shuffle(names)
+  held_back = max(ways, round(_SHARE * len(classes)))
   return {
-    "test": names[:held_back],
-    "validation": names[held_back : 2 * held_back],
-    "train": names[2 * held_back :],
+    "test": classes[:held_back],
+    "validation": classes[held_back : 2 * held_back],
+    "train": classes[2 * held_back :],
   }
+
+
+def _shuffled(folder, least: int, purpose: str) -> list[pathlib.Path]:
+  """Returns class folders in random order, which is always the same."""
+  classes = sorted(
+    path
+    for path in folder.iterdir()
+    if path.is_dir() and not path.name.startswith(".")
+  )
+  if len(classes) < least:
+    raise ValueError(
+      f"`dataset` must have at least {least} class folders for {purpose}. "
+      f"Received: {str(folder)!r}, which has {len(classes)}"
+    )
+  random.Random(0).shuffle(classes)
+  return classes

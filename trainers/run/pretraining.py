@@ -13,6 +13,7 @@ import tfmeta
 from tfmeta import whole_files
 from trainers.run import data_sets
 from trainers.run import packages
+from trainers.run import paths
 from trainers.run import workdir as folders
 
 _RESULT = "pretrain.json"
@@ -66,7 +67,7 @@ def run(
     "seed": seed,
   }
   _check(values)
-  folder = pathlib.Path(workdir).expanduser()
+  folder = pathlib.Path(paths.local("workdir", str(workdir)))
   folder.mkdir(parents=True, exist_ok=True)
   with folders.locked(folder):
     return _pretrain(folder, values, data_dir)

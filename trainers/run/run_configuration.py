@@ -3,7 +3,10 @@
 import dataclasses
 
 from trainers.run import option
+from trainers.run import paths
 from trainers.run import unused_flags
+
+_PATHS = ("workdir", "data_dir", "manual_dir")
 
 _PARAMETER_SERVER = (
   "Keras 3 cannot train under a ParameterServerStrategy, because its `fit` "
@@ -61,3 +64,7 @@ class RunConfiguration:
         "`workdir` must name the folder in which the run writes. "
         f"Received: workdir={self.workdir!r}"
       )
+    for name in _PATHS:
+      if path := getattr(self, name, None):
+        # The class is frozen for others.
+        object.__setattr__(self, name, paths.local(name, path))

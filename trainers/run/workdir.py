@@ -19,6 +19,7 @@ except ImportError:  # On Windows, nothing guards the folder.
 from tfmeta import whole_files
 
 FLAGS = "flags.json"
+_COPY = "flags_copy.json"
 CHECKPOINTS = "checkpoints"
 RESULT = "result.json"
 LEARNER = "best.keras"
@@ -63,8 +64,9 @@ def claim(config) -> Iterator[pathlib.Path]:
     ) from None
   with locked(folder):
     _check_same(folder, config)
-    fresh = not (folder / FLAGS).exists()
-    write_json(folder / FLAGS, dataclasses.asdict(config))
+    fresh = not _has_flags(folder)
+    for name in (FLAGS, _COPY):
+      write_json(folder / name, dataclasses.asdict(config))
     try:
       yield folder
     except (ValueError, OSError, ImportError):
@@ -103,19 +105,42 @@ def locked(folder) -> Iterator[None]:
 def read_configuration(folder) -> dict[str, Any]:
   """Returns the fields of the `Configuration` of the run in `folder`.
 
+  A copy serves if the file is lost or damaged.
+
   Raises:
-    ValueError: If there is no run, or its file is damaged.
+    ValueError: If there is no run, or if both files are damaged.
   """
-  path = pathlib.Path(folder) / FLAGS
+  path, copy = (pathlib.Path(folder) / name for name in (FLAGS, _COPY))
   try:
-    return _brought_up_to_date(json.loads(path.read_text()))
+    return _read(path)
+  except ValueError:
+    if not copy.exists():
+      raise
+    return _read(copy)
+
+
+def _read(path: pathlib.Path) -> dict[str, Any]:
+  try:
+    values = json.loads(path.read_text(encoding="utf-8"))
   except FileNotFoundError:
     raise ValueError(
       f"This folder holds no run, because it has no {FLAGS}. "
-      f"Received: workdir={os.fspath(folder)!r}"
+      f"Received: workdir={os.fspath(path.parent)!r}"
     ) from None
-  except json.JSONDecodeError as error:
-    raise ValueError(f"The file {path} is damaged: {error}.") from error
+  except (ValueError, RecursionError) as error:  # Not UTF-8, or not JSON.
+    raise _damaged(path, str(error)) from error
+  if not isinstance(values, dict):
+    raise _damaged(path, f"a {type(values).__name__} in place of an object")
+  if not isinstance(values.get("own", {}), dict):
+    raise _damaged(path, "`own` is no object")
+  return _brought_up_to_date(values)
+
+
+def _damaged(path: pathlib.Path, reason: str) -> ValueError:
+  return ValueError(
+    f"The file {path} is damaged: it must hold the flags of the run, as "
+    f"trainers write them. Received: {reason[:200]}"
+  )
 
 
 def write_json(path, value) -> list[str]:
@@ -168,13 +193,14 @@ def _try_lock(file) -> bool:
 
 def _clear(folder) -> None:
   """Clears a folder in which a failed run has written nothing of its own."""
-  if {path.name for path in folder.iterdir()} == {FLAGS, _LOCK}:
-    (folder / FLAGS).unlink()
-    (folder / _LOCK).unlink()
+  names = {FLAGS, _COPY, _LOCK}
+  if {path.name for path in folder.iterdir()} == names:
+    for name in names:
+      (folder / name).unlink()
 
 
 def _check_same(folder, config) -> None:
-  if not (folder / FLAGS).exists():
+  if not _has_flags(folder):
     _check_empty(folder)
     return
   there = _flat({**_defaults(config), **read_configuration(folder)})
@@ -191,6 +217,10 @@ def _check_same(folder, config) -> None:
       "another --workdir, or remove this one. "
       f"Received: workdir={os.fspath(folder)!r}"
     )
+
+
+def _has_flags(folder) -> bool:
+  return any((folder / name).exists() for name in (FLAGS, _COPY))
 
 
 def _check_empty(folder) -> None:
