@@ -108,6 +108,17 @@ class SharedStart(keras.Model):
     super().__init__(inputs, L.Dense(4, name="own")(inputs), **kwargs)
 
 
+class Subclassed(keras.Model):
+  """A model without a graph."""
+
+  def __init__(self, **kwargs):
+    super().__init__(**kwargs)
+    self.dense = L.Dense(4, name="dense")
+
+  def call(self, inputs):
+    return self.dense(inputs)
+
+
 def before_frozen(layer):
   """Returns a model whose body has weights only if `layer` belongs to it."""
   rest = [frozen(L.Dense(5, name="behind")), L.Dense(3)]
@@ -131,6 +142,7 @@ UNCUT = {
     L.Lambda(lambda x: x + tf.random.normal(tf.shape(x)))
   ),
   "shared": shared,
+  "subclassed": lambda: before_frozen(Subclassed()),
   "mask": lambda: keras.Sequential(
     [
       keras.Input((5,)),

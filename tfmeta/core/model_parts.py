@@ -79,6 +79,9 @@ def _cut_inside(
   if len(first) != 1 or not isinstance(first[0].operation, keras.Model):
     return None
   call = first[0]
+  # A model with a `call` of its own has no graph.
+  if getattr(call.operation, "inputs", None) is None:
+    return None
   given = [value for value in call.arguments.values() if value is not None]
   simple = len(call.inputs) == len(call.outputs) == 1 and not given
   inner = cut(call.operation, may_be_body) if simple else None
