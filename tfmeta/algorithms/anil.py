@@ -105,9 +105,7 @@ class ANIL(maml.MAML):
     )
     self.adapted = adapted
     self._mask = chosen_weights.chosen_mask(model, "adapted", adapted)
-    pairs = zip(model.trainable_variables, self._mask, strict=True)
-    moved = {id(v) for v, adapted in pairs if adapted}
-    self._split = model_parts.cut(model, lambda layer: not _holds(layer, moved))
+    self._split = model_parts.cut_before(model, self._mask)
 
   def adaptation_path(
     self,
@@ -185,12 +183,6 @@ class ANIL(maml.MAML):
     return loss_fn
 
   def _weights_of_part(self, part: keras.Model, weights: Weights) -> Weights:
-    variables = self.model.trainable_variables
-    place = {id(v): w for v, w in zip(variables, weights, strict=True)}
-    return [place[id(v)] for v in part.trainable_variables]
-
-
-def _holds(layer: Any, moved: set[int]) -> bool:
-  """Returns whether a layer has one of the variables with these identities."""
-  weights = getattr(layer, "trainable_weights", [])
-  return any(id(v) in moved for v in weights)
+    return model_parts.values_of(
+      part.trainable_variables, self.model.trainable_variables, weights
+    )

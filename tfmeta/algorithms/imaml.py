@@ -13,6 +13,7 @@ from tfmeta.algorithms.context import Context
 from tfmeta.core import conjugate_gradient as cg
 from tfmeta.core import functional
 from tfmeta.core import inner_loop
+from tfmeta.typing import SupportLoss
 from tfmeta.typing import Weights
 
 
@@ -119,7 +120,8 @@ class IMAML(meta_learner.MetaLearner):
     support_y: tf.Tensor,
     context: Context = EVALUATION,
   ) -> list[Weights]:
-    path = self._inner_path(support_x, support_y, context)
+    support_loss = self.support_loss(support_x, support_y, context)
+    path = self._inner_path(support_loss, context)
     return [self.with_statistics(w, support_x, context) for w in path]
 
   def task_loss(
@@ -130,14 +132,14 @@ class IMAML(meta_learner.MetaLearner):
     query_y: tf.Tensor,
     context: Context = FIRST_STEP,
   ) -> tuple[tf.Tensor, tf.Tensor]:
-    adapted = self._inner_path(support_x, support_y, context)[-1]
+    support_loss = self.support_loss(support_x, support_y, context)
+    adapted = self._inner_path(support_loss, context)[-1]
     with tf.GradientTape() as tape:
       tape.watch(adapted)
       weights = self.with_statistics(adapted, support_x, context)
       outputs = self.predict_with(weights, query_x, context)
       loss = self.query_loss(query_y, outputs, context)
     gradients = tape.gradient(loss, adapted, unconnected_gradients="zero")
-    support_loss = self.support_loss(support_x, support_y, context)
     gradients = self._implicit_gradients(support_loss, adapted, gradients)
     # This term is zero, and its gradient is the implicit one.
     initial = functional.weights_of(self.model)
@@ -154,10 +156,9 @@ class IMAML(meta_learner.MetaLearner):
     }
 
   def _inner_path(
-    self, support_x: tf.Tensor, support_y: tf.Tensor, context: Context
+    self, support_loss: SupportLoss, context: Context
   ) -> list[Weights]:
     """Returns constants: the weights before and after the inner steps."""
-    support_loss = self.support_loss(support_x, support_y, context)
     initial = [tf.stop_gradient(w) for w in functional.weights_of(self.model)]
 
     def loss_fn(weights: Weights, step: Any) -> tf.Tensor:
@@ -177,7 +178,7 @@ class IMAML(meta_learner.MetaLearner):
     )
 
   def _implicit_gradients(
-    self, support_loss: Any, adapted: Weights, gradients: Weights
+    self, support_loss: SupportLoss, adapted: Weights, gradients: Weights
   ) -> Weights:
     """Returns the gradients with respect to the initial weights.
 

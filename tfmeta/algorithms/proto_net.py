@@ -128,17 +128,9 @@ class ProtoNet(meta_learner.MetaLearner):
 
   def _features(self, support_x: Any, context: Context) -> tf.Tensor:
     body = self._split.body
-    place = {
-      id(v): w
-      for v, w in zip(
-        self.model.trainable_variables,
-        functional.weights_of(self.model),
-        strict=True,
-      )
-    }
     features, _ = functional.apply(
       body,
-      [place[id(v)] for v in body.trainable_variables],
+      functional.weights_of(body),
       self.state_of(body, 0, context),
       support_x,
       training=True,
@@ -177,14 +169,7 @@ def _distances_to_prototypes(
 
 def _split(model: keras.Model, head: list[bool]) -> model_parts.Parts:
   """Cuts the last layer off a model."""
-  pairs = zip(model.trainable_variables, head, strict=True)
-  variables = [v for v, of_head in pairs if of_head]
-
-  def may_be_body(layer: Any) -> bool:
-    own = getattr(layer, "trainable_weights", [])
-    return not any(v is variable for v in own for variable in variables)
-
-  parts = model_parts.cut(model, may_be_body)
+  parts = model_parts.cut_before(model, head)
   if parts is None or not _is_dense(parts.head):
     raise ValueError(
       "ProtoNet needs a model whose last layer is a keras.layers.Dense with a "

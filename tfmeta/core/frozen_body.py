@@ -11,6 +11,7 @@ those with random numbers or with batch statistics.
 """
 
 from collections.abc import Callable
+import operator
 from typing import Any
 from typing import NamedTuple
 import weakref
@@ -63,7 +64,7 @@ class Features:
     """Returns the features of `x` if they are known, or else `x` itself."""
     tensors = tf.nest.flatten(x)
     for known, examples in self._known:
-      if len(known) == len(tensors) and all(map(_is_same, known, tensors)):
+      if len(known) == len(tensors) and all(map(operator.is_, known, tensors)):
         return examples
     return x
 
@@ -106,18 +107,18 @@ def call_head(
     The outputs, and the state of `model` after the call.
   """
   head = examples.head
-  variables = [*model.trainable_variables, *model.non_trainable_variables]
-  places = {id(v): index for index, v in enumerate(variables)}
+  known = [*model.trainable_variables, *model.non_trainable_variables]
   values = [*weights, *state]
   outputs, moved = call(
     head,
-    [values[places[id(v)]] for v in head.trainable_variables],
-    [values[places[id(v)]] for v in head.non_trainable_variables],
+    model_parts.values_of(head.trainable_variables, known, values),
+    model_parts.values_of(head.non_trainable_variables, known, values),
     examples.features,
   )
-  for variable, value in zip(head.non_trainable_variables, moved, strict=True):
-    values[places[id(variable)]] = value
-  return outputs, values[len(weights) :]
+  kept = model.non_trainable_variables
+  return outputs, model_parts.values_of(
+    kept, [*kept, *head.non_trainable_variables], [*state, *moved]
+  )
 
 
 # The parts of each model, and which of its variables were trained when it was
@@ -151,7 +152,3 @@ def _is_known_to_be_constant(layer: keras.Layer) -> bool:
     return False
   # A functional model of any class calls its layers, which are looked at too.
   return type(layer).call.__module__.startswith(_OF_KERAS)
-
-
-def _is_same(left: Any, right: Any) -> bool:
-  return left is right

@@ -64,6 +64,41 @@ def cut(model: keras.Model, may_be_body: Callable[[Any], bool]) -> Parts | None:
     return None
 
 
+def cut_before(model: keras.Model, chosen: Sequence[bool]) -> Parts | None:
+  """Cuts a model before its first layer that holds a chosen weight.
+
+  Args:
+    model: A built functional or `Sequential` model.
+    chosen: One boolean for each of `model.trainable_variables`.
+
+  Returns:
+    The two parts, or `None`: see `cut`.
+  """
+  pairs = zip(model.trainable_variables, chosen, strict=True)
+  ends = {id(v) for v, is_chosen in pairs if is_chosen}
+
+  def may_be_body(layer: Any) -> bool:
+    weights = getattr(layer, "trainable_weights", [])
+    return not any(id(v) in ends for v in weights)
+
+  return cut(model, may_be_body)
+
+
+def values_of(
+  variables: Sequence[Any], known: Sequence[Any], values: Sequence[Any]
+) -> list[Any]:
+  """Returns the values of variables in their order.
+
+  Args:
+    variables: Variables of a model or of a part of it.
+    known: Variables, among them all of `variables`. The last place of a
+      variable counts.
+    values: One value for each of `known`.
+  """
+  found = {id(v): value for v, value in zip(known, values, strict=True)}
+  return [found[id(v)] for v in variables]
+
+
 def _cut_at(model: keras.Model, ends: Sequence[Any]) -> Parts | None:
   """Cuts a model at symbolic tensors, the features."""
   body = keras.Model(model_inputs.symbolic_inputs(model), list(ends))
