@@ -33,7 +33,7 @@ def _model(*, dropout=True):
 class RandomLayersTest(parameterized.TestCase):
   @parameterized.parameters(*LEARNERS)
   def test_place_in_the_batch_does_not_matter(self, learner_class, kwargs):
-    # Under "transductive", dropout is active in predictions too.
+    # Dropout is active in inner steps.
     learner = learner_class(_model(), inner_learning_rate=0.5, **kwargs)
     x, _ = subject.gaussian_tasks("mlp")
     learner.compile()
@@ -42,6 +42,27 @@ class RandomLayersTest(parameterized.TestCase):
     np.testing.assert_allclose(
       learner.predict_on_batch(turned)[::-1], outputs, atol=1e-5
     )
+
+  @parameterized.parameters(
+    lambda: [keras.layers.Dense(4), keras.layers.Dropout(0.5)],
+    lambda: [keras.layers.Reshape((3, 2)), keras.layers.GRU(4, dropout=0.5)],
+    lambda: [keras.Sequential([keras.layers.GaussianNoise(1.0)])],
+  )
+  def test_predictions_take_no_random_numbers(self, make):
+    # Batch statistics need a pass in training mode, where these layers would be
+    # random.
+    stack = [keras.Input((6,)), *make(), keras.layers.BatchNormalization()]
+    learner = tfmeta.MAML(keras.Sequential([*stack, keras.layers.Dense(3)]))
+    self.assertTrue(learner.transductive)
+    learner.compile()
+    x, _ = subject.gaussian_tasks("mlp")
+    weights = learner.adapt(x["support_x"][1], x["support_y"][1])
+    outputs = learner.to_model(weights).predict(x["query_x"][1], verbose=0)
+    for found in (
+      learner.predict_on_batch(x)[1],
+      learner.predict_with(weights, x["query_x"][1]),
+    ):
+      np.testing.assert_allclose(found, outputs, atol=1e-5)
 
   def test_mini_batches_do_not_depend_on_it_either(self):
     learner = tfmeta.MAML(

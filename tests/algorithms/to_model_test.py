@@ -113,5 +113,54 @@ class ToModelTest(parameterized.TestCase):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+def _normalizing():
+  layer = keras.layers.Normalization()
+  layer.adapt(np.random.default_rng(0).normal(3, 2, (20, 2)))
+  return keras.Input((2,)), layer, np.float32([[1, 2], [5, 3], [2, 2]])
+
+
+def _looking_up():
+  layer = keras.layers.IntegerLookup(output_mode="multi_hot")
+  layer.adapt(np.array([[2], [5], [9]]))
+  inputs = keras.Input((2,), dtype="int32")
+  return inputs, layer, np.int32([[2, 9], [5, 3], [9, 9]])
+
+
+class LayersWithAssetsTest(parameterized.TestCase):
+  """What these layers learn in `adapt` is not among their variables."""
+
+  @parameterized.product(
+    make=[_normalizing, _looking_up], batch_normalization=[False, True]
+  )
+  def test_keep_what_they_learned(self, make, batch_normalization):
+    inputs, layer, x = make()
+    features = layer(inputs)
+    if batch_normalization:
+      features = keras.layers.BatchNormalization()(features)
+    network = keras.Model(inputs, keras.layers.Dense(3)(features))
+    learner = tfmeta.MAML(network)
+    weights = learner.adapt(x, np.array([0, 1, 2]))
+    outputs = learner.predict_with(weights, x)
+    model = learner.to_model(weights)
+    np.testing.assert_allclose(model.predict(x, verbose=0), outputs, atol=1e-5)
+
+  def test_layer_without_configuration_is_refused(self):
+    class Scaled(keras.layers.Layer):
+      def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+
+      def call(self, x):
+        return self.factor * x
+
+    network = keras.Sequential(
+      [keras.Input((2,)), Scaled(2.0), keras.layers.Dense(2)]
+    )
+    learner = tfmeta.MAML(network)
+    weights = learner.adapt(np.eye(2, dtype="float32"), np.array([0, 1]))
+    with self.assertRaisesRegex(ValueError, "`get_config` returns all.*Recei"):
+      learner.to_model(weights)
+
+
 if __name__ == "__main__":
   absltest.main()

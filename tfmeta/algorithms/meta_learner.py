@@ -30,6 +30,7 @@ from tfmeta.core import unchanged
 from tfmeta.layers import converted
 from tfmeta.layers import copying
 from tfmeta.layers import missing_derivatives
+from tfmeta.layers import statistics
 from tfmeta.typing import LearningRates
 from tfmeta.typing import Reduction
 from tfmeta.typing import State
@@ -111,8 +112,8 @@ class MetaLearner(keras.Model):
       training does not update; it suits models whose batch normalization is
       frozen, and models without any. Defaults to `"transductive"` if the model
       has batch normalization, else to `"none"`. Inner steps always normalize
-      the support set by its own statistics. `Dropout` is active in predictions
-      only under `"transductive"`.
+      the support set by its own statistics. Random layers such as `Dropout` are
+      active in inner steps, also in evaluation, and inactive in predictions.
     task_map: How tasks are batched: `"map"`, `"vectorize"`, `"unroll"` (see
       `tfmeta.core.map_tasks`) or `"auto"` (default), which chooses between
       `"map"` and `"vectorize"`.
@@ -298,13 +299,16 @@ class MetaLearner(keras.Model):
     """
     checks.check_weights(weights)
     count = len(self.model.trainable_variables)
-    statistics = weights[count:]
+    known = weights[count:]
+    of_batch = self.transductive and not known
+    quiet = of_batch and not context.training
+    model = statistics.without_noise(self.model) if quiet else self.model
     outputs, _ = functional.apply(
-      self.model,
+      model,
       weights[:count],
-      statistics or self.state_of(self.model, _PREDICTION_STREAM, context),
-      context.examples(x),
-      training=self.transductive and not statistics,
+      known or self.state_of(self.model, _PREDICTION_STREAM, context),
+      context.examples(x) if model is self.model else x,
+      training=of_batch,
       example_weight=context.query_weight,
     )
     return outputs

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from collections.abc import Iterator
+import tempfile
 import types
 from typing import Any
 
@@ -41,7 +42,8 @@ def rebuild(
 
   Returns:
     A new model, not compiled, with the values of all variables of `model`, cast
-    to the dtypes of its own variables. What is frozen in `model` is frozen.
+    to the dtypes of its own variables, and with the assets of its layers, such
+    as vocabularies. What is frozen in `model` is frozen.
 
   Raises:
     ValueError: If `model` is not built, or cannot be made from the edited
@@ -75,10 +77,7 @@ def rebuild(
 
 def cloned(model: keras.Model) -> keras.Model:
   """Returns a copy of a model with its weights and with what is frozen."""
-  copy = keras.models.clone_model(model)
-  match(copy, model)
-  copy.set_weights(model.get_weights())
-  return called(copy)
+  return called(rebuild(model, lambda config: config))
 
 
 def called(model: keras.Model) -> keras.Model:
@@ -175,10 +174,17 @@ def _copy_state(source, target):
     if old.shape != new.shape:
       raise ValueError(f"{new.path} has shape {new.shape}, not {old.shape}")
     new.assign(keras.ops.cast(old, new.dtype))
-  for layer in keras_internals.flatten_layers(target):
+  layers = keras_internals.flatten_layers(source)
+  copies = keras_internals.flatten_layers(target)
+  for old, new in zip(layers, copies, strict=True):
+    # Vocabularies and the like are no variables.
+    if hasattr(old, "save_assets") and hasattr(new, "load_assets"):
+      with tempfile.TemporaryDirectory() as folder:
+        old.save_assets(folder)
+        new.load_assets(folder)
     # This layer computes with constants, which it makes from its variables.
-    if isinstance(layer, keras.layers.Normalization):
-      layer.finalize_state()
+    if isinstance(new, keras.layers.Normalization):
+      new.finalize_state()
 
 
 def _custom_objects(model):

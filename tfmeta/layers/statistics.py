@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 from collections.abc import Sequence
+import functools
+import inspect
 import random
 import threading
 from typing import Any
@@ -13,10 +15,6 @@ import tensorflow as tf
 from tfmeta.core import keras_internals
 from tfmeta.layers import copying
 from tfmeta.layers import normalization
-
-# These attributes are the amounts of noise of random layers. `Dropout` has a
-# rate, and `GaussianNoise` has a standard deviation.
-_AMOUNTS_OF_NOISE = ("rate", "stddev")
 
 
 def batch_normalization_layers(
@@ -123,20 +121,37 @@ def support_state(
   Raises:
     ValueError: If the statistics cannot be computed: see `SupportStatistics`.
   """
-  with _lock:
-    statistics = _statistics.get(model)
-    if statistics is None:
-      statistics = _statistics[model] = SupportStatistics(model)
-  return statistics.support_state(weights, state, support_x)
+  return _statistics_of(model).support_state(weights, state, support_x)
+
+
+def without_noise(model: keras.Model) -> keras.Model:
+  """Returns a model that uses batch statistics, but no random numbers.
+
+  Call it with the weights and the state of `model`, in training mode. Its
+  variables have other values.
+
+  Args:
+    model: A built model.
+
+  Returns:
+    A copy of `model` whose random layers are inactive. Without random layers,
+    or if `model` cannot be made again from its configuration, `model` itself.
+  """
+  if not any(keras_internals.seeds(model.non_trainable_variables)):
+    return model
+  try:
+    return _statistics_of(model).quiet_copy() or model
+  except ValueError:
+    return model
 
 
 class SupportStatistics:
   """The batch statistics of one model, for any weights and any batch.
 
   The statistics come from a pass in training mode, with a momentum of 0 and
-  without dropout. The pass goes through a private copy of the model, whose
-  layers have these settings. The model itself never changes, so any number of
-  threads may use it at the same time.
+  without random numbers. The pass goes through a private copy of the model,
+  whose layers have these settings. The model itself never changes, so any
+  number of threads may use it at the same time.
 
   An instance is a plain Python object. A Keras model that has one as an
   attribute therefore neither counts nor saves the variables of the copy, whose
@@ -192,27 +207,40 @@ class SupportStatistics:
     Returns:
       List like `state`.
     """
-    model = self._model()
-    if self._copy is None:
-      return _recovered_state(model, weights, state, support_x)
-    if model is not None:
-      copying.match(self._copy, model)
-    _, batch_state = self._copy.stateless_call(
+    copy = self.quiet_copy()
+    if copy is None:
+      return _recovered_state(self._model(), weights, state, support_x)
+    _, batch_state = copy.stateless_call(
       weights, state, support_x, training=True
     )
-    moving = {id(v) for v, _ in _moving_statistics(self._copy)}
-    variables = self._copy.non_trainable_variables
+    moving = {id(v) for v, _ in _moving_statistics(copy)}
+    variables = copy.non_trainable_variables
     return [
       new if id(variable) in moving else old
       for variable, old, new in zip(variables, state, batch_state, strict=True)
     ]
 
+  def quiet_copy(self) -> keras.Model | None:
+    """Returns the copy of the model, or `None` if it cannot be made again."""
+    model = self._model()
+    if self._copy is not None and model is not None:
+      copying.match(self._copy, model)
+    return self._copy
 
-# The statistics of each model that `support_state` was called with, as long as
+
+# The statistics of each model that a function above was called with, as long as
 # the model lives.
 _statistics = weakref.WeakKeyDictionary()
 # Reentrant, because making a copy runs the constructors of the user's layers.
 _lock = threading.RLock()
+
+
+def _statistics_of(model: keras.Model) -> SupportStatistics:
+  with _lock:
+    statistics = _statistics.get(model)
+    if statistics is None:
+      statistics = _statistics[model] = SupportStatistics(model)
+  return statistics
 
 
 def _moving_statistics(model: keras.Model) -> Iterable[tuple[Any, float]]:
@@ -223,33 +251,39 @@ def _moving_statistics(model: keras.Model) -> Iterable[tuple[Any, float]]:
 
 
 def _memoryless_copy(model: keras.Model) -> keras.Model:
-  """Copies `model`, with a momentum of 0 and without random numbers.
-
-  The attributes are set after the layers are made, because a `Dropout` that is
-  made with a rate of 0 has no seed, and the copy must have the same variables
-  as `model`.
-  """
+  """Copies `model`, with a momentum of 0 and without random numbers."""
   copy = copying.rebuild(model, lambda config: config)
   for layer in keras_internals.flatten_layers(copy, include_self=False):
     if isinstance(layer, keras.layers.BatchNormalization):
       layer.momentum = 0.0
-    for name in _noise_of(layer):
-      setattr(layer, name, 0.0)
+    elif _is_random(layer):
+      _end_training(layer)
   return copy
 
 
-def _noise_of(layer: keras.Layer) -> list[str]:
-  """Returns the attributes that make the outputs of `layer` random."""
-  seed = getattr(layer, "seed_generator", None)
-  if not isinstance(seed, keras.random.SeedGenerator):
-    return []
-  return [name for name in _AMOUNTS_OF_NOISE if hasattr(layer, name)]
+def _is_random(layer: keras.Layer) -> bool:
+  """Returns whether `layer` has seeds, and no batch statistics inside."""
+  seeds = any(keras_internals.seeds(layer.variables))
+  return seeds and not has_batch_normalization(layer)
+
+
+def _end_training(layer: keras.Layer) -> None:
+  """Makes a layer work in inference mode, whatever mode its model is in."""
+  call = layer.call
+  if "training" not in inspect.signature(call).parameters:
+    return
+
+  @functools.wraps(call)
+  def in_inference(*args: Any, **kwargs: Any) -> Any:
+    return call(*args, **{**kwargs, "training": False})
+
+  layer.call = in_inference
 
 
 def _check_recoverable(model: keras.Model, error: ValueError) -> None:
   """Refuses a model for which `_recovered_state` would be wrong."""
   for path, layer in copying.walk(model):
-    noisy = any(getattr(layer, name) for name in _noise_of(layer))
+    noisy = _is_random(layer)
     # A momentum of 1 leaves nothing of the batch in the moving statistics. With
     # batch renormalization, a moving variance is the square of an average.
     lost = isinstance(layer, keras.layers.BatchNormalization) and (
