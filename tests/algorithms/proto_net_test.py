@@ -1,5 +1,7 @@
 """Tests prototypical networks against distances to class means."""
 
+import warnings
+
 from absl.testing import absltest
 from absl.testing import parameterized
 import keras
@@ -108,6 +110,37 @@ class ProtoNetTest(parameterized.TestCase):
     expected = tfmeta.ProtoNet(classifier()).adapt(examples(), LABELS)
     for a, b in zip(adapted, expected, strict=True):
       np.testing.assert_array_equal(a, b)
+
+  def test_soft_labels_are_shares_of_an_example(self):
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+    learner = tfmeta.ProtoNet(classifier(), inner_loss=loss)
+    soft = np.eye(WAYS, dtype="float32")[LABELS]
+    soft[0] = [0.25, 0.75, 0, 0]
+    kernel = np.array(learner.adapt(examples(), soft)[-2])
+    features = np.array(learner.model.get_layer("body")(examples()))
+    # The examples 1 and 5 are of class 0.
+    mean = (0.25 * features[0] + features[1] + features[5]) / 2.25
+    np.testing.assert_allclose(kernel[:, 0], 2 * mean, rtol=1e-5, atol=1e-6)
+
+  def test_a_head_that_cannot_be_replaced_is_refused_by_its_cause(self):
+    changes = {
+      "frozen": lambda head: setattr(head, "trainable", False),
+      "with LoRA": lambda head: head.enable_lora(2),
+      "quantized": lambda head: head.quantize("int8"),
+    }
+    for cause, change in changes.items():
+      model = classifier()
+      change(model.layers[-1])
+      with self.assertRaisesRegex(ValueError, f"Received:.*Dense, {cause}"):
+        tfmeta.ProtoNet(model)
+
+  def test_more_outputs_than_ways_are_usual(self):
+    x, y = examples()[tf.newaxis], tf.constant(LABELS)[tf.newaxis]
+    task = {"support_x": x, "support_y": y, "query_x": x}
+    data = tf.data.Dataset.from_tensors((task, y))
+    with warnings.catch_warnings():
+      warnings.simplefilter("error")
+      tfmeta.evaluate(tfmeta.ProtoNet(classifier()), data)
 
   @parameterized.parameters(
     keras.layers.Dense(WAYS, use_bias=False),

@@ -111,6 +111,52 @@ class ValuesTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, "^[^\n]* Received: 5 to 7$"):
       make(jit_compile=True).fit(tasks(LABELS), **wrong)
 
+  @parameterized.product(
+    jit_compile=(False, True), key=("support_x", "query_x"), loss=(None, "mse")
+  )
+  def test_examples_that_are_not_finite_are_said(self, jit_compile, key, loss):
+    targets = LABELS if loss is None else X[..., :3]
+    inputs, targets = pair(targets)
+    inputs[key] = np.where(X == X.max(), np.nan, X)
+    learner = make(jit_compile=jit_compile, inner_loss=loss, metrics=())
+    sentence = f"^{key} must be finite. Received: NaN or inf$"
+    with self.assertRaisesRegex(ValueError, sentence):
+      learner.fit(inputs, targets, verbose=0)
+    with self.assertRaisesRegex(ValueError, sentence):
+      learner.predict(inputs, verbose=0)
+
+  @parameterized.parameters(False, True)
+  def test_targets_that_are_not_finite_are_said(self, jit_compile):
+    learner = make(jit_compile=jit_compile, inner_loss="mse", metrics=())
+    inputs, targets = pair(X[..., :3])
+    missing = np.where(targets == targets.max(), np.nan, targets)
+    with self.assertRaisesRegex(ValueError, "^Query targets must be finite"):
+      learner.fit(inputs, missing, verbose=0)
+    with self.assertRaisesRegex(ValueError, "^Support targets must be finite"):
+      learner.fit({**inputs, "support_y": missing}, targets, verbose=0)
+
+  def test_a_loss_of_the_user_may_leave_out_missing_targets(self):
+    def known(y, y_pred):
+      missing = tf.math.is_nan(y)
+      errors = tf.where(missing, y_pred, y) - y_pred
+      return tf.reduce_sum(errors**2, axis=-1)
+
+    missing = np.where(X == X.max(), np.nan, X)[..., :3]
+    inputs, targets = pair(missing)
+    learner = make(inner_loss=known, metrics=())
+    history = learner.fit(inputs, targets, verbose=0).history
+    self.assertTrue(np.isfinite(history["loss"][0]))
+    learner.adapt(inputs["support_x"][0], missing[0])
+
+  @parameterized.product(
+    jit_compile=(False, True), weight=(-1.0, float("nan"), float("inf"))
+  )
+  def test_weights_that_are_no_weights_are_said(self, jit_compile, weight):
+    inputs, labels = pair(LABELS)
+    inputs["support_weight"] = np.where(LABELS == 1, weight, 1.0)
+    with self.assertRaisesRegex(ValueError, "^`support_weight` must hold fin"):
+      make(jit_compile=jit_compile).fit(inputs, labels, verbose=0)
+
   def test_more_outputs_than_ways_are_said(self):
     with self.assertWarnsRegex(UserWarning, "10 outputs, and no.* 3 classes"):
       tfmeta.evaluate(make(10), tasks(LABELS))
@@ -279,6 +325,29 @@ class TargetsTest(parameterized.TestCase):
     expected = plain.evaluate(*flat, verbose=0, return_dict=True, batch_size=12)
     for name, value in expected.items():
       np.testing.assert_allclose(found[name], value, rtol=1e-5)
+
+
+class KeysTest(absltest.TestCase):
+  def test_a_misspelled_key_is_said(self):
+    inputs, labels = pair(LABELS)
+    inputs["support_weights"] = np.ones(LABELS.shape)
+    with self.assertRaisesRegex(ValueError, "Inputs must.*support_weights"):
+      make().fit(inputs, labels, verbose=0)
+
+  def test_weights_of_queries_come_once(self):
+    inputs, labels = pair(LABELS)
+    inputs["query_weight"] = weight = np.ones(LABELS.shape)
+    with self.assertRaisesRegex(ValueError, "must come once.*Received: both"):
+      make().fit(inputs, labels, sample_weight=weight, verbose=0)
+
+  def test_a_single_task_is_said(self):
+    inputs, labels = pair(LABELS)
+    one = {name: value[0] for name, value in inputs.items()}
+    one["query_x"] = one["query_x"][:4]
+    with self.assertRaisesRegex(ValueError, "newaxis.*support_x 6.*query_x 4"):
+      make().predict(one, verbose=0)
+    with self.assertRaisesRegex(ValueError, "first axis.*query_x 2, y 1"):
+      make().fit(inputs, labels[:1], verbose=0)
 
 
 class ShapesTest(parameterized.TestCase):

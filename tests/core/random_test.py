@@ -28,6 +28,15 @@ class FingerprintTest(absltest.TestCase):
     x, y = examples()
     self.assertNotEqual(fingerprint(x, y), fingerprint(x, np.roll(y, 1)))
 
+  def test_strings_matter(self):
+    _, y = examples()
+    words = np.array([["a"], ["b"], ["c"], ["d"], ["e"], ["f"]])
+    first = fingerprint(words, y)
+    self.assertEqual(first, fingerprint(words[::-1], y[::-1]))
+    self.assertNotEqual(
+      first, fingerprint(np.where(words == "a", "g", words), y)
+    )
+
   def test_small_differences_matter_at_every_scale(self):
     x, y = examples()
     for scale in (1e-6, 1.0, 1e6):

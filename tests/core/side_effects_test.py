@@ -6,6 +6,7 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import keras
 import numpy as np
+import tensorflow as tf
 
 import tfmeta
 
@@ -69,6 +70,9 @@ ASSIGNING = {
     ]
   ),
 }
+ASSIGNING["the seed of Keras"] = lambda: model_of(
+  keras.layers.Lambda(lambda x: x + keras.random.normal((4,)), name="guilty")
+)
 HANDLED = {
   "batch normalization": lambda: model_of(keras.layers.BatchNormalization()),
   "own": lambda: model_of(tfmeta.layers.BatchNormalization()),
@@ -102,6 +106,14 @@ class SideEffectsTest(parameterized.TestCase):
       tfmeta.FOMAML(model)
     for variable, value in zip(model.variables, before, strict=True):
       np.testing.assert_array_equal(variable, value)
+
+  @parameterized.parameters(
+    lambda x: x + tf.random.normal(tf.shape(x)),
+    lambda x: x * tf.random.uniform(tf.shape(x)),
+  )
+  def test_random_numbers_without_a_seed_are_said(self, noisy):
+    with self.assertWarnsRegex(UserWarning, "differ between two calls"):
+      tfmeta.FOMAML(model_of(keras.layers.Lambda(noisy)))
 
   @parameterized.parameters("max_norm", "non_neg", "unit_norm")
   def test_constraints_are_said(self, constraint):

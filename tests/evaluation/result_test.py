@@ -114,6 +114,14 @@ class EvaluationResultTest(absltest.TestCase):
     )
     self.assertEqual(lines[6], "nearest neighbor in pixels: 50.00% +- 19.60%")
 
+  def test_sizes_that_no_class_shares_evenly_are_those_of_a_task(self):
+    uneven = make_result(ways=3, support_size=7, query_size=5)
+    self.assertIn(
+      "3 ways, 7 support examples, 5 queries per task\n", str(uneven)
+    )
+    one = make_result(per_task=np.array([[0.2, 0.8]]))
+    self.assertStartsWith(str(one), "MAML on 1 task: 5 ways")
+
   def test_text_of_a_regression(self):
     lines = str(make_regression()).splitlines()
     self.assertIn("does not depend", lines[1])

@@ -69,10 +69,12 @@ class MetaLearner(keras.Model):
   too. Losses and metrics are then weighted means. An example of weight 0
   changes nothing, so tasks of different size share a batch: `padded_batch` of
   `tf.data` pads weights of 1 with zeros. Padded values must be finite, and
-  padded labels valid. Batch statistics leave out the examples of weight 0, and
-  count all others the same. Random layers such as `Dropout` use other random
-  numbers if a task is padded. For a single task, the weights are in the
-  context: `adapt(x, y, tfmeta.EVALUATION.replace(support_weight=weight))`.
+  padded labels valid. The batch statistics of `tfmeta.layers` leave out the
+  examples of weight 0, and count all others the same; those of Keras cannot, so
+  `tfmeta.layers.exact(model)` has to replace them. Random layers such as
+  `Dropout` use other random numbers if a task is padded. For a single task, the
+  weights are in the context: `adapt(x, y,
+  tfmeta.EVALUATION.replace(support_weight=weight))`.
 
   A subclass writes `adaptation_path` (or just `adapt`) for one task without a
   task axis. If its outer update is not the gradient of the mean query loss, it
@@ -129,8 +131,8 @@ class MetaLearner(keras.Model):
       gradient, after `clipvalue`.
     **kwargs: Forwarded to `keras.Model`: `name`, `dtype`, `trainable`. Learners
       whose class lists them in `inner_options` also take options of the inner
-      loop. `inner_optimizer`: `"sgd"` (default) or `"adam"`, with `beta_1 =
-      0.9`, `beta_2 = 0.999` and `epsilon = 1e-7`, whose moments start at zero
+      loop. `inner_optimizer`: `"sgd"` (default) or `"adam"`, with the formula
+      and the defaults of `keras.optimizers.Adam`, whose moments start at zero
       in each task. The outer gradient differentiates Adam exactly: where all
       gradients of a weight have been zero, its step has the derivative
       `inner_learning_rate / epsilon` in the gradient. `inner_clipnorm`: float >
@@ -158,6 +160,8 @@ class MetaLearner(keras.Model):
   # Which options of the inner loop the algorithm has: see `inner_rule`. A class
   # that defines a method of its own must say so again.
   inner_options: tuple[str, ...] = ()
+  # Whether it is usual to train with more ways than there are in a test.
+  serves_fewer_ways = False
   meta_loss_tracker: keras.metrics.Mean | None = None
 
   def __init__(
@@ -630,21 +634,9 @@ class MetaLearner(keras.Model):
       ValueError: If `weights` has another length than `adapt` returns, or if
         `model` cannot be created again from its configuration.
     """
-    trainable = len(self.model.trainable_variables)
-    counts = (trainable, trainable + len(self.model.non_trainable_variables))
-    if len(weights) not in counts:
-      raise ValueError(
-        f"`weights` must be what `adapt` returned, {counts[0]} tensors, or "
-        f"{counts[1]} with statistics. Received: {len(weights)} tensors"
-      )
-    if self.transductive and len(weights) == trainable:
-      copy = layers.transductive(self.model)
-    else:
-      copy = copying.cloned(self.model)
-    variables = copy.trainable_variables + copy.non_trainable_variables
-    for variable, value in zip(variables, weights, strict=False):
-      variable.assign(value)
-    return copy
+    return statistics.adapted_copy(
+      self.model, weights, transductive=self.transductive
+    )
 
   def export(
     self,

@@ -26,6 +26,7 @@ from tfmeta.core import replicas
 from tfmeta.core import task_map
 from tfmeta.layers import missing_derivatives
 
+_EXAMPLES = ("support_x", "query_x")
 _TASK = ("support_x", "support_y", "query_x", "query_y")
 
 
@@ -160,6 +161,11 @@ def unpacked(learner: Any, data: Any) -> tuple[Any, tf.Tensor]:
   checks.check_is_tensor("query_y", y)
   checks.check_queries(x["query_x"], y)
   if weight is not None:
+    if "query_weight" in x:
+      raise ValueError(
+        "The weights of queries must come once: as `sample_weight`, or as "
+        "`query_weight` in the inputs. Received: both"
+      )
     x = {**x, "query_weight": weight}
   return x, learner.checked_targets("Query labels", tf.convert_to_tensor(y))
 
@@ -189,19 +195,25 @@ def check_first_batch(
   else:
     inputs = keras.utils.unpack_x_y_sample_weight(data)[0]
   checked_tasks(learner, inputs)
+  checks.checked_weights(inputs, learner)
 
 
 def checked_tasks(learner: Any, inputs: Any) -> tuple[Any, ...]:
   """Returns `support_x`, `support_y` and `query_x` after checking them."""
   model = learner.model
   checks.check_inputs(inputs, model)
-  support_x, query_x = (
-    model_inputs.tensors(model_inputs.arranged(model, name, inputs[name]))
-    for name in ("support_x", "query_x")
-  )
+  support_x, query_x = (_examples(model, inputs, name) for name in _EXAMPLES)
   labels = tf.convert_to_tensor(inputs["support_y"])
   checks.check_fits("support_x", support_x, model, leading=1)
   return support_x, learner.checked_targets("Support labels", labels), query_x
+
+
+def _examples(model: Any, inputs: Any, name: str) -> Any:
+  """Returns the examples of a batch as tensors, after checking their values."""
+  arranged = model_inputs.arranged(model, name, inputs[name])
+  return tf.nest.map_structure(
+    lambda x: checks.checked_finite(name, tf.convert_to_tensor(x)), arranged
+  )
 
 
 def indexed(tasks: tuple[Any, ...], first: Any = 0) -> tuple[Any, ...]:

@@ -43,9 +43,10 @@ class ProtoNet(meta_learner.MetaLearner):
   by `|z|^2`, which is the same for all classes and leaves the probabilities as
   they are. An adapted model is therefore an ordinary model of the same layers.
 
-  The class of a model with W outputs serves tasks of up to W ways. Classes
-  without support examples get the probability 0. The paper trains with more
-  ways than it tests with: build the model with the larger number.
+  A model with W outputs serves tasks of up to W ways. Classes without support
+  examples get the probability 0, so a query of such a class has a loss of about
+  1e9. The paper trains with more ways than it tests with: build the model with
+  the larger number.
 
   Args:
     model: A built `keras.Model`, `[n, ...] -> [n, W]`, whose last layer is a
@@ -72,6 +73,7 @@ class ProtoNet(meta_learner.MetaLearner):
   """
 
   takes_weights = True
+  serves_fewer_ways = True
 
   def __init__(
     self,
@@ -111,12 +113,10 @@ class ProtoNet(meta_learner.MetaLearner):
   ) -> list[Weights]:
     support_x, support_y = self.checked_support(support_x, support_y)
     features = self._features(support_x, context)
-    if self.target_kind is losses.Targets.ONE_HOT:
-      support_y = tf.argmax(support_y, axis=-1)
+    if self.target_kind is losses.Targets.LABELS:
+      support_y = tf.one_hot(support_y, self.model.output_shape[-1])
     kernel, bias = _distances_to_prototypes(
-      features,
-      tf.one_hot(support_y, self.model.output_shape[-1], dtype=features.dtype),
-      context.support_weight,
+      features, tf.cast(support_y, features.dtype), context.support_weight
     )
     heads = ((tf.zeros_like(kernel), tf.zeros_like(bias)), (kernel, bias))
     path = [self._with_head(*head) for head in heads]
@@ -149,19 +149,20 @@ class ProtoNet(meta_learner.MetaLearner):
 
 
 def _distances_to_prototypes(
-  features: tf.Tensor, one_hot: tf.Tensor, weight: tf.Tensor | None
+  features: tf.Tensor, shares: tf.Tensor, weight: tf.Tensor | None
 ) -> tuple[tf.Tensor, tf.Tensor]:
   """Returns kernel `[D, W]` and bias `[W]` of a layer of negative distances.
 
   Args:
     features: Features of the support examples, `[S, D]`.
-    one_hot: Their labels, `[S, W]`.
+    shares: Their one-hot labels, `[S, W]`. An example with a soft label counts
+      in several classes, with these weights.
     weight: Weights `[S]`, or `None`: all examples count the same.
   """
   if weight is not None:
-    one_hot *= tf.cast(weight, one_hot.dtype)[:, tf.newaxis]
-  counts = tf.reduce_sum(one_hot, axis=0)
-  sums = tf.linalg.matmul(features, one_hot, transpose_a=True)
+    shares *= tf.cast(weight, shares.dtype)[:, tf.newaxis]
+  counts = tf.reduce_sum(shares, axis=0)
+  sums = tf.linalg.matmul(features, shares, transpose_a=True)
   prototypes = tf.math.divide_no_nan(sums, counts)
   bias = -tf.reduce_sum(tf.square(prototypes), axis=0)
   return 2 * prototypes, tf.where(counts > 0, bias, _ABSENT)
@@ -169,23 +170,42 @@ def _distances_to_prototypes(
 
 def _split(model: keras.Model, head: list[bool]) -> model_parts.Parts:
   """Cuts the last layer off a model."""
+  variables = model.trainable_variables
+  chosen = [v for v, of_head in zip(variables, head, strict=True) if of_head]
   parts = model_parts.cut_before(model, head)
-  if parts is None or not _is_dense(parts.head):
+  if parts is None or not _is_dense(parts.head, chosen):
+    last = model.layers[-1]
     raise ValueError(
-      "ProtoNet needs a model whose last layer is a keras.layers.Dense with a "
-      "bias and without an activation, behind layers that have weights. "
-      f"Received: {model.name!r}, which ends with {model.layers[-1].name!r} "
-      f"({type(model.layers[-1]).__name__})"
+      "ProtoNet needs a model whose last layer is a keras.layers.Dense that "
+      "trains, has a bias and no activation, LoRA or quantization, and is "
+      "called once, behind layers that have weights. "
+      f"Received: {model.name!r}, which ends with {last.name!r} "
+      f"({_described(last)})"
     )
   return parts
 
 
-def _is_dense(head: keras.Model) -> bool:
-  """Returns whether a model is a linear layer with a bias and nothing else."""
+def _is_dense(head: keras.Model, trained: list[Any]) -> bool:
+  """Returns whether a model is one linear layer with these weights."""
   layer = head.layers[-1]
   return (
     len(head.layers) == 2
     and isinstance(layer, keras.layers.Dense)
     and layer.use_bias
     and layer.activation is keras.activations.linear
+    and [id(v) for v in trained] == [id(layer.kernel), id(layer.bias)]
   )
+
+
+def _described(layer: keras.Layer) -> str:
+  """Returns the class of a layer and what makes it unfit for a head."""
+  activation = getattr(layer, "activation", keras.activations.linear)
+  found = {
+    "frozen": not layer.trainable,
+    "without a bias": not getattr(layer, "use_bias", True),
+    "with an activation": activation is not keras.activations.linear,
+    "with LoRA": getattr(layer, "lora_enabled", False),
+    "quantized": getattr(layer, "quantization_mode", None) is not None,
+  }
+  causes = [cause for cause, is_so in found.items() if is_so]
+  return ", ".join([type(layer).__name__, *causes])

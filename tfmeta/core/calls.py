@@ -96,6 +96,7 @@ def checked(name: str, learner: Any, *args: Any, **kwargs: Any) -> dict:
   call |= call.pop("kwargs", {})
   for data, steps in _DATA[name].items():
     _check_length(data, call.get(data), steps, call.get(steps))
+  _check_same_length(call)
   if name == "fit" and not isinstance(call.get("x"), Mapping):
     # Only arrays are shuffled. Keras would warn of its own default.
     call.setdefault("shuffle", False)
@@ -148,6 +149,25 @@ def _check_arrays(name: str, data: Mapping) -> None:
   if any(getattr(array, "shape", (1,))[:1] == (0,) for array in arrays):
     raise ValueError(
       f"`{name}` must hold at least one task. Received: arrays of length 0"
+    )
+
+
+def _check_same_length(call: dict[str, Any]) -> None:
+  """Checks that the arrays of a call hold equally many tasks."""
+  if not isinstance(call.get("x"), Mapping):
+    return
+  arrays = {**call["x"], **{k: call.get(k) for k in ("y", "sample_weight")}}
+  lengths = {
+    name: len(array)
+    for name, value in arrays.items()
+    for array in tf.nest.flatten(value)
+    if getattr(array, "shape", ())
+  }
+  if len(set(lengths.values())) > 1:
+    found = ", ".join(f"{name} {length}" for name, length in lengths.items())
+    raise ValueError(
+      "The first axis of all arrays must be that of the tasks; for a single "
+      f"task, add it with array[np.newaxis]. Received: lengths of {found}"
     )
 
 

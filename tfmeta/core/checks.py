@@ -77,11 +77,13 @@ def check_inputs(inputs: Any, model: keras.Model) -> None:
   Raises:
     ValueError: If a key is missing or if the shapes do not fit each other.
   """
-  if not isinstance(inputs, Mapping) or not set(KEYS) <= set(inputs):
-    keys = sorted(inputs) if isinstance(inputs, Mapping) else type(inputs)
+  found = set(inputs) if isinstance(inputs, Mapping) else set()
+  if not set(KEYS) <= found <= {*KEYS, *WEIGHTS}:
+    keys = sorted(found) if isinstance(inputs, Mapping) else type(inputs)
     raise ValueError(
-      f"Inputs must be a dict with the keys {', '.join(KEYS)}: batches of "
-      f"tasks, as tfmeta.data makes them. Received: {keys}"
+      f"Inputs must be a dict with the keys {', '.join(KEYS)}, and perhaps "
+      f"{' and '.join(WEIGHTS)}: batches of tasks, as tfmeta.data makes them. "
+      f"Received: {keys}"
     )
   for key in KEYS:
     for part in tf.nest.flatten(inputs[key]):
@@ -119,8 +121,9 @@ def check_is_tensor(name: str, value: Any) -> None:
     )
   if tf.TensorShape(value.shape).rank is None:
     raise ValueError(
-      f"{name} must have a known number of axes: call set_shape where the data "
-      "set is made, for example after tf.py_function. Received: unknown shape"
+      f"{name} must have a known number of axes, the same in all calls: call "
+      "set_shape where the data set is made, for example after tf.py_function. "
+      "Received: unknown shape"
     )
 
 
@@ -217,16 +220,31 @@ def checked_support(
   for x in tf.nest.flatten(support_x):
     check_finite("support_x", x)
     warn_of_pixels(x, model)
-  check_finite("support_y", support_y)
   return support_x, support_y
 
 
 def check_finite(name: str, x: tf.Tensor) -> None:
   """Checks that floats are finite; a graph skips this check."""
-  if not tf.executing_eagerly() or not x.dtype.is_floating:
-    return
-  if not bool(tf.reduce_all(tf.math.is_finite(x))):
-    raise ValueError(f"{name} must be finite. Received: NaN or inf in {name}")
+  if tf.executing_eagerly():
+    checked_finite(name, x)
+
+
+def checked_finite(name: str, x: tf.Tensor) -> tf.Tensor:
+  """Returns a tensor after checking that floats are finite.
+
+  Raises:
+    ValueError: If a number is NaN or infinite, in eager mode. A graph raises
+      `tf.errors.InvalidArgumentError` with the same sentence.
+  """
+  if not x.dtype.is_floating:
+    return x
+  right = tf.reduce_all(tf.math.is_finite(x))
+  message = f"{name} must be finite. Received: NaN or inf"
+  if not tf.executing_eagerly():
+    return _after(x, right, [message])
+  if not bool(right):
+    raise ValueError(message)
+  return x
 
 
 def checked_weights(inputs: Any, learner: Any) -> dict[str, tf.Tensor]:
@@ -253,12 +271,12 @@ def checked_weights(inputs: Any, learner: Any) -> dict[str, tf.Tensor]:
     )
   for name, weight in found.items():
     examples = tf.nest.flatten(inputs[name.replace("weight", "x")])[0]
-    _check_weight(name, weight, examples.shape[:2])
+    found[name] = _checked_weight(name, weight, examples.shape[:2])
   return found
 
 
-def _check_weight(name: str, weight: tf.Tensor, expected: Any) -> None:
-  """Checks that a batch of tasks has one weight for each of its examples.
+def _checked_weight(name: str, weight: tf.Tensor, expected: Any) -> tf.Tensor:
+  """Returns weights after checking that each example has one.
 
   Args:
     name: `"support_weight"` or `"query_weight"`.
@@ -267,7 +285,8 @@ def _check_weight(name: str, weight: tf.Tensor, expected: Any) -> None:
 
   Raises:
     ValueError: If the shapes differ or, in eager mode, if a weight is negative
-      or not finite.
+      or not finite. For the latter, a graph raises
+      `tf.errors.InvalidArgumentError` with the same sentence.
   """
   if weight.shape.rank != 2 or not weight.shape.is_compatible_with(expected):
     argument = "sample_weight` or `" if name == "query_weight" else ""
@@ -276,10 +295,8 @@ def _check_weight(name: str, weight: tf.Tensor, expected: Any) -> None:
       f"as its targets do; learners take no `class_weight`. Received: weights "
       f"of shape {weight.shape} for examples of shape {expected}"
     )
-  if tf.executing_eagerly() and not bool(tf.reduce_all(weight >= 0)):
-    raise ValueError(
-      f"`{name}` must be at least 0. Received: {float(tf.reduce_min(weight))}"
-    )
+  expected = f"`{name}` must hold finite numbers of at least 0."
+  return _between(weight, weight, 0, weight.dtype.max, expected)
 
 
 def check_fit(loss: Any) -> None:
@@ -342,16 +359,19 @@ def checked_targets(
       one task.
     dtype: Float type to which integers are cast unless the loss takes labels.
     loss: The loss. A user's own may take other targets than those of the shape
-      of the outputs, but not several targets for one output. It may also leave
-      out a label, which may be out of range.
+      of the outputs, but not several targets for one output, and NaN for
+      missing targets. It may also leave out a label, which may be out of range.
 
   Raises:
     ValueError: If the dtype or the shape does not fit, or, in eager mode, if
-      labels or probabilities are out of range. For these, a graph raises
-      `tf.errors.InvalidArgumentError` with the same sentence.
+      labels or probabilities are out of range, or numbers are not finite. For
+      these, a graph raises `tf.errors.InvalidArgumentError` with the same
+      sentence.
   """
   if targets.dtype == tf.bool:
     targets = tf.cast(targets, tf.int32)
+  if kind is Targets.NUMBERS:
+    name = name.replace("label", "target")
   free = not losses.takes_shape_of_outputs(loss)
   ignored = losses.ignored_class(loss)
   features = tf.TensorShape(output_shape[1:])
@@ -369,15 +389,14 @@ def checked_targets(
     number = targets.dtype.is_integer or targets.dtype.is_floating
     if number and _fits(targets.shape, wanted, features, free=free):
       numbers = tf.cast(targets, dtype) if targets.dtype.is_integer else targets
-      if kind is Targets.NUMBERS or free:
+      if free:
         return numbers
+      if kind is Targets.NUMBERS:
+        return checked_finite(name, numbers)
       return _checked_probabilities(name, numbers, kind)
     expected = f"{kind.value} of the shape {_with_axes(features, leading)}"
-  kept = (
-    name if kind is not Targets.NUMBERS else name.replace("label", "target")
-  )
   raise ValueError(
-    f"{kept} must be {expected}, for this loss and outputs of shape "
+    f"{name} must be {expected}, for this loss and outputs of shape "
     f"{output_shape}.{_advice(targets, kind, output_shape)} "
     f"Received: {targets.dtype.name} of shape {targets.shape}"
   )
@@ -495,7 +514,8 @@ def _between(
 
 
 def _after(
-  labels: tf.Tensor, right: tf.Tensor, message: list[Any]
+  values: tf.Tensor, right: tf.Tensor, message: list[Any]
 ) -> tf.Tensor:
+  """Returns `values` in a graph that stops with `message` unless `right`."""
   with tf.control_dependencies([tf.debugging.Assert(right, message)]):
-    return tf.identity(labels)
+    return tf.identity(values)

@@ -47,7 +47,7 @@ def fingerprint(x: Any, y: tf.Tensor, weight: Any = None) -> tf.Tensor:
     Int32 scalar.
   """
   rows = [tf.reshape(t, [tf.shape(t)[0], -1]) for t in tf.nest.flatten((x, y))]
-  row = tf.concat([tf.cast(t, tf.float32) for t in rows], axis=1)
+  row = tf.concat([_numbers(t) for t in rows], axis=1)
   row = tf.concat([_cut(row * factor) for factor in _MAGNIFIED], axis=1)
   # The place of a number enters its hash, because order matters in an example.
   # The sum over examples ignores their order.
@@ -188,6 +188,13 @@ def _scrambled(words: tf.Tensor) -> tf.Tensor:
 def _folded(words: tf.Tensor, shift: int) -> tf.Tensor:
   shifted = tf.bitwise.right_shift(words, _word(shift))
   return tf.bitwise.bitwise_xor(words, shifted)
+
+
+def _numbers(values: tf.Tensor) -> tf.Tensor:
+  """Returns floats; different strings become different ones, most likely."""
+  if values.dtype == tf.string:
+    values = tf.strings.to_hash_bucket_fast(values, 2**_BITS)
+  return tf.cast(values, tf.float32)
 
 
 def _cut(numbers: tf.Tensor) -> tf.Tensor:

@@ -10,6 +10,7 @@ from typing import Any
 import warnings
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfmeta.core import inputs
@@ -22,23 +23,25 @@ _SIZE = 32
 def check_call(model: keras.Model) -> None:
   """Refuses a model whose layers add losses or assign state in their call.
 
-  Warns of weight constraints, which adapted weights need not meet.
+  Warns of weight constraints, which adapted weights need not meet, and of
+  random numbers that the seeds of the model do not determine.
 
   Args:
-    model: A built functional or Sequential model. It is called on zeros; if it
-      takes none, nothing is checked.
+    model: A built functional or Sequential model. It is called on constants; if
+      it takes none, nothing is checked.
 
   Raises:
     ValueError: If a layer adds a loss, or assigns a variable other than the
-      statistics of batch normalization and the seeds of random layers.
+      statistics of batch normalization and the seeds of its random layers.
   """
   _warn_of_constraints(model)
   scope = _Recorder(model)
   try:
-    with tf.init_scope(), scope:
-      model(_zeros(model), training=True)
-  except Exception:  # Some models take no zeros, or no such size.
+    with tf.init_scope():
+      outputs = [_outputs_in(each, model) for each in (scope, _Recorder(model))]
+  except Exception:  # Some models take no constants, or no such size.
     return
+  _warn_of_noise(model, *outputs)
   if scope.added_by:
     raise ValueError(
       f"The layers {_listed(scope.added_by)} of {model.name!r} add losses in "
@@ -52,8 +55,8 @@ def check_call(model: keras.Model) -> None:
       f"The layers {_listed(scope.assigned_by)} of {model.name!r} assign "
       "variables in their call, which learners would drop: they call the model "
       "as a function of its weights. Only the statistics of batch "
-      "normalization and the seeds of random layers are kept. Replace these "
-      "layers. Received: "
+      "normalization and the seeds of the layers' own SeedGenerators are kept. "
+      "Replace these layers. Received: "
       f"{len(scope.assigned_by)} assigned variables"
     )
 
@@ -65,7 +68,7 @@ class _Recorder(keras.StatelessScope):
     super().__init__(collect_losses=True)
     self.added_by: list[str] = []
     self.assigned_by: list[str] = []
-    # Learners pass on what these layers assign.
+    # Learners pass on what these layers assign, and the seeds of all layers.
     self._kept = {
       id(variable)
       for layer in keras_internals.flatten_layers(model)
@@ -73,6 +76,9 @@ class _Recorder(keras.StatelessScope):
       or type(layer).__module__.startswith("tfmeta.")
       for variable in layer.non_trainable_variables
     }
+    variables = model.non_trainable_variables
+    seeds = zip(variables, keras_internals.seeds(variables), strict=True)
+    self._kept |= {id(variable) for variable, is_seed in seeds if is_seed}
 
   def add_loss(self, loss: Any) -> None:
     super().add_loss(loss)
@@ -80,8 +86,7 @@ class _Recorder(keras.StatelessScope):
 
   def add_update(self, update: tuple[Any, Any]) -> None:
     super().add_update(update)
-    (variable, _), (is_seed,) = update, keras_internals.seeds(update[:1])
-    if id(variable) not in self._kept and not is_seed:
+    if id(update[0]) not in self._kept:
       self.assigned_by.append(_calling_layer())
 
 
@@ -96,12 +101,36 @@ def _calling_layer() -> str:
   return "unknown"
 
 
-def _zeros(model: keras.Model) -> Any:
-  def zeros(spec: tf.TensorSpec) -> tf.Tensor:
-    sizes = [size or _SIZE for size in spec.shape[1:]]
-    return tf.zeros([2, *sizes], spec.dtype)
+def _outputs_in(scope: keras.StatelessScope, model: keras.Model) -> tf.Tensor:
+  """Returns the outputs of a model for constants, in training mode."""
 
-  return tf.nest.map_structure(zeros, inputs.input_specs(model))
+  def constants(spec: tf.TensorSpec) -> tf.Tensor:
+    sizes = [size or _SIZE for size in spec.shape[1:]]
+    value = 0.5 if spec.dtype.is_floating else 0
+    return tf.cast(tf.fill([2, *sizes], value), spec.dtype)
+
+  examples = tf.nest.map_structure(constants, inputs.input_specs(model))
+  with scope:
+    return model(examples, training=True)
+
+
+def _warn_of_noise(
+  model: keras.Model, first: tf.Tensor, second: tf.Tensor
+) -> None:
+  """Warns if two calls of a model with the same seeds have other outputs."""
+  # Sums on GPUs may differ by rounding.
+  if not np.allclose(
+    *(np.array(tf.cast(x, tf.float32)) for x in (first, second)),
+    rtol=1e-3,
+    equal_nan=True,
+  ):
+    warnings.warn(
+      f"The outputs of {model.name!r} differ between two calls with the same "
+      "seeds, so results cannot be repeated: a layer draws random numbers from "
+      "TensorFlow. Use keras.random with a keras.random.SeedGenerator that the "
+      "layer has as an attribute.",
+      stacklevel=4,
+    )
 
 
 def _listed(names: list[str]) -> str:

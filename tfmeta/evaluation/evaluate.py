@@ -41,9 +41,10 @@ def evaluate(
 
   The inner loss decides what is measured. If it takes class labels (integers,
   one-hot or binary), the metrics are accuracy, likelihood and calibration; if
-  it takes numbers, they are mean squared error and likelihood. The values after
-  adaptation are those of `learner.evaluate`. Intervals are over tasks, so they
-  do not say how much the result of another training run would differ.
+  it takes numbers, they are mean squared error and likelihood. Each is a mean
+  over tasks; `learner.evaluate` takes means over all queries, which are the
+  same if all queries of all tasks count equally. Intervals are over tasks, so
+  they do not say how much the result of another training run would differ.
 
   Args:
     learner: A `MetaLearner`, or a list of learners with equal arguments, whose
@@ -207,7 +208,8 @@ def _warn_of_ways(learner: meta_learner.MetaLearner, ways: int) -> None:
   output_shape = learner.model.output_shape
   ignored = losses.ignored_class(learner.inner_loss)
   classes = output_shape[-1] if ignored is None else output_shape[-1] - 1
-  if ways < classes and len(output_shape) == 2:
+  unusual = ways < classes and not learner.serves_fewer_ways
+  if unusual and len(output_shape) == 2:
     warnings.warn(
       f"The model has {output_shape[-1]} outputs, and no support set holds "
       f"more than {ways} classes: it needs one output for each way.",

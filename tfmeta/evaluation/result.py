@@ -151,13 +151,10 @@ class EvaluationResult:
     return result
 
   def __str__(self) -> str:
-    ways = f"{_counted(self.ways, 'way', 'ways')}, " if self.ways else ""
-    per = "class" if self.ways else "task"
     how = "depends" if self.transductive else "does not depend"
     lines = [
-      f"{self._name()} on {self.tasks} tasks: {ways}"
-      f"{_counted(self.shots, 'shot', 'shots')}, "
-      f"{_counted(self.query_shots, 'query', 'queries')} per {per}",
+      f"{self._name()} on {_counted(self.tasks, 'task', 'tasks')}: "
+      f"{self._sizes()}",
       f"normalization {self.normalization!r}: a prediction {how} on the other "
       f"queries{self._passes()}",
       self._header(),
@@ -172,6 +169,21 @@ class EvaluationResult:
       )
       lines.append(f"nearest neighbor in pixels: {shown}")
     return "\n".join(lines)
+
+  def _sizes(self) -> str:
+    """Returns the sizes of a task, by class where all classes have as many."""
+    parts = [_counted(self.ways, "way", "ways")] if self.ways else []
+    ways = self.ways or 1
+    if self.support_size % ways:
+      parts.append(f"{self.support_size} support examples")
+    else:
+      parts.append(_counted(self.shots, "shot", "shots"))
+    if self.ways and self.query_size % ways == 0:
+      queries, per = self.query_shots, "class"
+    else:
+      queries, per = self.query_size, "task"
+    parts.append(f"{_counted(queries, 'query', 'queries')} per {per}")
+    return ", ".join(parts)
 
   def _name(self) -> str:
     ensemble = f"Ensemble of {self.members} " if self.members > 1 else ""

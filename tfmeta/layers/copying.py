@@ -75,11 +75,6 @@ def rebuild(
   return copy
 
 
-def cloned(model: keras.Model) -> keras.Model:
-  """Returns a copy of a model with its weights and with what is frozen."""
-  return called(rebuild(model, lambda config: config))
-
-
 def called(model: keras.Model) -> keras.Model:
   """Returns `model` after a symbolic call.
 

@@ -90,6 +90,40 @@ def _transductive_config(config):
   }
 
 
+def adapted_copy(
+  model: keras.Model, weights: Sequence[tf.Tensor], *, transductive: bool
+) -> keras.Model:
+  """Copies `model` and gives the copy adapted weights.
+
+  Args:
+    model: A built model.
+    weights: One tensor for each of `model.trainable_variables`, and perhaps for
+      each of `model.non_trainable_variables`.
+    transductive: Whether weights without statistics need those of each batch.
+
+  Returns:
+    A plain Keras model.
+
+  Raises:
+    ValueError: If the number of weights is another one, or if `model` cannot be
+      made again from its configuration.
+  """
+  trainable = len(model.trainable_variables)
+  both = trainable + len(model.non_trainable_variables)
+  if len(weights) not in (trainable, both):
+    raise ValueError(
+      f"`weights` must be what `adapt` returned, {trainable} tensors, or "
+      f"{both} with statistics. Received: {len(weights)} tensors"
+    )
+  of_batch = transductive and len(weights) == trainable
+  edit = _transductive_config if of_batch else lambda config: config
+  copy = copying.called(copying.rebuild(model, edit))
+  variables = copy.trainable_variables + copy.non_trainable_variables
+  for variable, value in zip(variables, weights, strict=False):
+    variable.assign(value)
+  return copy
+
+
 def support_state(
   model: keras.Model,
   weights: Sequence[tf.Tensor],
