@@ -138,8 +138,32 @@ class MeanPredictionTest(parameterized.TestCase):
 class InnerLossTest(parameterized.TestCase):
   @parameterized.named_parameters(*SOFTMAX.items())
   def test_probabilities_where_logits_are_taken_are_warned_of(self, model):
-    with self.assertWarnsRegex(UserWarning, "ends in a softmax"):
+    with self.assertWarnsRegex(UserWarning, "ends in probabilities"):
       tfmeta.MAML(model())
+
+  @parameterized.parameters(
+    "sparse_categorical_crossentropy", "categorical_focal_crossentropy"
+  )
+  def test_logits_where_probabilities_are_taken_are_warned_of(self, loss):
+    with self.assertWarnsRegex(UserWarning, "takes probabilities, but .*from_"):
+      tfmeta.MAML(_model(keras.layers.Dense(3)), inner_loss=loss)
+
+  def test_one_logit_and_its_loss_fit_each_other(self):
+    logit, probability = (
+      _model(keras.layers.Dense(1, activation=name))
+      for name in (None, "sigmoid")
+    )
+    of_logits = keras.losses.BinaryCrossentropy(from_logits=True)
+    of_probabilities = keras.losses.BinaryCrossentropy()
+    with self.assertWarnsRegex(UserWarning, "Remove the softmax or sigmoid"):
+      tfmeta.MAML(probability, inner_loss=of_logits)
+    with self.assertWarnsRegex(UserWarning, "without an activation"):
+      tfmeta.MAML(logit, inner_loss=of_probabilities)
+    with warnings.catch_warnings():
+      warnings.simplefilter("error")
+      tfmeta.MAML(logit, inner_loss=of_logits)
+      tfmeta.MAML(probability, inner_loss=of_probabilities)
+      tfmeta.MAML(logit, inner_loss="mse")
 
   def test_a_loss_of_probabilities_takes_them(self):
     loss = keras.losses.SparseCategoricalCrossentropy()

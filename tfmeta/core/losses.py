@@ -173,17 +173,32 @@ def resolve_loss(loss: Any) -> Any:
 def warn_of_probabilities(
   loss: Loss, kind: Targets, model: keras.Model
 ) -> None:
-  """Warns if `loss` takes logits and `model` ends in a softmax."""
-  last = model.layers[-1] if model.layers else None
-  softmax = isinstance(last, keras.layers.Softmax) or (
-    getattr(last, "activation", None) is keras.activations.softmax
+  """Warns if `loss` takes logits and `model` gives probabilities, or reverse.
+
+  Only some last layers tell which of the two a model gives.
+  """
+  if kind is Targets.NUMBERS or not model.layers:
+    return
+  last = model.layers[-1]
+  activation = getattr(last, "activation", None)
+  normalized = isinstance(last, keras.layers.Softmax) or activation in (
+    keras.activations.softmax,
+    keras.activations.sigmoid,
   )
-  classes = kind in (Targets.LABELS, Targets.ONE_HOT)
-  if softmax and classes and takes_logits(loss):
+  linear = activation is keras.activations.linear
+  if normalized and takes_logits(loss):
     warnings.warn(
-      f"The inner loss takes logits, but {model.name!r} ends in a softmax. "
-      "Remove the softmax, or pass a loss that takes probabilities, such as "
-      "keras.losses.SparseCategoricalCrossentropy(), as `inner_loss`.",
+      f"The inner loss takes logits, but {model.name!r} ends in probabilities. "
+      "Remove the softmax or sigmoid, or pass a loss that takes probabilities, "
+      "such as keras.losses.SparseCategoricalCrossentropy(), as `inner_loss`.",
+      stacklevel=4,
+    )
+  elif linear and not takes_logits(loss):
+    warnings.warn(
+      f"The inner loss takes probabilities, but {model.name!r} ends in a layer "
+      "without an activation. Pass a loss with from_logits=True as "
+      "`inner_loss`, such as "
+      "keras.losses.SparseCategoricalCrossentropy(from_logits=True).",
       stacklevel=4,
     )
 
