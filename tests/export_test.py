@@ -39,6 +39,21 @@ class LoadingTest(parameterized.TestCase):
       _learners()[name]().export(folder)
       tf.saved_model.load(folder)
 
+  def test_a_support_set_that_is_not_finite_is_refused(self):
+    network = keras.Sequential([keras.Input((4,)), keras.layers.Dense(WAYS)])
+    folder = self.create_tempdir().full_path
+    tfmeta.MAML(network).export(folder, verbose=False)
+    signatures = tf.saved_model.load(folder).signatures
+    x = tf.constant([[1.0, 2, 3, 4], [4, 3, float("nan"), 1]])
+    y = tf.constant([0, 1])
+    error = tf.errors.InvalidArgumentError
+    with self.assertRaisesRegex(error, "support_x must be finite"):
+      signatures["adapt"](support_x=x, support_y=y)
+    with self.assertRaisesRegex(error, "support_x must be finite"):
+      signatures["serving_default"](
+        support_x=x[tf.newaxis], support_y=y[tf.newaxis], query_x=x[tf.newaxis]
+      )
+
 
 if __name__ == "__main__":
   absltest.main()

@@ -19,6 +19,7 @@ There are no weights of examples, because a support set may have any size.
     logits = served.signatures["predict"](query_x=q, **adapted)["outputs"]
 """
 
+import functools
 from typing import Any
 
 import keras
@@ -88,8 +89,11 @@ def _traced_adapt(learner: Any, context: Any) -> tuple[Any, Any]:
     input_signature=_support_specs(learner, leading=0), autograph=False
   )
   def adapt(support_x: tf.Tensor, support_y: tf.Tensor) -> dict[str, tf.Tensor]:
-    # In a graph, `adapt` leaves the values of the labels to its caller.
+    # In a graph, the `adapt` of learners leaves checks of values to its caller.
     labels = learner.checked_targets("Support labels", support_y, leading=0)
+    support_x = tf.nest.map_structure(
+      functools.partial(checks.checked_finite, "support_x"), support_x
+    )
     weights = learner.adapt(support_x, labels, context)
     structures.append(weights)
     flat = tf.nest.flatten(weights)
