@@ -71,8 +71,9 @@ class MetaLearner(keras.Model):
   `tf.data` pads weights of 1 with zeros. Padded values must be finite, and
   padded labels valid. The batch statistics of `tfmeta.layers` leave out the
   examples of weight 0, and count all others the same; those of Keras cannot, so
-  `tfmeta.layers.exact(model)` has to replace them. Random layers such as
-  `Dropout` use other random numbers if a task is padded. For a single task, the
+  `tfmeta.layers.exact(model)` has to replace them. Other layers that compute
+  with several examples at once see the padding. Random layers such as `Dropout`
+  use other random numbers if a task is padded. For a single task, the
   weights are in the context: `adapt(x, y,
   tfmeta.EVALUATION.replace(support_weight=weight))`.
 

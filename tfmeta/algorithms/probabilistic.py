@@ -235,7 +235,7 @@ class ProbabilisticLearner(meta_learner.MetaLearner):
       model_inputs.input_specs(self.model),
     )
     mean = layers.MeanPrediction(members, self.inner_loss)
-    return keras.Model(inputs, mean(inputs))
+    return copying.called(keras.Model(inputs, mean(inputs)))
 
   def get_config(self) -> dict[str, Any]:
     return {
@@ -353,6 +353,8 @@ class ParticleLearner(ProbabilisticLearner):
             shape=value.shape,
             initializer=lambda *_, value=value, **__: value,
             dtype=variable.dtype,
+            regularizer=_sum_over_particles(variable.regularizer),
+            constraint=_for_each_particle(variable.constraint),
             name=f"further_{variable.path.replace('/', '_')}",
           )
         )
@@ -381,3 +383,21 @@ class ParticleLearner(ProbabilisticLearner):
         f"model={self.model.name!r} ({error})"
       ) from error
     return [tf.convert_to_tensor(v) for v in fresh.trainable_variables]
+
+
+def _sum_over_particles(regularizer: Any) -> Any:
+  """Returns a regularizer of `[M, ...]` weights for one of `[...]` weights."""
+  if regularizer is None:
+    return None
+  return lambda particles: tf.add_n(
+    [regularizer(one) for one in tf.unstack(particles)]
+  )
+
+
+def _for_each_particle(constraint: Any) -> Any:
+  """Returns a constraint of `[M, ...]` weights for one of `[...]` weights."""
+  if constraint is None:
+    return None
+  return lambda particles: tf.stack(
+    [constraint(one) for one in tf.unstack(particles)]
+  )
