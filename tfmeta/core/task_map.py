@@ -1,7 +1,6 @@
 """Ways to apply a function of one task to a batch of tasks."""
 
 from collections.abc import Callable
-import os
 from typing import Any
 from typing import get_args
 
@@ -9,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from tfmeta.core import keras_internals
+from tfmeta.core import threads
 from tfmeta.typing import TaskMap
 
 TASK_MAPS = get_args(TaskMap)
@@ -23,7 +23,7 @@ _DENSE_LAYERS = (
 )
 
 # Running more tasks at once than there are cores would only take more memory.
-_PARALLEL_TASKS = min(os.cpu_count() or 1, 10)
+_PARALLEL_TASKS = threads.tasks_at_once()
 
 # A larger number of samples runs in a loop, because each inlined call enlarges
 # the graph.
