@@ -61,8 +61,8 @@ class ANIL(maml.MAML):
       training step and the index of the task. Defaults to 0.
     **kwargs: Forwarded to `MetaLearner`: `inner_loss_reduction`, `task_map`,
       `clipvalue`, `clipnorm`, the options of the inner loop `inner_optimizer`,
-      `inner_clipnorm` and `support_batch_size`, and `name` and `dtype` of the
-      Keras model.
+      `inner_clipnorm`, `support_batch_size` and `recompute_steps`, and `name`
+      and `dtype` of the Keras model.
 
   Raises:
     ValueError: If `adapted` chooses no weight or names an unknown layer.
@@ -128,6 +128,7 @@ class ANIL(maml.MAML):
       self.inner_steps_for(context),
       first_order=self.first_order,
       unroll=self.unrolls(context),
+      share=inner_rule.may_share(self, [], context),
     )
     return [self.with_statistics(w, support_x, context) for w in path]
 

@@ -137,7 +137,10 @@ class MetaLearner(keras.Model):
       adapted weights is larger, and the outer gradient includes the derivative
       of the scale. `support_batch_size`: integer >= 1, the number of support
       examples in each inner step, sampled without replacement until the support
-      set is exhausted; defaults to the whole support set.
+      set is exhausted; defaults to the whole support set. `recompute_steps`:
+      whether the outer gradient computes each inner step again, and so keeps
+      the weights between steps, and nothing else of a step; it needs
+      `task_map="map"` and has no effect under XLA; defaults to `False`.
 
   Raises:
     TypeError: If `model` is not a Keras model.
@@ -385,6 +388,7 @@ class MetaLearner(keras.Model):
       self.inner_steps_for(context),
       first_order=first_order,
       unroll=self.unrolls(context),
+      share=inner_rule.may_share(self, learning_rates, context),
     )
     return [self.with_statistics(w, support_x, context) for w in path]
 

@@ -1,4 +1,4 @@
-"""Options of the inner loop: clipping, Adam and mini-batches."""
+"""Options of the inner loop: clipping, Adam, mini-batches and memory."""
 
 from collections.abc import Callable
 import dataclasses
@@ -22,9 +22,13 @@ DEFAULTS = {
   "inner_optimizer": "sgd",
   "inner_clipnorm": None,
   "support_batch_size": None,
+  "recompute_steps": False,
 }
 
 NAMES = tuple(DEFAULTS)
+
+# Learners that do not differentiate through the inner steps keep none of them.
+FIRST_ORDER_NAMES = NAMES[:-1]
 
 
 def taken_from(kwargs: dict[str, Any], learner_class: Any) -> dict[str, Any]:
@@ -46,13 +50,45 @@ def taken_from(kwargs: dict[str, Any], learner_class: Any) -> dict[str, Any]:
         "method takes the inner steps: leave it out. "
         f"Received: {name}={value!r}"
       )
-  optimizer, clipnorm, size = found.values()
+  optimizer, clipnorm, size, recompute = found.values()
   arguments.check_choice("inner_optimizer", optimizer, OPTIMIZERS)
   if clipnorm is not None:
     arguments.check_number("inner_clipnorm", clipnorm, above=0)
   if size is not None:
     arguments.check_integer("support_batch_size", size, least=1)
+  arguments.check_choice("recompute_steps", recompute, (False, True))
   return found
+
+
+def shares_steps(learner: Any, context: Any) -> bool:
+  """Returns whether the inner steps of a task should share one function.
+
+  It is compiled once, which takes most of the time of a first update. If tasks
+  run in one batch, the steps are small, and a call would cost more.
+
+  Args:
+    learner: A `MetaLearner`.
+    context: Task, step and mode of the call.
+  """
+  return context.training and learner.task_map_method() == "map"
+
+
+def may_share(
+  learner: Any, learning_rates: LearningRates, context: Any
+) -> bool:
+  """Returns whether the steps of `descend` share one function.
+
+  The step is then a tensor. What a user's own class does with it may need a
+  Python integer, so only the losses and rates of tfmeta share a function.
+
+  Args:
+    learner: A `MetaLearner`.
+    learning_rates: Rates of all steps, or a function from the step to them.
+    context: Task, step and mode of the call.
+  """
+  own = type(learner).support_loss.__module__.startswith("tfmeta.")
+  own &= type(learner).training_outputs.__module__.startswith("tfmeta.")
+  return own and not callable(learning_rates) and shares_steps(learner, context)
 
 
 def rule_of(learner: Any, **constants: float) -> "InnerRule":
@@ -61,8 +97,22 @@ def rule_of(learner: Any, **constants: float) -> "InnerRule":
   Args:
     learner: A `MetaLearner`.
     **constants: Constants of Adam that differ from those of `InnerRule`.
+
+  Raises:
+    ValueError: If steps are to be recomputed, and tasks run in one batch.
   """
-  return InnerRule(learner.inner_optimizer, learner.inner_clipnorm, **constants)
+  if learner.recompute_steps and learner.task_map_method() != "map":
+    raise ValueError(
+      "`recompute_steps` needs tasks that are mapped one by one: pass "
+      f"task_map='map' too. Received: task_map={learner.task_map!r}, which is "
+      f"{learner.task_map_method()!r} for this model"
+    )
+  return InnerRule(
+    learner.inner_optimizer,
+    learner.inner_clipnorm,
+    recompute=learner.recompute_steps,
+    **constants,
+  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,12 +126,15 @@ class InnerRule:
       includes the derivative of the scale.
     beta_1: Float in [0, 1), the decay of Adam's first moments.
     epsilon: Float that is added to the square roots of Adam's second moments.
+    recompute: Whether the outer gradient computes each step again, so that the
+      memory that it needs does not grow with the number of steps.
   """
 
   optimizer: str = "sgd"
   clipnorm: float | None = None
   beta_1: float = 0.9
   epsilon: float = 1e-7
+  recompute: bool = False
 
   def path(
     self,
@@ -92,6 +145,7 @@ class InnerRule:
     *,
     first_order: bool = False,
     unroll: bool = True,
+    share: bool = False,
   ) -> list[Weights]:
     """Returns the weights before and after each of `steps` steps.
 
@@ -108,7 +162,14 @@ class InnerRule:
       )
 
     carry = (weights, self._initial_state(weights))
-    path = inner_loop.run_inner_loop(step_fn, carry, steps, unroll=unroll)
+    path = inner_loop.run_inner_loop(
+      step_fn,
+      carry,
+      steps,
+      unroll=unroll,
+      share=share,
+      recompute=self.recompute,
+    )
     return [weights for weights, _ in path]
 
   def step(
