@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 import tfmeta
+from tfmeta.core import inner_rule
 from tfmeta.core import shared_function
 
 WAYS = 3
@@ -86,6 +87,19 @@ class RecomputeStepsTest(parameterized.TestCase):
     used.assert_called()
     for a, b in zip(found, expected, strict=True):
       np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-13)
+
+  def test_steps_share_a_function_unless_keras_pools(self):
+    inputs = keras.Input((4, 4, 1))
+    for pooling, expected in (
+      (tfmeta.layers.MaxPooling2D(), True),
+      (keras.layers.MaxPooling2D(), False),
+    ):
+      x = pooling(keras.layers.Conv2D(2, 3, padding="same")(inputs))
+      x = keras.layers.Dense(WAYS)(keras.layers.Flatten()(x))
+      learner = tfmeta.MAML(keras.Model(inputs, x))
+      shares = inner_rule.shares_steps(learner, tfmeta.FIRST_STEP)
+      self.assertEqual(shares, expected)
+      self.assertFalse(inner_rule.shares_steps(learner, tfmeta.EVALUATION))
 
   def test_random_layers_repeat_their_numbers(self):
     expected = update_of("MAML", {}, dropout=True)

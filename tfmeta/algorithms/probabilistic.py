@@ -14,6 +14,7 @@ from tfmeta.algorithms import meta_learner
 from tfmeta.algorithms.context import EVALUATION
 from tfmeta.algorithms.context import Context
 from tfmeta.core import functional
+from tfmeta.core import inner_rule
 from tfmeta.core import inputs as model_inputs
 from tfmeta.core import losses
 from tfmeta.core import random
@@ -231,8 +232,8 @@ class ProbabilisticLearner(meta_learner.MetaLearner):
     # Vectorizing an eager call would build a graph for each call.
     eager = tf.executing_eagerly()
     method = "unroll" if eager else self.task_map_method()
-    # Functions of their own would enter exported models.
-    each = task_map.SampleMap(one_sample, method, inline=not context.training)
+    inline = not inner_rule.shares_steps(self, context)
+    each = task_map.SampleMap(one_sample, method, inline=inline)
     samples = self.num_samples if count is None else count
     return lambda *structures: each(tf.range(samples), *structures)
 

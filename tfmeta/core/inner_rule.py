@@ -4,11 +4,13 @@ from collections.abc import Callable
 import dataclasses
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from tfmeta import arguments
 from tfmeta.core import inner_loop
 from tfmeta.core import inputs
+from tfmeta.core import keras_internals
 from tfmeta.core.inner_loop import AdamState
 from tfmeta.typing import LearningRates
 from tfmeta.typing import StepRates
@@ -16,6 +18,12 @@ from tfmeta.typing import SupportLoss
 from tfmeta.typing import Weights
 
 OPTIMIZERS = ("adam", "sgd")
+
+_MAX_POOLING = (
+  keras.layers.MaxPooling1D,
+  keras.layers.MaxPooling2D,
+  keras.layers.MaxPooling3D,
+)
 
 # The options by name, with the values that every learner takes.
 DEFAULTS = {
@@ -64,13 +72,19 @@ def shares_steps(learner: Any, context: Any) -> bool:
   """Returns whether the inner steps of a task should share one function.
 
   It is compiled once, which takes most of the time of a first update. If tasks
-  run in one batch, the steps are small, and a call would cost more.
+  run in one batch, the steps are small, and a call would cost more. Without a
+  gradient, as outside of training, there is less to compile. Max pooling of
+  Keras has a fast gradient only in the function that pools.
 
   Args:
     learner: A `MetaLearner`.
     context: Task, step and mode of the call.
   """
-  return context.training and learner.task_map_method() == "map"
+  one_by_one = context.training and learner.task_map_method() == "map"
+  return one_by_one and not any(
+    isinstance(layer, _MAX_POOLING) and not getattr(layer, "repeats", False)
+    for layer in keras_internals.flatten_layers(learner.model)
+  )
 
 
 def may_share(

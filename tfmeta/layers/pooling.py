@@ -39,6 +39,9 @@ class MaxPooling2D(keras.layers.MaxPooling2D):
     ValueError: If `method` is none of the three.
   """
 
+  # Gradients in other functions repeat the pooling: see `inner_rule`.
+  repeats = True
+
   def __init__(self, pool_size=(2, 2), *, method="auto", **kwargs):
     super().__init__(pool_size, **kwargs)
     self.method = arguments.check_choice("method", method, METHODS)
