@@ -101,6 +101,15 @@ class RecomputeStepsTest(parameterized.TestCase):
       self.assertEqual(shares, expected)
       self.assertFalse(inner_rule.shares_steps(learner, tfmeta.EVALUATION))
 
+  def test_training_shares_a_function(self):
+    used = self.enterContext(
+      mock.patch.object(
+        shared_function, "SharedFunction", wraps=shared_function.SharedFunction
+      )
+    )
+    update_of("MAML", {}, steps=2)
+    used.assert_called_once()
+
   def test_random_layers_repeat_their_numbers(self):
     expected = update_of("MAML", {}, dropout=True)
     found = update_of("MAML", {}, dropout=True, recompute_steps=True)

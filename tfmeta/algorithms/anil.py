@@ -121,14 +121,13 @@ class ANIL(maml.MAML):
         self._split, initial, support_x, support_y, context
       )
     rate = self.inner_learning_rate
-    path = inner_rule.rule_of(self).path(
+    path = inner_rule.rule_of(self, context).path(
       loss_fn,
       initial,
       [rate if adapted else None for adapted in self._mask],
       self.inner_steps_for(context),
       first_order=self.first_order,
       unroll=self.unrolls(context),
-      share=inner_rule.may_share(self, [], context),
     )
     return [self.with_statistics(w, support_x, context) for w in path]
 

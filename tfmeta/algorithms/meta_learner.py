@@ -381,14 +381,13 @@ class MetaLearner(keras.Model):
       The weights before the first step and after each step, in the form that
       `adaptation_path` returns.
     """
-    path = inner_rule.rule_of(self).path(
+    path = inner_rule.rule_of(self, context).path(
       self.support_loss(support_x, support_y, context),
       functional.weights_of(self.model) if initial is None else initial,
       learning_rates,
       self.inner_steps_for(context),
       first_order=first_order,
       unroll=self.unrolls(context),
-      share=inner_rule.may_share(self, learning_rates, context),
     )
     return [self.with_statistics(w, support_x, context) for w in path]
 

@@ -87,29 +87,26 @@ def shares_steps(learner: Any, context: Any) -> bool:
   )
 
 
-def may_share(
-  learner: Any, learning_rates: LearningRates, context: Any
-) -> bool:
+def _may_share(learner: Any, context: Any) -> bool:
   """Returns whether the steps of `descend` share one function.
 
   The step is then a tensor. What a user's own class does with it may need a
-  Python integer, so only the losses and rates of tfmeta share a function.
-
-  Args:
-    learner: A `MetaLearner`.
-    learning_rates: Rates of all steps, or a function from the step to them.
-    context: Task, step and mode of the call.
+  Python integer, so only the losses of tfmeta share a function.
   """
-  own = type(learner).support_loss.__module__.startswith("tfmeta.")
-  own &= type(learner).training_outputs.__module__.startswith("tfmeta.")
-  return own and not callable(learning_rates) and shares_steps(learner, context)
+  methods = (type(learner).support_loss, type(learner).training_outputs)
+  own = all(method.__module__.startswith("tfmeta.") for method in methods)
+  return own and shares_steps(learner, context)
 
 
-def rule_of(learner: Any, **constants: float) -> "InnerRule":
+def rule_of(
+  learner: Any, context: Any = None, **constants: float
+) -> "InnerRule":
   """Returns how a learner steps.
 
   Args:
     learner: A `MetaLearner`.
+    context: Task, step and mode of the call. Defaults to `None`: the steps
+      share no function.
     **constants: Constants of Adam that differ from those of `InnerRule`.
 
   Raises:
@@ -125,6 +122,7 @@ def rule_of(learner: Any, **constants: float) -> "InnerRule":
     learner.inner_optimizer,
     learner.inner_clipnorm,
     recompute=learner.recompute_steps,
+    share=context is not None and _may_share(learner, context),
     **constants,
   )
 
@@ -142,6 +140,8 @@ class InnerRule:
     epsilon: Float that is added to the square roots of Adam's second moments.
     recompute: Whether the outer gradient computes each step again, so that the
       memory that it needs does not grow with the number of steps.
+    share: Whether unrolled steps share one function, unless the rates are a
+      function of the step, which may need a Python integer.
   """
 
   optimizer: str = "sgd"
@@ -149,6 +149,7 @@ class InnerRule:
   beta_1: float = 0.9
   epsilon: float = 1e-7
   recompute: bool = False
+  share: bool = False
 
   def path(
     self,
@@ -159,7 +160,6 @@ class InnerRule:
     *,
     first_order: bool = False,
     unroll: bool = True,
-    share: bool = False,
   ) -> list[Weights]:
     """Returns the weights before and after each of `steps` steps.
 
@@ -181,7 +181,7 @@ class InnerRule:
       carry,
       steps,
       unroll=unroll,
-      share=share,
+      share=self.share and not callable(learning_rates),
       recompute=self.recompute,
     )
     return [weights for weights, _ in path]
