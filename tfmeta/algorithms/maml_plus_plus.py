@@ -14,7 +14,9 @@ from tfmeta.algorithms.context import FIRST_STEP
 from tfmeta.algorithms.context import Context
 from tfmeta.core import functional
 from tfmeta.core import inner_loop
+from tfmeta.core import inner_rule
 from tfmeta.core import multi_step
+from tfmeta.core import shared_function
 from tfmeta.typing import Weights
 
 # For each moving statistic, its values in all slots.
@@ -210,10 +212,11 @@ class MAMLPlusPlus(maml.MAML):
     steps = self.inner_steps_for(context)
     several = self._phase_begins_before(self.multi_step_epochs, context)
     query_losses, outputs = [], tf.constant(0.0)
-    for slot in range(0 if several else steps - 1, steps):
+
+    def query_loss(slot: Any, weights: Weights) -> Any:
       if self._per_step:
         outputs = self._outputs_in_slot(
-          path[slot + 1],
+          weights,
           slot,
           query_x,
           moving,
@@ -222,9 +225,14 @@ class MAMLPlusPlus(maml.MAML):
           example_weight=context.query_weight,
         )
       else:
-        weights = self.with_statistics(path[slot + 1], support_x, context)
+        weights = self.with_statistics(weights, support_x, context)
         outputs = self.predict_with(weights, query_x, context)
-      loss = self.query_loss(query_y, outputs, context)
+      return self.query_loss(query_y, outputs, context), outputs
+
+    shared = shared_function.SharedFunction(query_loss)
+    measure = shared if self._shares(context) else query_loss
+    for slot in range(0 if several else steps - 1, steps):
+      loss, outputs = measure(slot, path[slot + 1])
       query_losses.append(loss)
     self.slots.assign_moving(self.model, moving)
     epoch = context.step // self.steps_per_epoch
@@ -273,6 +281,10 @@ class MAMLPlusPlus(maml.MAML):
     start = (0, *self.phase_starts)[context.phase]
     return start < epoch * self.steps_per_epoch
 
+  def _shares(self, context: Context) -> bool:
+    # Running statistics are recorded from step to step, in Python.
+    return inner_rule.shares_steps(self, context) and not self._running
+
   def _descend(
     self,
     support_x: tf.Tensor,
@@ -306,6 +318,7 @@ class MAMLPlusPlus(maml.MAML):
       self.inner_steps_for(context),
       first_order=self.first_order or early,
       unroll=self.unrolls(context),
+      share=self._shares(context),
     )
 
   def _rates_at(self, step: Any) -> list[Any]:

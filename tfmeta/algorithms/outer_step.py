@@ -23,6 +23,7 @@ from tfmeta.core import inputs as model_inputs
 from tfmeta.core import keras_internals
 from tfmeta.core import losses
 from tfmeta.core import replicas
+from tfmeta.core import shared_function
 from tfmeta.core import task_map
 from tfmeta.layers import missing_derivatives
 
@@ -243,7 +244,8 @@ def differentiate(
 ) -> Any:
   """Differentiates `task_loss` for each task of a batch.
 
-  The graph holds each phase of the learner once and runs the current one.
+  The graph holds each phase of the learner once and runs the current one. A
+  phase is compiled when it is first run.
 
   Args:
     learner: A compiled `MetaLearner`.
@@ -268,10 +270,11 @@ def differentiate(
     return in_phase(0)
   starts = tf.constant(learner.phase_starts, step.dtype)
   passed = tf.reduce_sum(tf.cast(step >= starts, tf.int32))
-  return tf.switch_case(
-    passed,
-    {i: functools.partial(in_phase, i) for i in range(starts.shape[0] + 1)},
-  )
+  phases = {
+    i: shared_function.SharedFunction(functools.partial(in_phase, i))
+    for i in range(starts.shape[0] + 1)
+  }
+  return tf.switch_case(passed, phases)
 
 
 def _differentiate_task(
