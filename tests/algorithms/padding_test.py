@@ -43,6 +43,7 @@ CONV_ROWS = (
   (tfmeta.MetaSGD, {}),
   (tfmeta.MAMLPlusPlus, {"inner_steps": 2}),
   (tfmeta.MAMLPlusPlus, {"normalization": "per_step_running"}),
+  (tfmeta.MAMLPlusPlus, {"normalization": "per_step_support"}),
   (tfmeta.Reptile, {"normalization": "support_stats"}),
   (tfmeta.IMAML, {"normalization": "support_stats", "inner_steps": 1}),
   (tfmeta.ProtoNet, {"normalization": "support_stats"}),
