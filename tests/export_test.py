@@ -54,6 +54,31 @@ class LoadingTest(parameterized.TestCase):
         support_x=x[tf.newaxis], support_y=y[tf.newaxis], query_x=x[tf.newaxis]
       )
 
+  def test_sizes_that_do_not_fit_are_refused(self):
+    # One query set would be broadcast to all support sets.
+    network = keras.Sequential([keras.Input((4,)), keras.layers.Dense(WAYS)])
+    learner = tfmeta.MAML(network)
+    folder = self.create_tempdir().full_path
+    learner.export(folder, verbose=False)
+    signatures = tf.saved_model.load(folder).signatures
+    x, y = tf.ones([4, 3, 4]), tf.zeros([4, 3], tf.int32)
+    sentence = "one target for each .* one query set for each support set"
+    for tasks in (
+      {"support_x": x, "support_y": y, "query_x": x[:1]},
+      {"support_x": x[:1], "support_y": y[:1], "query_x": x},
+      {"support_x": x, "support_y": y[:, :2], "query_x": x},
+    ):
+      with self.assertRaisesRegex(tf.errors.InvalidArgumentError, sentence):
+        signatures["serving_default"](**tasks)
+    with self.assertRaisesRegex(ValueError, f"{sentence}.* Received: sizes"):
+      learner({"support_x": x, "support_y": y, "query_x": x[:1]})
+    with self.assertRaisesRegex(tf.errors.InvalidArgumentError, sentence):
+      signatures["adapt"](support_x=x[0, :0], support_y=y[0, :0])
+    with self.assertRaisesRegex(tf.errors.InvalidArgumentError, "query_x must"):
+      weights = signatures["adapt"](support_x=x[0], support_y=y[0])
+      nan = tf.constant([[float("nan")] * 4])
+      signatures["predict"](query_x=nan, **weights)
+
 
 if __name__ == "__main__":
   absltest.main()

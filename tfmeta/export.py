@@ -91,9 +91,8 @@ def _traced_adapt(learner: Any, context: Any) -> tuple[Any, Any]:
   def adapt(support_x: tf.Tensor, support_y: tf.Tensor) -> dict[str, tf.Tensor]:
     # In a graph, the `adapt` of learners leaves checks of values to its caller.
     labels = learner.checked_targets("Support labels", support_y, leading=0)
-    support_x = tf.nest.map_structure(
-      functools.partial(checks.checked_finite, "support_x"), support_x
-    )
+    labels = checks.checked_sizes(labels, support_x)
+    support_x = _finite("support_x", support_x)
     weights = learner.adapt(support_x, labels, context)
     structures.append(weights)
     flat = tf.nest.flatten(weights)
@@ -114,9 +113,17 @@ def _predict_function(
   ) -> dict[str, tf.Tensor]:
     flat = [adapted[name] for name in names]
     weights = tf.nest.pack_sequence_as(like, flat)
+    query_x = _finite("query_x", query_x)
     return {"outputs": predict_with(weights, query_x, context)}
 
   return predict
+
+
+def _finite(name: str, x: Any) -> Any:
+  """Returns examples after checking that they are finite."""
+  return tf.nest.map_structure(
+    functools.partial(checks.checked_finite, name), x
+  )
 
 
 def _names(learner: Any, flat: list[tf.Tensor]) -> list[str]:

@@ -190,7 +190,7 @@ class InnerLossTest(parameterized.TestCase):
     of_probabilities = keras.losses.BinaryCrossentropy()
     with self.assertWarnsRegex(UserWarning, "Remove the softmax or sigmoid"):
       tfmeta.MAML(probability, inner_loss=of_logits)
-    with self.assertWarnsRegex(UserWarning, "without an activation"):
+    with self.assertWarnsRegex(UserWarning, r"BinaryCrossentropy\(from_logits"):
       tfmeta.MAML(logit, inner_loss=of_probabilities)
     with warnings.catch_warnings():
       warnings.simplefilter("error")
@@ -204,6 +204,14 @@ class InnerLossTest(parameterized.TestCase):
       warnings.simplefilter("error")
       tfmeta.MAML(SOFTMAX["activation"](), inner_loss=loss)
       tfmeta.MAML(_model(keras.layers.Dense(3)))
+
+  def test_a_function_that_returns_a_scalar_is_refused(self):
+    for reduce in (tf.reduce_mean, tf.reduce_sum):
+      with self.assertRaisesRegex(ValueError, "one value for each.*a scalar"):
+        tfmeta.MAML(
+          _model(keras.layers.Dense(3)),
+          inner_loss=lambda y, y_pred, reduce=reduce: reduce((y - y_pred) ** 2),
+        )
 
   def test_an_unknown_loss_is_named(self):
     with self.assertRaisesRegex(ValueError, "Received: inner_loss='msee'"):

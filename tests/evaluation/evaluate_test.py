@@ -376,7 +376,7 @@ class BadInputTest(parameterized.TestCase):
 
   def test_empty_dataset(self):
     tasks = dataset(classification_tasks()).take(0)
-    with self.assertRaisesRegex(ValueError, "which is empty"):
+    with self.assertRaisesRegex(ValueError, "at least one task with queries"):
       tfmeta.evaluate(make_classifier(), tasks)
 
   def test_wrong_structure(self):

@@ -119,6 +119,10 @@ class EvaluationResultTest(absltest.TestCase):
     self.assertIn(
       "3 ways, 7 support examples, 5 queries per task\n", str(uneven)
     )
+    uneven = make_result(ways=3, support_size=6, query_size=6, of_classes=False)
+    self.assertIn(
+      "3 ways, 6 support examples, 6 queries per task\n", str(uneven)
+    )
     one = make_result(per_task=np.array([[0.2, 0.8]]))
     self.assertStartsWith(str(one), "MAML on 1 task: 5 ways")
 

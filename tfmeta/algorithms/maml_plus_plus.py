@@ -222,7 +222,7 @@ class MAMLPlusPlus(maml.MAML):
         outputs = self.predict_with(weights, query_x, context)
       return self.query_loss(query_y, outputs, context), outputs
 
-    shared = inner_rule.may_share(self, [], context) and not running
+    shared = inner_rule.may_share(self, context) and not running
     measure = shared_function.SharedFunction(query_loss)
     for slot in range(0 if several else steps - 1, steps):
       # A shared function cannot assign running statistics.
@@ -291,7 +291,7 @@ class MAMLPlusPlus(maml.MAML):
       self.inner_steps_for(context),
       first_order=self.first_order or early,
       unroll=self.unrolls(context),
-      share=inner_rule.may_share(self, [], context),
+      share=inner_rule.may_share(self, context),
     )
 
   def _rates_at(self, step: Any) -> list[Any]:

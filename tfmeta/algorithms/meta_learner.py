@@ -114,7 +114,7 @@ class MetaLearner(keras.Model):
       adapted weights. `"none"`: the moving statistics of the model, which
       training does not update; it suits models whose batch normalization is
       frozen, and models without any. Defaults to `"transductive"` if the model
-      has batch normalization, else to `"none"`. Inner steps always normalize
+      has batch normalization that trains, else to `"none"`. Inner steps always normalize
       the support set by its own statistics. Random layers such as `Dropout` are
       active in inner steps, also in evaluation, and inactive in predictions.
     task_map: How tasks are batched: `"map"`, `"vectorize"`, `"unroll"` (see

@@ -217,7 +217,8 @@ def checked_tasks(learner: Any, inputs: Any) -> tuple[Any, ...]:
   support_x, query_x = (_examples(model, inputs, name) for name in _EXAMPLES)
   labels = tf.convert_to_tensor(inputs["support_y"])
   checks.check_fits("support_x", support_x, model, leading=1)
-  return support_x, learner.checked_targets("Support labels", labels), query_x
+  labels = learner.checked_targets("Support labels", labels)
+  return support_x, checks.checked_sizes(labels, support_x, query_x), query_x
 
 
 def _examples(model: Any, inputs: Any, name: str) -> Any:

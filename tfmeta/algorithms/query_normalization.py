@@ -54,7 +54,7 @@ def context_for(learner: Any, normalization: str | None) -> Context:
   own = learner.normalization
   if normalization in (None, own):
     return EVALUATION
-  choices = (own, "support_stats")
+  choices = tuple(dict.fromkeys((own, "support_stats")))
   arguments.check_choice("normalization", normalization, choices)
   if not layers.has_batch_normalization(learner.model):
     return EVALUATION

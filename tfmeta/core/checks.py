@@ -248,6 +248,42 @@ def checked_finite(name: str, x: tf.Tensor) -> tf.Tensor:
   return x
 
 
+def checked_sizes(
+  support_y: tf.Tensor, support_x: Any, query_x: Any = None
+) -> tf.Tensor:
+  """Returns the targets of support sets after checking sizes that vary.
+
+  Args:
+    support_y: Targets, `[S, ...]`, or `[T, S, ...]` with `query_x`.
+    support_x: Support examples, or a structure of them.
+    query_x: Queries of a batch of tasks, `[T, Q, ...]`, or a structure of them.
+      Defaults to `None`: there is a single task.
+
+  Raises:
+    ValueError: If there is not one target for each support example, or none at
+      all, or not one query set for each support set, in eager mode. A graph
+      raises `tf.errors.InvalidArgumentError` with the same sentence.
+  """
+  axes = 1 if query_x is None else 2
+  found = [tf.shape(support_y)[:axes]]
+  for x in tf.nest.flatten((support_x, query_x)):
+    found += [] if x is None else [tf.shape(x)[:axes]]
+  count = 1 + len(tf.nest.flatten(support_x))
+  same = [tf.reduce_all(size == found[0]) for size in found[1:count]]
+  same += [size[0] == found[0][0] for size in found[count:]]
+  right = tf.reduce_all([*same, found[0][-1] > 0])
+  expected = (
+    "There must be one target for each support example, at least one example, "
+    "and one query set for each support set."
+  )
+  if not tf.executing_eagerly():
+    return _after(support_y, right, [expected, "Received: sizes", *found])
+  if not bool(right):
+    sizes = ", ".join(str(tuple(size.numpy())) for size in found)
+    raise ValueError(f"{expected} Received: sizes {sizes}")
+  return support_y
+
+
 def checked_weights(inputs: Any, learner: Any) -> dict[str, tf.Tensor]:
   """Returns the weights of examples by name, after checking them.
 

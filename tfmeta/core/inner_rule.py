@@ -87,7 +87,7 @@ def shares_steps(learner: Any, context: Any) -> bool:
   )
 
 
-def _may_share(learner: Any, context: Any) -> bool:
+def may_share(learner: Any, context: Any) -> bool:
   """Returns whether the steps of `descend` share one function.
 
   The step is then a tensor. What a user's own class does with it may need a
@@ -122,7 +122,7 @@ def rule_of(
     learner.inner_optimizer,
     learner.inner_clipnorm,
     recompute=learner.recompute_steps,
-    share=context is not None and _may_share(learner, context),
+    share=context is not None and may_share(learner, context),
     **constants,
   )
 

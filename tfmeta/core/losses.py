@@ -109,6 +109,8 @@ def _kind_by_trial(loss: Loss, shape: tuple[int | None, ...]) -> Targets:
   with tf.init_scope():
     outputs = tf.zeros([examples, *known])
     labels = tf.zeros(outputs.shape[:-1], tf.int32)
+    for targets in (tf.zeros_like(outputs), labels):
+      _check_not_scalar(loss, targets, outputs)
     if _takes(loss, tf.zeros_like(outputs), outputs):
       return Targets.NUMBERS
     if known[-1:] != [1] and _takes(loss, labels, outputs):
@@ -125,6 +127,22 @@ def _takes(loss: Loss, targets: tf.Tensor, outputs: tf.Tensor) -> bool:
   return values.shape[:1] == outputs.shape[:1] and (
     values.shape.rank < max(outputs.shape.rank, 2)
   )
+
+
+def _check_not_scalar(loss: Loss, targets: tf.Tensor, outputs: Any) -> None:
+  """Refuses a function that reduces its values over the examples."""
+  if isinstance(loss, keras.losses.Loss):
+    return
+  try:
+    values = tf.convert_to_tensor(loss(targets, outputs))
+  except Exception:  # Any error of a user's function counts as a refusal.
+    return
+  if values.shape.rank == 0:
+    raise ValueError(
+      "`inner_loss` must return one value for each example; "
+      "`inner_loss_reduction` reduces them. Received: a function that returns "
+      "a scalar"
+    )
 
 
 def takes_one_target(loss: Loss, output_shape: Any) -> bool:
@@ -203,16 +221,17 @@ def warn_of_probabilities(
   if normalized and takes_logits(loss):
     warnings.warn(
       f"The inner loss takes logits, but {model.name!r} ends in probabilities. "
-      "Remove the softmax or sigmoid, or pass a loss that takes probabilities, "
-      "such as keras.losses.SparseCategoricalCrossentropy(), as `inner_loss`.",
+      "Remove the softmax or sigmoid, or pass a loss that takes probabilities "
+      f"as `inner_loss`, such as {_KERAS_LOSSES[kind][0].__name__}() of "
+      "keras.losses.",
       stacklevel=4,
     )
   elif linear and not takes_logits(loss):
     warnings.warn(
       f"The inner loss takes probabilities, but {model.name!r} ends in a layer "
       "without an activation. Pass a loss with from_logits=True as "
-      "`inner_loss`, such as "
-      "keras.losses.SparseCategoricalCrossentropy(from_logits=True).",
+      f"`inner_loss`, such as {_KERAS_LOSSES[kind][0].__name__}"
+      "(from_logits=True) of keras.losses.",
       stacklevel=4,
     )
 

@@ -42,9 +42,10 @@ def evaluate(
   The inner loss decides what is measured. If it takes class labels (integers,
   one-hot or binary), the metrics are accuracy, likelihood and calibration; if
   it takes numbers, they are mean squared error and likelihood. Each is a mean
-  over tasks; `learner.evaluate` takes means over all queries, which are the
-  same if all queries of all tasks count equally. Intervals are over tasks, so
-  they do not say how much the result of another training run would differ.
+  over tasks. The `loss` of `learner.evaluate` is one too, but its metrics are
+  means over all queries, which differ if queries do not all count the same.
+  Intervals are over tasks, so they do not say how much the result of another
+  training run would differ.
 
   Args:
     learner: A `MetaLearner`, or a list of learners with equal arguments, whose
@@ -110,6 +111,7 @@ def evaluate(
     measured = _measure_all(measure, tasks, verbose)
   per_task = measured["accuracy" if classification else "mse"]
   support_size, query_size, *ways = measured["sizes"].max(axis=0).astype(int)
+  of_classes = classification and bool(measured["sizes"][:, 3].all())
   if classification:
     _warn_of_ways(first, int(ways[0]))
   return result.EvaluationResult(
@@ -130,6 +132,7 @@ def evaluate(
     normalization=context.normalization_of(first),
     transductive=first.transductive and context.normalization is None,
     queries_at_once=queries_at_once,
+    of_classes=of_classes,
   )
 
 
@@ -312,7 +315,7 @@ def _measure_task(
     measurements.count_examples(query_x, weight),
   ]
   if learner.target_kind is not Targets.NUMBERS:
-    sizes.append(measurements.count_classes(learner, support_y))
+    sizes += measurements.count_classes(learner, support_y)
   measured["sizes"] = tf.stack(sizes)
   if nearest_neighbour:
     found = metrics.nearest_neighbour(support_x, support_y, query_x)

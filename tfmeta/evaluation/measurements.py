@@ -82,11 +82,19 @@ def _of_labels(
   return tf.cast(kept, tf.float32), kept
 
 
-def count_classes(learner: Any, targets: tf.Tensor) -> tf.Tensor:
-  """Returns how many classes the targets of a task hold."""
+def count_classes(learner: Any, targets: tf.Tensor) -> list[tf.Tensor]:
+  """Returns how many classes a support set holds, and whether it is balanced.
+
+  It is balanced (1, else 0) if each example has one label, and all classes have
+  equally many examples.
+  """
   labels = _as_labels(learner.target_kind, targets)
   kept = tf.boolean_mask(labels, _not_ignored(learner, labels))
-  return tf.size(tf.unique(kept)[0])
+  counts = tf.unique_with_counts(kept).count
+  classes = tf.size(counts)
+  examples = tf.shape(targets)[0]
+  balanced = tf.reduce_all(counts * classes == examples)
+  return [classes, tf.cast(balanced, tf.int32)]
 
 
 def _not_ignored(learner: Any, labels: tf.Tensor) -> tf.Tensor:

@@ -43,6 +43,8 @@ class EvaluationResult:
     members: Number of learners whose outputs were averaged.
     queries_at_once: Number of queries in one pass, or `None`: all queries of a
       task.
+    of_classes: Whether all classes of a task have equally many support
+      examples, each with one label, so that there is a number of shots.
   """
 
   learner: str
@@ -62,6 +64,7 @@ class EvaluationResult:
   transductive: bool
   members: int = 1
   queries_at_once: int | None = None
+  of_classes: bool = True
 
   @property
   def tasks(self) -> int:
@@ -174,11 +177,12 @@ class EvaluationResult:
     """Returns the sizes of a task, by class where all classes have as many."""
     parts = [_counted(self.ways, "way", "ways")] if self.ways else []
     ways = self.ways or 1
-    if self.support_size % ways:
+    even = self.of_classes or not self.ways
+    if not even or self.support_size % ways:
       parts.append(f"{self.support_size} support examples")
     else:
       parts.append(_counted(self.shots, "shot", "shots"))
-    if self.ways and self.query_size % ways == 0:
+    if self.ways and even and self.query_size % ways == 0:
       queries, per = self.query_shots, "class"
     else:
       queries, per = self.query_size, "task"
