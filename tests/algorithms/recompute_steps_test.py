@@ -28,7 +28,7 @@ OPTIONS = {
 
 def make_model(dropout):
   keras.utils.set_random_seed(0)
-  keras.config.set_floatx("float64")
+  keras.config.set_dtype_policy("float64")
   try:
     x = inputs = keras.Input((8, 8, 1))
     for index in (1, 2):
@@ -40,7 +40,7 @@ def make_model(dropout):
       x = keras.layers.Dropout(0.3)(x)
     return keras.Model(inputs, keras.layers.Dense(WAYS, name="head")(x))
   finally:
-    keras.config.set_floatx("float32")
+    keras.config.set_dtype_policy("float32")
 
 
 def make_tasks(tasks=2, support=6, queries=9):

@@ -271,10 +271,14 @@ def differentiate(
     return in_phase(0)
   starts = tf.constant(learner.phase_starts, step.dtype)
   passed = tf.reduce_sum(tf.cast(step >= starts, tf.int32))
-  phases = {
-    i: shared_function.SharedFunction(functools.partial(in_phase, i))
-    for i in range(starts.shape[0] + 1)
+  phases: dict[int, Any] = {
+    i: functools.partial(in_phase, i) for i in range(starts.shape[0] + 1)
   }
+  # With several replicas, sharing has failed in MAML++.
+  if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+    phases = {
+      i: shared_function.SharedFunction(phase) for i, phase in phases.items()
+    }
   return tf.switch_case(passed, phases)
 
 

@@ -81,9 +81,15 @@ def shares_steps(learner: Any, context: Any) -> bool:
     context: Task, step and mode of the call.
   """
   one_by_one = context.training and learner.task_map_method() == "map"
-  return one_by_one and not any(
-    isinstance(layer, _MAX_POOLING) and not getattr(layer, "repeats", False)
-    for layer in keras_internals.flatten_layers(learner.model)
+  # With several replicas, sharing has failed in MAML++.
+  one_replica = tf.distribute.get_strategy().num_replicas_in_sync == 1
+  return (
+    one_by_one
+    and one_replica
+    and not any(
+      isinstance(layer, _MAX_POOLING) and not getattr(layer, "repeats", False)
+      for layer in keras_internals.flatten_layers(learner.model)
+    )
   )
 
 
