@@ -240,6 +240,26 @@ class ApplyTest(parameterized.TestCase):
       ):
         np.testing.assert_array_equal(left, right)
 
+  def test_calls_under_xla_have_graphs_of_their_own(self):
+    """Max pooling needs an exact gradient under XLA only."""
+    layers = [
+      keras.layers.Conv2D(1, 1, use_bias=False),
+      keras.layers.MaxPooling2D(),
+    ]
+    model = keras.Sequential([keras.Input((2, 2, 1)), *layers])
+    weights = [tf.ones([1, 1, 1, 1])]
+    # XLA's own second derivative does not tell these two apart.
+    x = tf.reshape([1.0, 1.001, 0.5, 0.2], [1, 2, 2, 1])
+    found = []
+    for compiled in (False, True):
+      evaluate = tf.function(
+        lambda weights: _curvature(model, x, weights)[1],
+        autograph=False,
+        jit_compile=compiled,
+      )
+      found.append(evaluate(weights)[0])
+    np.testing.assert_allclose(*found, rtol=1e-5)
+
   def test_each_call_has_its_own_weights_of_examples(self):
     """The trace that is kept must not keep the weights of its first call."""
     layer = normalization.BatchNormalization
