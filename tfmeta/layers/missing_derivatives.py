@@ -53,10 +53,12 @@ def find(model: keras.Model) -> dict[str, str]:
 
 
 def _constants_by_design(layer: keras.Layer) -> str:
-  """Returns what a layer of Keras does not differentiate, or `""`.
+  """Returns which tensors a layer of Keras treats as constants, or `""`.
 
-  At the fixed point of its power iteration, or where its moving statistics are
-  those of the batch, its first derivative is right all the same.
+  These tensors depend on the weights or on the batch, but Keras stops their
+  gradients. First derivatives can be right nevertheless: at the fixed point of
+  the power iteration of spectral normalization, or if the moving statistics of
+  batch renormalization equal those of the batch. Second derivatives are not.
   """
   if isinstance(layer, keras.layers.SpectralNormalization):
     return "singular vectors"
