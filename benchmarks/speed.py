@@ -47,11 +47,15 @@ LEARNERS = (
   "MetaSGD",
   "MAMLPlusPlus",
   "Reptile",
+  "IMAML",
+  "ProtoNet",
   "PLATIPUS",
   "EMAML",
   "BMAML",
 )
 LEARNER_CASES = ("sinusoid", "conv4", "conv4_84")
+# Prototypes are those of classes.
+NOT_FOR = (("sinusoid", "ProtoNet"),)
 
 # Values of one field of the case `conv4`, while the others keep theirs.
 GROWTH = {
@@ -134,7 +138,12 @@ def measure_learners(
 ) -> dict[str, Any]:
   """Runs every learner once on every case, and LEO on embeddings."""
   runs: dict[str, dict] = {case: {} for case in (*LEARNER_CASES, "embeddings")}
-  pairs = [(case, name) for case in LEARNER_CASES for name in LEARNERS]
+  pairs = [
+    (case, name)
+    for case in LEARNER_CASES
+    for name in LEARNERS
+    if (case, name) not in NOT_FOR
+  ]
   for case, name in [*pairs, ("embeddings", "LEO")]:
     found = runner.run(OURS, case=case, learner=name, seconds=seconds / 2)
     runs[case][name] = found

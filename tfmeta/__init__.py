@@ -38,6 +38,7 @@ from tfmeta.algorithms.probabilistic import (
 )
 from tfmeta.algorithms.proto_net import ProtoNet as ProtoNet
 from tfmeta.algorithms.reptile import Reptile as Reptile
+from tfmeta.core.threads import configure as configure
 from tfmeta.data.task import TaskSpec as TaskSpec
 from tfmeta.evaluation import evaluate as evaluate
 

@@ -16,7 +16,7 @@ from typing import Any
 from absl import flags
 
 from trainers.run import command_line
-from trainers.run import cores
+from trainers.run import kernels
 
 _FLAGS = flags.FLAGS
 
@@ -103,7 +103,7 @@ def run(
 
 def main(_: Sequence[str]) -> None:
   """Runs what the flags say."""
-  cores.share_out(_FLAGS.tasks)
+  kernels.prepare(_FLAGS.tasks)
   run(
     _FLAGS.workdir,
     tasks=_FLAGS.tasks,

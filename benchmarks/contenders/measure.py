@@ -18,7 +18,14 @@ CHECKED_UPDATES = 3
 SHORT_UPDATES = 100
 
 # Fields of a case that the command line can override.
-OVERRIDES = ("tasks", "inner_steps", "shots", "filters", "replicas")
+OVERRIDES = (
+  "tasks",
+  "inner_steps",
+  "shots",
+  "filters",
+  "replicas",
+  "configured",
+)
 
 Tick = Callable[[], object]
 Update = Callable[[int, Tick], float]

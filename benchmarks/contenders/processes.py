@@ -15,13 +15,6 @@ PEERS = ("torch", "jax")
 # matrices slower. They are therefore turned on for all cases but these.
 WITHOUT_ONEDNN = ("sinusoid",)
 
-# Each of tfmeta's tasks runs on one core, as in the trainers. The eager loop
-# has one task at a time, and the other contenders manage threads themselves.
-ONE_CORE_PER_TASK = {
-  "TF_NUM_INTRAOP_THREADS": "1",
-  "TF_NUM_INTEROP_THREADS": str(os.cpu_count() or 1),
-}
-
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
@@ -75,8 +68,6 @@ class Runner:
     module = f"benchmarks.contenders.{contender}"
     command = [self._python(contender), "-m", module, *arguments]
     environment = _kernels_for(options.get("case"))
-    if contender == "tfmeta_fit":
-      environment |= ONE_CORE_PER_TASK
     try:
       done = _run(command, limit, environment)
     except subprocess.TimeoutExpired as error:

@@ -24,6 +24,9 @@ def make_update(case: workload.Case) -> measure.Update:
   """Returns a function that makes a given number of updates."""
   # On CPUs, XLA makes small dense networks faster and convolutions slower.
   compiled = case.ways is None
+  # Each task runs on one core, as in the trainers.
+  if case.configured:
+    tfmeta.configure(tasks=case.tasks)
   with logical_cpus.strategy_for(case.replicas).scope():
     learner = _make_learner(case)
     learner.compile(_make_optimizer(case), jit_compile=compiled)
@@ -78,18 +81,24 @@ def _make_learner(case: workload.Case) -> tfmeta.MetaLearner:
     )
     for variable, value in pairs:
       variable.assign(value)
-  options = {"inner_learning_rate": case.inner_learning_rate}
-  if case.first_order:
-    options["first_order"] = True
-  if case.learner == "LEO":
-    options = {}
   return getattr(tfmeta, case.learner)(
     model,
-    inner_steps=case.inner_steps,
     inner_loss="mse" if case.ways is None else None,
-    **options,
+    **_options(case),
     **OPTIONS.get(case.learner, {}),
   )
+
+
+def _options(case: workload.Case) -> dict[str, Any]:
+  """Returns the arguments of inner steps that the learner takes."""
+  if case.learner == "ProtoNet":
+    return {}
+  options: dict[str, Any] = {"inner_steps": case.inner_steps}
+  if case.learner != "LEO":
+    options["inner_learning_rate"] = case.inner_learning_rate
+  if case.first_order:
+    options["first_order"] = True
+  return options
 
 
 def _make_model(case: workload.Case) -> keras.Model:

@@ -38,6 +38,8 @@ class Case:
     learner: Class of tfmeta to train. The other contenders implement MAML only.
     replicas: Logical CPUs that share the tasks. Only tfmeta supports more than
       one.
+    configured: 1 if the contender `tfmeta_fit` calls `tfmeta.configure`, else
+      0.
   """
 
   tasks: int
@@ -53,6 +55,7 @@ class Case:
   filters: int = 64
   learner: str = "MAML"
   replicas: int = 1
+  configured: int = 1
 
 
 _CONV4 = Case(

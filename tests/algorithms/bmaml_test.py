@@ -218,7 +218,7 @@ def _both(first, second):
     yield
 
 
-class PredictionTest(absltest.TestCase):
+class PredictionTest(parameterized.TestCase):
   def test_distribution_of_regression_is_a_mixture(self):
     learner = make_regressor()
     support_x, support_y, query_x, query_y = directional.curve_task()
@@ -262,6 +262,27 @@ class PredictionTest(absltest.TestCase):
     found = learner.predict_distribution(adapted, query_x).prob(target)
     expected = densities.prod(axis=-1).mean(axis=0)
     np.testing.assert_allclose(found, expected, rtol=1e-8)
+
+  @parameterized.parameters(tfmeta.EMAML, tfmeta.BMAML)
+  def test_all_particles_are_regularized_and_held(self, learner_class):
+    dense = keras.layers.Dense(
+      3, kernel_regularizer="l2", kernel_constraint=keras.constraints.MaxNorm(2)
+    )
+    with self.assertWarnsRegex(UserWarning, "constraints"):
+      learner = learner_class(
+        keras.Sequential([keras.Input((4,)), dense]), num_particles=3
+      )
+    kernels = np.concatenate(
+      [np.array(dense.kernel)[np.newaxis], learner.further_particles[0]]
+    )
+    self.assertEqual(kernels.shape, (3, 4, 3))
+    np.testing.assert_allclose(
+      np.sum(learner.losses), 0.01 * np.sum(kernels**2), rtol=1e-5
+    )
+    further = learner.further_particles[0]
+    further.assign(np.stack([5 * np.ones((4, 3)), 0.1 * np.ones((4, 3))]))
+    norms = np.linalg.norm(further.constraint(further), axis=1)
+    np.testing.assert_allclose(norms, [[2.0] * 3, [0.2] * 3], rtol=1e-5)
 
   def test_particles_that_begin_equal_are_refused(self):
     inputs = keras.Input((4,))

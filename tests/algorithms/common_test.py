@@ -127,15 +127,16 @@ class CommonTest(tfmeta.testing.LearnerTestCase):
       draws=True,
     )
 
-  def test_exam_of_running_statistics(self):
-    # Running statistics change evaluation only. The questions are those about
-    # what is kept, saved and shared between replicas.
+  @parameterized.parameters("per_step_running", "per_step_support")
+  def test_exam_of_other_normalizations(self, normalization):
+    # They change the queries only. The questions are those about what is kept,
+    # saved and shared between replicas.
     self.run_learner_test(
       tfmeta.MAMLPlusPlus,
       init_kwargs={
         "inner_steps": 2,
         "inner_learning_rate": 0.1,
-        "normalization": "per_step_running",
+        "normalization": normalization,
       },
       backbones=["conv"],
       checks=(

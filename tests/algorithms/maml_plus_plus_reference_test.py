@@ -13,10 +13,11 @@ import tensorflow as tf
 import tfmeta
 
 STEPS, EPOCHS = 3, 4
+PER_STEP = ("per_step_transductive", "per_step_support", "per_step_running")
 MOMENTUM, EPSILON = 0.9, 1e-3
 
 
-def make_learner(adapt_normalization):
+def make_learner(adapt_normalization, normalization="per_step_running"):
   """Returns a learner of a small normalized network, with random variables."""
   keras.utils.set_random_seed(0)
   random = np.random.default_rng(0)
@@ -36,7 +37,7 @@ def make_learner(adapt_normalization):
     inner_steps=STEPS,
     multi_step_epochs=EPOCHS,
     steps_per_epoch=1,
-    normalization="per_step_running",
+    normalization=normalization,
     adapt_normalization=adapt_normalization,
     # Run eagerly, vectorized tasks would build a graph in each step.
     task_map="unroll",
@@ -72,8 +73,8 @@ class Reference:
     self.dense = [kernel, bias, head, head_bias]
     self.scales = slots_of(learner, "affine", 0, scale)
     self.shifts = slots_of(learner, "affine", 1, shift)
-    self.means = slots_of(learner, "moving", 0, mean)
-    self.variances = slots_of(learner, "moving", 1, variance)
+    self.moving = [np.array(mean), np.array(variance)]
+    self.normalization = learner.normalization
     rates = [np.array(rate) for rate in learner.learned_rates.rates]
     self.adapts = learner.adapt_normalization
     dense = (0, 1, 4, 5) if self.adapts else (0, 1, 2, 3)
@@ -97,10 +98,9 @@ class Reference:
     logits, losses = [], []
     for j in range(STEPS):
       scale, shift = tf.constant(self.scales[j]), tf.constant(self.shifts[j])
-      fixed = None if training else (self.means[j], self.variances[j])
       with tf.GradientTape() as tape:
         tape.watch([*dense, scale, shift])
-        outputs, used = self.forward(dense, scale, shift, support_x, fixed)
+        outputs, _ = self.forward(dense, scale, shift, support_x)
         loss = cross_entropy(y, outputs)
       *slopes, d_scale, d_shift = tape.gradient(loss, [*dense, scale, shift])
       pairs = zip(dense, self.rates, slopes, strict=True)
@@ -108,14 +108,19 @@ class Reference:
       if self.adapts:
         scale -= self.affine_rates[0][j] * d_scale
         shift -= self.affine_rates[1][j] * d_shift
-      statistics = [used]
+      fixed = None
+      if self.normalization == "per_step_support":
+        _, fixed = self.forward(dense, scale, shift, support_x)
+      elif self.normalization == "per_step_running" and not training:
+        fixed = self.moving
       outputs, used = self.forward(dense, scale, shift, query_x, fixed)
       logits.append(outputs)
       losses.append(float(cross_entropy(y, outputs)))
-      if training:
-        for mean, variance in (*statistics, used):
-          self.means[j] += (1 - MOMENTUM) * (mean - self.means[j])
-          self.variances[j] += (1 - MOMENTUM) * (variance - self.variances[j])
+    if training and self.normalization == "per_step_running":
+      self.moving = [
+        old + (1 - MOMENTUM) * (new - old)
+        for old, new in zip(self.moving, used, strict=True)
+      ]
     return logits, losses
 
 
@@ -125,9 +130,11 @@ def cross_entropy(y, logits):
 
 
 class ReferenceTest(parameterized.TestCase):
-  @parameterized.parameters(False, True)
-  def test_evaluation(self, adapt_normalization):
-    learner = make_learner(adapt_normalization)
+  @parameterized.product(
+    adapt_normalization=(False, True), normalization=PER_STEP
+  )
+  def test_evaluation(self, adapt_normalization, normalization):
+    learner = make_learner(adapt_normalization, normalization)
     support_x, y, query_x = make_task()
     path = learner.adaptation_path(tf.constant(support_x), tf.constant(y))
     expected, _ = Reference(learner).run(support_x, y, query_x, training=False)
@@ -135,9 +142,13 @@ class ReferenceTest(parameterized.TestCase):
       found = learner.predict_with(weights, tf.constant(query_x))
       np.testing.assert_allclose(found, logits, rtol=1e-10, atol=1e-12)
 
-  @parameterized.product(adapt_normalization=(False, True), epoch=(0, 3))
-  def test_training_with_shares(self, adapt_normalization, epoch):
-    learner = make_learner(adapt_normalization)
+  @parameterized.product(
+    adapt_normalization=(False, True), epoch=(0, 3), normalization=PER_STEP
+  )
+  def test_training_with_shares(
+    self, adapt_normalization, epoch, normalization
+  ):
+    learner = make_learner(adapt_normalization, normalization)
     reference = Reference(learner)
     support_x, y, query_x = make_task()
     _, losses = reference.run(support_x, y, query_x, training=True)
@@ -147,10 +158,10 @@ class ReferenceTest(parameterized.TestCase):
     found = self.train_one_step(learner, epoch)
     # The metric is in float32.
     np.testing.assert_allclose(found, expected, rtol=1e-6)
-    for index, values in enumerate((reference.means, reference.variances)):
-      variable = learner.model.non_trainable_variables[index]
-      moved = slots_of(learner, "moving", index, variable)
-      np.testing.assert_allclose(moved, values, rtol=1e-10)
+    for variable, value in zip(
+      learner.model.non_trainable_variables, reference.moving, strict=True
+    ):
+      np.testing.assert_allclose(variable, value, rtol=1e-10)
 
   def test_training_with_the_last_loss_alone(self):
     learner = make_learner(False)

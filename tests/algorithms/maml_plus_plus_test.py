@@ -88,6 +88,53 @@ def _assert_same_meta_gradient(learner, maml):
     np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-13)
 
 
+def _trained_on_glyphs(normalization):
+  """Returns a learner of a small network after 200 updates."""
+  keras.utils.set_random_seed(0)
+  inputs = x = keras.Input((28, 28, 1))
+  x = keras.layers.Flatten()(keras.layers.AveragePooling2D(2)(x))
+  for _ in range(3):
+    x = keras.layers.Dense(32)(x)
+    x = tfmeta.layers.BatchNormalization(momentum=0.9)(x)
+    x = keras.layers.Activation("relu")(x)
+  outputs = keras.layers.Dense(5)(x)
+  learner = tfmeta.MAMLPlusPlus(
+    keras.Model(inputs, outputs),
+    inner_steps=5,
+    multi_step_epochs=0,
+    normalization=normalization,
+  )
+  learner.compile(keras.optimizers.Adam(3e-3))
+  spec = tfmeta.TaskSpec(ways=5, shots=1, query_shots=3)
+  data = tfmeta.data.glyphs("train", spec, seed=0).batch(4).take(50).cache()
+  learner.fit(data, epochs=4, verbose=0)
+  return learner
+
+
+def _support_losses(learner, split):
+  """Returns the support loss before each inner step, `[tasks, steps]`."""
+  spec = tfmeta.TaskSpec(ways=5, shots=1, query_shots=1)
+  losses = []
+
+  def recording(y, outputs, context):
+    losses.append(reduce_support(y, outputs, context))
+    return losses[-1]
+
+  reduce_support = learner.reduce_support
+
+  @tf.function(autograph=False)
+  def of_task(support_x, support_y):
+    losses.clear()
+    with mock.patch.object(learner, "reduce_support", recording):
+      learner.adaptation_path(support_x, support_y)
+    return tf.stack(losses)
+
+  tasks = tfmeta.data.glyphs(split, spec, seed=1).take(60)
+  return np.array(
+    [of_task(task["support_x"], task["support_y"]) for task, _ in tasks]
+  )
+
+
 class DegenerateTest(parameterized.TestCase):
   @parameterized.parameters(_mlp, _conv)
   def test_without_its_ingredients_it_is_maml(self, net):
@@ -255,6 +302,7 @@ class PerStepNormalizationTest(parameterized.TestCase):
     changed["query_x"][0, 0] += 3.0
     for normalization, same in (
       ("per_step_running", True),
+      ("per_step_support", True),
       ("per_step_transductive", False),
     ):
       learner = self.trained(normalization)
@@ -262,31 +310,47 @@ class PerStepNormalizationTest(parameterized.TestCase):
         learner.predict(x, verbose=0)[0, 1:] for x in (inputs, changed)
       )
       self.assertEqual(np.allclose(first, second, rtol=1e-9), same)
+      self.assertEqual(learner.transductive, not same)
 
-  def test_each_step_uses_its_own_statistics_and_leaves_them(self):
+  def test_support_statistics_are_those_of_adapted_weights(self):
+    # As a batch of queries, the support set has its own statistics, so the
+    # transductive learner must predict the same for it, in every slot.
+    learner = self.trained("per_step_support")
+    twin = _make(_conv(blocks=1), normalization="per_step_transductive")
+    twin.set_weights(learner.get_weights())
+    x, y, *_ = _task()
+    paths = learner.adaptation_path(x, y), twin.adaptation_path(x, y)
+    for weights, others in zip(*paths, strict=True):
+      np.testing.assert_allclose(
+        learner.predict_with(weights, x), twin.predict_with(others, x)
+      )
+
+  def test_training_normalizes_queries_as_evaluation_does(self):
+    learner = self.trained("per_step_support")
+    support_x, support_y, query_x, query_y = _task()
+    weights = learner.adapt(support_x, support_y)
+    expected = learner.predict_with(weights, query_x)
+    _, outputs = learner.task_loss(support_x, support_y, query_x, query_y)
+    np.testing.assert_allclose(outputs, expected)
+
+  def test_inner_steps_do_not_read_running_statistics(self):
     learner = self.trained("per_step_running")
-    inputs, _ = _batch()
-    x, y = inputs["support_x"][0], inputs["support_y"][0]
-    slots = learner.slots
-    before = [np.array(v) for v in learner.variables]
-    paths = []
-    for changed in (None, 0, 1):
-      for early, place in zip(slots.moving, slots.moving_places, strict=True):
-        target = learner.model.non_trainable_variables[place]
-        if changed == 0:
-          early.assign(early + 0.5)
-        elif changed == 1:
-          target.assign(target + 0.5)
+    x, y, query_x, _ = _task()
+    paths, outputs = [], []
+    for shift in (0.0, 0.5):
+      for variable in learner.model.non_trainable_variables:
+        variable.assign(variable + shift)
       paths.append(learner.adaptation_path(x, y))
-      for variable, value in zip(learner.variables, before, strict=True):
-        variable.assign(value)
-    plain, first, last = ([np.array(w[0]) for w in path] for path in paths)
-    # The first step normalizes with slot 0, the second step with slot 1.
-    self.assertFalse(np.allclose(plain[1], first[1]))
-    np.testing.assert_array_equal(plain[1], last[1])
-    self.assertFalse(np.allclose(plain[2], last[2]))
+      outputs.append(learner.predict_with(paths[-1][-1], query_x))
+    for before, after in zip(*paths, strict=True):
+      for value, other in zip(before, after, strict=True):
+        np.testing.assert_array_equal(value, other)
+    self.assertFalse(np.allclose(*outputs))
 
-  def test_statistics_are_moving_means_over_support_and_queries(self):
+  @parameterized.parameters(0, 2)
+  def test_running_statistics_are_those_of_queries_after_all_steps(
+    self, multi_step_epochs
+  ):
     keras.utils.set_random_seed(0)
     model = keras.Sequential(
       [
@@ -298,7 +362,7 @@ class PerStepNormalizationTest(parameterized.TestCase):
     learner = tfmeta.MAMLPlusPlus(
       model,
       inner_steps=2,
-      multi_step_epochs=0,
+      multi_step_epochs=multi_step_epochs,
       normalization="per_step_running",
       dtype="float64",
     )
@@ -309,24 +373,35 @@ class PerStepNormalizationTest(parameterized.TestCase):
     inputs = {"support_x": x[:, 0], "support_y": y, "query_x": x[:, 1]}
     # Keras would cast arrays to float32; it leaves datasets as they are.
     learner.fit(tf.data.Dataset.from_tensors((inputs, y)), verbose=0)
-    support, query = x[:, 0].mean(axis=1), x[:, 1].mean(axis=1)
-    first = 0.1 * support.mean(axis=0)
-    second = 0.9 * first + 0.1 * query.mean(axis=0)
-    means = [
-      place
-      for place, v in enumerate(model.non_trainable_variables)
-      if "moving_mean" in v.path
-    ]
-    early = learner.slots.moving[learner.slots.moving_places.index(means[0])]
-    np.testing.assert_allclose(early[0], first, rtol=1e-12)
-    np.testing.assert_allclose(
-      model.non_trainable_variables[means[0]], second, rtol=1e-12
-    )
+    queries = x[:, 1]
+    expected = {
+      "moving_mean": 0.1 * queries.mean(axis=1).mean(axis=0),
+      "moving_variance": 0.9 + 0.1 * queries.var(axis=1).mean(axis=0),
+    }
+    for name, value in expected.items():
+      variable = getattr(model.layers[0], name)
+      np.testing.assert_allclose(variable, value, rtol=1e-12)
+
+
+class DescentTest(parameterized.TestCase):
+  @parameterized.parameters(*tfmeta.MAMLPlusPlus.normalizations)
+  def test_trained_inner_steps_lower_the_loss_in_evaluation(
+    self, normalization
+  ):
+    # Rates are learned with batch statistics. If evaluation normalized the
+    # support set in another way, later steps would raise its loss.
+    learner = _trained_on_glyphs(normalization)
+    found = _support_losses(learner, "validation")
+    self.assertTrue(np.all(np.diff(np.median(found, axis=0)) < 0))
 
 
 class MetaGradientTest(parameterized.TestCase):
   @parameterized.product(
-    normalization=("per_step_transductive", "per_step_running"),
+    normalization=(
+      "per_step_transductive",
+      "per_step_support",
+      "per_step_running",
+    ),
     adapt_normalization=(True, False),
   )
   def test_is_exact_with_all_switches_on(

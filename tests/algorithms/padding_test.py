@@ -43,6 +43,7 @@ CONV_ROWS = (
   (tfmeta.MetaSGD, {}),
   (tfmeta.MAMLPlusPlus, {"inner_steps": 2}),
   (tfmeta.MAMLPlusPlus, {"normalization": "per_step_running"}),
+  (tfmeta.MAMLPlusPlus, {"normalization": "per_step_support"}),
   (tfmeta.Reptile, {"normalization": "support_stats"}),
   (tfmeta.IMAML, {"normalization": "support_stats", "inner_steps": 1}),
   (tfmeta.ProtoNet, {"normalization": "support_stats"}),
@@ -217,6 +218,45 @@ class WeightsTest(parameterized.TestCase):
       learner.trainable_variables, other.trainable_variables, strict=True
     ):
       np.testing.assert_allclose(one, expected, atol=1e-5)
+
+  @parameterized.parameters(
+    (tfmeta.MAML, "conv", {}),
+    (tfmeta.MAMLPlusPlus, "conv", {"normalization": "per_step_running"}),
+    (tfmeta.PLATIPUS, "mlp", {"num_samples": 2}),
+    (tfmeta.BMAML, "mlp", {"num_particles": 2}),
+    (tfmeta.Reptile, "mlp", {}),
+  )
+  def test_a_task_without_queries_changes_nothing(
+    self, learner_class, backbone, kwargs
+  ):
+    inputs, labels, weight = padded(tasks_without_padding(backbone))
+    full = (inputs, labels, weight)
+    more = tf.nest.map_structure(
+      lambda t: np.concatenate([t, np.zeros_like(t[:1])]), full
+    )
+    learners, logs, results = [], [], []
+    for data in (full, more):
+      learner = make(learner_class, backbone, **kwargs)
+      tasks = tf.data.Dataset.from_tensor_slices(data).batch(4)
+      logs.append(learner.fit(tasks, epochs=2, verbose=0).history)
+      results.append(tfmeta.evaluate(learner, tasks))
+      learners.append(learner)
+    pairs = zip(*(each.variables for each in learners), strict=True)
+    for one, other in pairs:
+      np.testing.assert_allclose(one, other, atol=2e-5)
+    for name, values in logs[0].items():
+      np.testing.assert_allclose(values, logs[1][name], rtol=1e-4)
+    self.assertEqual([found.tasks for found in results], [3, 3])
+    np.testing.assert_allclose(
+      results[0].nll_per_task, results[1].nll_per_task, rtol=1e-3
+    )
+
+  def test_evaluating_tasks_without_queries_is_refused(self):
+    inputs, labels, weight = padded(tasks_without_padding("mlp"))
+    data = (inputs, labels, np.zeros_like(weight))
+    tasks = tf.data.Dataset.from_tensor_slices(data).batch(3)
+    with self.assertRaisesRegex(ValueError, "at least one task with queries"):
+      tfmeta.evaluate(make(tfmeta.MAML, "mlp"), tasks)
 
   def test_replicas(self):
     # The last batch holds one task, so one of the replicas has none.

@@ -151,6 +151,21 @@ class ProtoNetTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, "last layer.*Received"):
       tfmeta.ProtoNet(classifier(head))
 
+  def test_an_ignored_class_makes_no_prototype(self):
+    loss = keras.losses.SparseCategoricalCrossentropy(
+      from_logits=True, ignore_class=1
+    )
+    learner = tfmeta.ProtoNet(classifier(), inner_loss=loss)
+    bias = np.array(learner.adapt(examples(), LABELS)[-1])
+    np.testing.assert_array_equal(bias < -1e8, [False, True, False, True])
+
+  def test_a_label_for_each_time_step_is_refused(self):
+    network = keras.Sequential(
+      [keras.Input((5, 3)), keras.layers.Dense(8), keras.layers.Dense(WAYS)]
+    )
+    with self.assertRaisesRegex(ValueError, r"one label .*\(None, 5, 4\)"):
+      tfmeta.ProtoNet(network)
+
   def test_inner_steps_are_refused(self):
     with self.assertRaisesRegex(ValueError, "no gradient steps.*inner_steps"):
       tfmeta.ProtoNet(classifier(), inner_steps=3)

@@ -61,6 +61,19 @@ class ToModelTest(parameterized.TestCase):
       loaded = tf.saved_model.load(folder)
     np.testing.assert_allclose(loaded.serve(self.query_x), expected, atol=1e-5)
 
+  def test_functional_models_and_particles_have_been_called(self):
+    # Keras refuses to export a model to ONNX that was never called.
+    inputs = keras.Input((6, 6, 1))
+    network = keras.Model(
+      inputs, keras.layers.Dense(3)(keras.layers.Flatten()(inputs))
+    )
+    for learner in (
+      tfmeta.MAML(network),
+      tfmeta.EMAML(network, num_particles=2),
+    ):
+      model = learner.to_model(learner.adapt(*self.support))
+      self.assertTrue(model._called)
+
   def test_predicting_assigns_nothing(self):
     # This catches moving statistics that inference updates: other formats have
     # no variables.

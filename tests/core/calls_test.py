@@ -267,6 +267,15 @@ class TargetsTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, r"numbers of the shape \["):
       make(2, metrics=(), inner_loss="mse").fit(tasks(X[..., :1]), verbose=0)
 
+  def test_one_target_for_several_outputs_that_broadcast_is_refused(self):
+    # As many examples as outputs: the loss would compare the wrong pairs.
+    def squared(y, y_pred):
+      return tf.reduce_mean((y - y_pred) ** 2, axis=-1)
+
+    learner = make(inner_loss=squared, metrics=())
+    with self.assertRaisesRegex(ValueError, "Received: float32 of shape"):
+      learner.adapt(X[0, :3], X[0, :3, 0])
+
   def test_labels_may_have_a_last_axis(self):
     found = []
     for labels in (LABELS, LABELS[..., np.newaxis]):

@@ -5,6 +5,11 @@ is still no public way to do it. A test of the second kind that fails is good
 news: use the public way and remove the function.
 """
 
+import os
+import platform
+import subprocess
+import sys
+
 from absl.testing import absltest
 from absl.testing import parameterized
 import keras
@@ -472,6 +477,30 @@ class GradientsTest(parameterized.TestCase):
       if "gradient_function" in name or "gradient_registry" in name
     }
     self.assertEmpty(names)
+
+
+class UsesOneDnnTest(absltest.TestCase):
+  def test_is_what_the_environment_says(self):
+    names = "from tfmeta.core import keras_internals as names"
+    program = f"{names}; print(names.uses_onednn())"
+    for value, expected in (("0", "False"), ("1", "True")):
+      done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "TF_ENABLE_ONEDNN_OPTS": value},
+        capture_output=True,
+        text=True,
+        check=True,
+      )
+      if platform.machine() in ("x86_64", "AMD64"):
+        self.assertEqual(done.stdout.strip(), expected)
+
+  def test_there_is_no_public_way(self):
+    places = (tf.config, tf.sysconfig, tf.config.optimizer, tf.config.threading)
+    names = {name.lower() for place in places for name in public_names(place)}
+    asks = {n for n in names if "onednn" in n or "mkl" in n}
+    self.assertEmpty(asks)
+    known = tf.sysconfig.get_build_info()
+    self.assertNotIn("onednn", " ".join(known).lower())
 
 
 if __name__ == "__main__":

@@ -135,6 +135,39 @@ class MeanPredictionTest(parameterized.TestCase):
     self.assertEmpty(calls)
 
 
+class LossOfBatchTest(parameterized.TestCase):
+  @parameterized.parameters(
+    keras.losses.Dice(),
+    keras.losses.SparseCategoricalCrossentropy(
+      from_logits=True, ignore_class=-1
+    ),
+  )
+  def test_is_the_mean_of_the_losses_of_tasks(self, loss):
+    # These losses of all tasks together are another number.
+    random = np.random.default_rng(0)
+    outputs = tf.constant(random.normal(size=(3, 4, 2)), tf.float32)
+    labels = np.array([[0, 1, -1, -1], [1, 1, 0, 0], [0, -1, 1, 0]])
+    targets = tf.constant(labels)
+    if isinstance(loss, keras.losses.Dice):
+      targets = tf.one_hot(labels, 2)
+      outputs = tf.nn.softmax(outputs)
+    of_tasks = [
+      float(losses.reduced_loss(loss, *one))
+      for one in zip(targets, outputs, strict=True)
+    ]
+    found = losses.loss_of_batch(loss, targets, outputs)
+    self.assertAlmostEqual(float(found), np.mean(of_tasks), places=6)
+    together = losses.reduced_loss(
+      loss, losses.merged(targets), losses.merged(outputs)
+    )
+    self.assertGreater(abs(float(found - together)), 1e-3)
+    if not isinstance(loss, keras.losses.Dice):
+      weight = tf.constant([[1.0] * 4, [0.0] * 4, [1.0] * 4])
+      found = losses.loss_of_batch(loss, targets, outputs, weight)
+      expected = (of_tasks[0] + of_tasks[2]) / 2
+      self.assertAlmostEqual(float(found), expected, places=6)
+
+
 class InnerLossTest(parameterized.TestCase):
   @parameterized.named_parameters(*SOFTMAX.items())
   def test_probabilities_where_logits_are_taken_are_warned_of(self, model):

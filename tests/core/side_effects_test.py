@@ -101,6 +101,65 @@ ASSIGNING = {
     ]
   ),
 }
+
+
+class PlainCounter(keras.layers.Layer):
+  """A layer with a counter that is no variable of Keras."""
+
+  def __init__(self, **kwargs):
+    super().__init__(**kwargs)
+    self.calls = tf.Variable(0.0, trainable=False)
+
+  def call(self, x):
+    self.calls.assign_add(1.0)
+    return x * (1.0 + self.calls)
+
+
+class CountingNormalization(keras.layers.BatchNormalization):
+  """Batch normalization with a variable beside its statistics."""
+
+  def build(self, shape):
+    super().build(shape)
+    self.calls = self.add_weight(shape=(), trainable=False, name="calls")
+
+  def call(self, x, training=None, mask=None):
+    if training:
+      self.calls.assign(self.calls + 1)
+    return super().call(x, training=training, mask=mask)
+
+
+class InInference(keras.layers.Layer):
+  """A layer that adds a loss in inference only."""
+
+  def call(self, x, training=None):
+    if not training:
+      self.add_loss(tf.reduce_mean(x**2))
+    return x
+
+
+def behind_poolings():
+  inputs = x = keras.Input((None, None, 1))
+  for _ in range(6):
+    x = keras.layers.MaxPooling2D()(x)
+  x = keras.layers.ActivityRegularization(l2=0.1, name="guilty")(x)
+  x = keras.layers.GlobalAveragePooling2D()(x)
+  return keras.Model(inputs, keras.layers.Dense(3)(x))
+
+
+def behind_strings():
+  inputs = keras.Input((1,), dtype="string")
+  x = keras.layers.StringLookup(vocabulary=["a"], output_mode="one_hot")(inputs)
+  x = keras.layers.ActivityRegularization(l2=0.1, name="guilty")(x)
+  return keras.Model(inputs, keras.layers.Dense(3)(x))
+
+
+ADDING["behind many poolings"] = behind_poolings
+ADDING["behind strings"] = behind_strings
+ADDING["in inference"] = lambda: model_of(InInference(name="guilty"))
+ASSIGNING["a plain variable"] = lambda: model_of(PlainCounter(name="guilty"))
+ASSIGNING["normalization"] = lambda: model_of(
+  CountingNormalization(name="guilty")
+)
 ASSIGNING["the seed of Keras"] = lambda: model_of(
   keras.layers.Lambda(lambda x: x + keras.random.normal((4,)), name="guilty")
 )
@@ -158,6 +217,22 @@ class SideEffectsTest(parameterized.TestCase):
       tfmeta.FOMAML(model)
     for variable, value in zip(model.variables, before, strict=True):
       np.testing.assert_array_equal(variable, value)
+
+  def test_a_plain_variable_keeps_its_value(self):
+    layer = PlainCounter()
+    model = model_of(layer)
+    before = float(layer.calls)
+    with self.assertRaises(ValueError):
+      tfmeta.MAML(model)
+    self.assertEqual(float(layer.calls), before)
+
+  def test_a_model_that_takes_no_constants_is_said(self):
+    def picky(x):
+      tf.debugging.assert_greater(x, 1.0)
+      return x
+
+    with self.assertWarnsRegex(UserWarning, "not known whether .* constants"):
+      tfmeta.FOMAML(model_of(keras.layers.Lambda(picky)))
 
   @parameterized.parameters(
     lambda x: x + tf.random.normal(tf.shape(x)),

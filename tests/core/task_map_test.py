@@ -67,11 +67,10 @@ class TaskMapTest(parameterized.TestCase):
     # The gradient of a slice needs the shape of its input, which XLA must know
     # when it compiles.
     def loss(x):
-      found = task_map.map_samples(
-        lambda row, i: {"y": tf.cast(i + 1, row.dtype) * row[1:] ** 3},
-        (x, tf.range(count)),
-        method,
-      )["y"]
+      each = task_map.SampleMap(
+        lambda row, i: {"y": tf.cast(i + 1, row.dtype) * row[1:] ** 3}, method
+      )
+      found = each(x, tf.range(count))["y"]
       return tf.reduce_sum(found), found
 
     @tf.function(jit_compile=jit)

@@ -63,6 +63,35 @@ class MaxPooling2DTest(parameterized.TestCase):
       gradient = tf.reshape(tape.gradient(outputs, x), [-1])
       np.testing.assert_array_equal(gradient, [1, 0, 0, 0])
 
+  def test_gradient_may_be_sparse(self):
+    x = tf.constant(np.random.default_rng(0).normal(size=(3, 4, 4, 2)))
+    found = []
+    for pool in (layers.MaxPooling2D(), keras.layers.MaxPooling2D()):
+      with tf.GradientTape() as tape:
+        tape.watch(x)
+        chosen = tf.gather(pool(x), [2, 0, 2])
+      found.append(tape.gradient(chosen, x))
+    np.testing.assert_array_equal(*found)
+
+  def test_gradient_in_another_function_holds_the_pooling_too(self):
+    # oneDNN's fast gradient needs both in one graph.
+    pool = tf.function(layers.MaxPooling2D(), autograph=False)
+
+    @tf.function(autograph=False)
+    def gradient(x):
+      with tf.GradientTape() as tape:
+        tape.watch(x)
+        outputs = pool(x)
+      return tape.gradient(outputs, x)
+
+    graph = gradient.get_concrete_function(tf.TensorSpec((1, 4, 4, 1))).graph
+    functions = graph.as_graph_def().library.function
+    backward = [f for f in functions if "backward" in f.signature.name]
+    types = [{node.op for node in f.node_def} for f in backward]
+    self.assertTrue(types)
+    for found in types:
+      self.assertContainsSubset({"MaxPool", "MaxPoolGrad"}, found)
+
   def test_unknown_spatial_shape(self):
     inputs = keras.Input((None, None, 1))
     for padding in ("valid", "same"):

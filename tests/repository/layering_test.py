@@ -81,6 +81,7 @@ PRIVATE = {
     "tensorflow.python.framework.ops",
     "tensorflow.python.ops.control_flow_util",
     "tensorflow.python.saved_model.save_context",
+    "tensorflow.python.util._pywrap_util_port",
   },
 }
 

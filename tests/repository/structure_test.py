@@ -21,6 +21,8 @@ CLOSED = {
   "tfmeta/core/calls.py": "arguments of fit and sentences of errors",
   "tfmeta/core/compiled_steps.py": "speed under XLA",
   "tfmeta/core/custom_gradients.py": "gradients in SavedModels",
+  "tfmeta/core/shared_function.py": "how functions are compiled",
+  "tfmeta/core/threads.py": "cores of the processor",
   "tfmeta/core/example_weights.py": "weights of examples",
   "tfmeta/core/side_effects.py": "what a model may not do in its call",
   "tfmeta/core/unchanged.py": "whether a model is still the same",

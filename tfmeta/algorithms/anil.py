@@ -61,8 +61,8 @@ class ANIL(maml.MAML):
       training step and the index of the task. Defaults to 0.
     **kwargs: Forwarded to `MetaLearner`: `inner_loss_reduction`, `task_map`,
       `clipvalue`, `clipnorm`, the options of the inner loop `inner_optimizer`,
-      `inner_clipnorm` and `support_batch_size`, and `name` and `dtype` of the
-      Keras model.
+      `inner_clipnorm`, `support_batch_size` and `recompute_steps`, and `name`
+      and `dtype` of the Keras model.
 
   Raises:
     ValueError: If `adapted` chooses no weight or names an unknown layer.
@@ -121,7 +121,7 @@ class ANIL(maml.MAML):
         self._split, initial, support_x, support_y, context
       )
     rate = self.inner_learning_rate
-    path = inner_rule.rule_of(self).path(
+    path = inner_rule.rule_of(self, context).path(
       loss_fn,
       initial,
       [rate if adapted else None for adapted in self._mask],

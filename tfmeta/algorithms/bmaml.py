@@ -14,6 +14,7 @@ from tfmeta.algorithms.context import FIRST_STEP
 from tfmeta.algorithms.context import Context
 from tfmeta.core import example_weights
 from tfmeta.core import inner_loop
+from tfmeta.core import inner_rule
 from tfmeta.core import losses
 from tfmeta.core import svgd
 from tfmeta.layers import chosen_weights
@@ -330,23 +331,30 @@ class BMAML(probabilistic.ParticleLearner):
     """
     x, y = self.checked_support(x, y)
 
-    def step_fn(step: Any, particles: Weights) -> Weights:
-      def gradients_of_one(*particle: tf.Tensor, context: Context) -> Weights:
-        return inner_loop.gradients_of(
-          lambda one: self._log_posterior(one, step + taken, x, y, context),
-          list(particle),
-          first_order=self.first_order,
-        )
+    def gradients_of_one(
+      step: tf.Tensor, *particle: tf.Tensor, context: Context
+    ) -> Weights:
+      return inner_loop.gradients_of(
+        lambda one: self._log_posterior(one, step, x, y, context),
+        list(particle),
+        first_order=self.first_order,
+      )
 
+    gradients_of_each = self.sample_map(gradients_of_one, context=context)
+
+    def step_fn(step: Any, particles: Weights) -> Weights:
       # The kernel couples the particles, so all gradients are known before any
       # particle moves.
-      gradients = self.for_each_sample(
-        gradients_of_one, *particles, context=context
-      )
+      steps = tf.fill([self.num_particles], step + taken)
+      gradients = gradients_of_each(steps, *particles)
       return self._moved(particles, gradients)
 
     return inner_loop.run_inner_loop(
-      step_fn, particles, steps, unroll=self.unrolls(context)
+      step_fn,
+      particles,
+      steps,
+      unroll=self.unrolls(context),
+      share=inner_rule.shares_steps(self, context),
     )
 
   def _moved(self, particles: Weights, gradients: Weights) -> Weights:

@@ -9,6 +9,7 @@ from tfmeta.algorithms import probabilistic
 from tfmeta.algorithms.context import FIRST_STEP
 from tfmeta.algorithms.context import Context
 from tfmeta.core import inner_rule
+from tfmeta.core import task_map
 from tfmeta.layers import chosen_weights
 from tfmeta.typing import Weights
 
@@ -64,8 +65,9 @@ class EMAML(probabilistic.ParticleLearner):
       `noise_stddev` (float > 0: in regression, the standard deviation of
       targets around the outputs of one particle; 1.0 by default),
       `inner_loss_reduction`, `task_map`, `clipvalue`, `clipnorm`, the options
-      of the inner loop `inner_optimizer`, `inner_clipnorm` and
-      `support_batch_size`, and `name` and `dtype` of the Keras model.
+      of the inner loop `inner_optimizer`, `inner_clipnorm`,
+      `support_batch_size` and `recompute_steps`, and `name` and `dtype` of the
+      Keras model.
 
   References:
     [1] J. Yoon, T. Kim, O. Dia, S. Kim, Y. Bengio, S. Ahn. Bayesian
@@ -105,6 +107,12 @@ class EMAML(probabilistic.ParticleLearner):
       **kwargs,
     )
     self.first_order = first_order
+    if self.recompute_steps and num_particles > task_map.SAMPLES_WITHOUT_LOOP:
+      raise ValueError(
+        "`recompute_steps` needs particles that do not run in a loop, which "
+        f"are at most {task_map.SAMPLES_WITHOUT_LOOP}. Received: "
+        f"num_particles={num_particles}"
+      )
     if not first_order:
       self.warn_if_inexact()
 

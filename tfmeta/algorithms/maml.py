@@ -61,8 +61,8 @@ class MAML(meta_learner.MetaLearner):
       training step and the index of the task. Defaults to 0.
     **kwargs: Forwarded to `MetaLearner`: `inner_loss_reduction`, `task_map`,
       `clipvalue`, `clipnorm`, the options of the inner loop `inner_optimizer`,
-      `inner_clipnorm` and `support_batch_size`, and `name` and `dtype` of the
-      Keras model.
+      `inner_clipnorm`, `support_batch_size` and `recompute_steps`, and `name`
+      and `dtype` of the Keras model.
 
   Example:
   ```python
@@ -168,6 +168,8 @@ class FOMAML(MAML):
         Adaptation of Deep Networks. ICML 2017.
         https://arxiv.org/abs/1703.03400
   """
+
+  inner_options = inner_rule.FIRST_ORDER_NAMES
 
   def __init__(
     self,

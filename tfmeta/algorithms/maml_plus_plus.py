@@ -14,11 +14,11 @@ from tfmeta.algorithms.context import FIRST_STEP
 from tfmeta.algorithms.context import Context
 from tfmeta.core import functional
 from tfmeta.core import inner_loop
+from tfmeta.core import inner_rule
 from tfmeta.core import multi_step
+from tfmeta.core import shared_function
+from tfmeta.layers import statistics
 from tfmeta.typing import Weights
-
-# For each moving statistic, its values in all slots.
-_Moving = list[list[tf.Tensor]]
 
 # Inner steps use the streams of random numbers from 0 up: see
 # `MetaLearner.state_of`.
@@ -50,11 +50,13 @@ class MAMLPlusPlus(maml.MAML):
 
   Differences from the authors' code:
     - `"per_step_transductive"` follows their code: it normalizes queries by
-      their own statistics. `"per_step_running"` follows the paper: in
-      evaluation, the running statistics of a step normalize both the support
-      set and the queries. The authors published no results for it.
+      their own statistics. In the paper, running statistics of each step
+      normalize the support set and the queries in evaluation. No choice does
+      this, because the inner steps then descend on another loss than in
+      training, and often ascend (see below). `"per_step_running"` uses running
+      statistics for queries alone.
     - Running statistics move once per update, to their mean over its tasks. In
-      their code, they move with each task.
+      their code, they move with each task and are never read.
     - With `adapt_normalization`, each slot has its own scale and shift, which
       the inner step of that slot adapts. In their code, all steps then share
       one pair.
@@ -91,18 +93,20 @@ class MAMLPlusPlus(maml.MAML):
     inner_loss: A Keras loss, its name, or a function `(y, y_pred) -> [n]`, for
       the support set and the query set. Defaults to
       `SparseCategoricalCrossentropy(from_logits=True)`.
-    normalization: Which variables and statistics batch normalization uses.
-      `"per_step_transductive"`: a slot of scale and shift for each step (BNWB),
-      and the statistics of the batch itself. `"per_step_running"`: such slots,
-      each of which also has moving statistics (BNRS), with the momentum of the
-      layers (0.9 in the authors' code). Evaluation uses the moving statistics,
-      and training the statistics of the batch. The forward passes before and
-      after step j use slot j. The other choices have no slots.
-      `"transductive"`: the statistics of the query set itself.
-      `"support_stats"`: the statistics of the support set under the adapted
-      weights. `"none"`: the moving statistics of the model, which training does
-      not update. Defaults to `"per_step_transductive"` if the model has batch
-      normalization, else to `"none"`.
+    normalization: Which variables batch normalization has, and which statistics
+      it uses for query examples. Inner steps always normalize the support set
+      by its own statistics. With `"per_step_..."`, each step has a slot of
+      scale and shift (BNWB): the forward passes before and after step j use
+      slot j. `"per_step_transductive"`: the statistics of the query set itself.
+      `"per_step_support"`: the statistics of the support set under the adapted
+      weights, in training and evaluation. `"per_step_running"`: in evaluation,
+      the moving statistics of the model, with the momentum of its layers (0.9
+      in the authors' code). In training, queries are normalized by their own
+      statistics, which the pass after the last step records. The other choices
+      have no slots. `"transductive"` and `"support_stats"`: the same statistics
+      as the first two. `"none"`: the moving statistics of the model, which
+      training does not update. Defaults to `"per_step_transductive"` if the
+      model has batch normalization, else to `"none"`.
     first_order: Boolean. Whether the outer gradient treats the inner gradients
       as constants. Defaults to `False`.
     seed: Integer of 32 bits. Determines all random numbers, together with the
@@ -126,6 +130,7 @@ class MAMLPlusPlus(maml.MAML):
 
   normalizations = (
     "per_step_transductive",
+    "per_step_support",
     "per_step_running",
     *query_normalization.NORMALIZATIONS,
   )
@@ -170,7 +175,6 @@ class MAMLPlusPlus(maml.MAML):
     self.first_order_epochs = first_order_epochs
     self.adapt_normalization = adapt_normalization
     self.steps_per_epoch = steps_per_epoch
-    self._running = self.normalization == "per_step_running"
     self._per_step = self.normalization.startswith("per_step")
     self._check_steps()
     self._adapted = [
@@ -187,13 +191,12 @@ class MAMLPlusPlus(maml.MAML):
     support_y: tf.Tensor,
     context: Context = EVALUATION,
   ) -> list[Weights]:
-    moving = self.slots.initial_moving(self.model)
-    path = self._descend(support_x, support_y, moving, context)
+    path = self._descend(support_x, support_y, context)
     last = self.inner_steps_for(context)
     taken = range(len(path)) if self.unrolls(context) else (0, last)
     # Queries use the slot of the last step taken, or slot 0 before any step.
     return [
-      self._for_queries(weights, max(steps - 1, 0), support_x, moving, context)
+      self._for_queries(weights, max(steps - 1, 0), support_x, context)
       for weights, steps in zip(path, taken, strict=True)
     ]
 
@@ -205,28 +208,27 @@ class MAMLPlusPlus(maml.MAML):
     query_y: tf.Tensor,
     context: Context = FIRST_STEP,
   ) -> tuple[tf.Tensor, tf.Tensor]:
-    moving = self.slots.initial_moving(self.model)
-    path = self._descend(support_x, support_y, moving, context)
+    path = self._descend(support_x, support_y, context)
     steps = self.inner_steps_for(context)
     several = self._phase_begins_before(self.multi_step_epochs, context)
     query_losses, outputs = [], tf.constant(0.0)
-    for slot in range(0 if several else steps - 1, steps):
-      if self._per_step:
-        outputs = self._outputs_in_slot(
-          path[slot + 1],
-          slot,
-          query_x,
-          moving,
-          context,
-          stream=_QUERY_STREAM,
-          example_weight=context.query_weight,
-        )
+    running = self.normalization == "per_step_running"
+
+    def query_loss(slot: Any, weights: Weights) -> Any:
+      weights = self._for_queries(weights, slot, support_x, context)
+      if running:
+        outputs = self._recorded_outputs(weights, query_x, slot, context)
       else:
-        weights = self.with_statistics(path[slot + 1], support_x, context)
         outputs = self.predict_with(weights, query_x, context)
-      loss = self.query_loss(query_y, outputs, context)
+      return self.query_loss(query_y, outputs, context), outputs
+
+    shared = inner_rule.may_share(self, [], context) and not running
+    measure = shared_function.SharedFunction(query_loss)
+    for slot in range(0 if several else steps - 1, steps):
+      # A shared function cannot assign running statistics.
+      call = measure if shared else query_loss
+      loss, outputs = call(slot, path[slot + 1])
       query_losses.append(loss)
-    self.slots.assign_moving(self.model, moving)
     epoch = context.step // self.steps_per_epoch
     epochs = self.multi_step_epochs
     loss = multi_step.multi_step_loss(query_losses, epoch, epochs=epochs)
@@ -253,7 +255,6 @@ class MAMLPlusPlus(maml.MAML):
     self.slots = layers.PerStepNormalization(
       self.model,
       self.inner_steps if self._per_step else 1,
-      moving=self._running,
       name="slots",
     )
     variables = self.model.trainable_variables
@@ -274,29 +275,13 @@ class MAMLPlusPlus(maml.MAML):
     return start < epoch * self.steps_per_epoch
 
   def _descend(
-    self,
-    support_x: tf.Tensor,
-    support_y: tf.Tensor,
-    moving: _Moving,
-    context: Context,
+    self, support_x: tf.Tensor, support_y: tf.Tensor, context: Context
   ) -> list[Weights]:
-    """Returns the weights before the first inner step and after each step.
-
-    In training, it updates `moving` in place.
-    """
-    support_x, support_y = self.checked_support(support_x, support_y)
+    """Returns the weights before the first inner step and after each step."""
+    support_loss = self.support_loss(support_x, support_y, context)
 
     def loss_fn(weights: Weights, step: Any) -> tf.Tensor:
-      outputs = self._outputs_in_slot(
-        weights,
-        step,
-        support_x,
-        moving,
-        context,
-        stream=step,
-        example_weight=context.support_weight,
-      )
-      return self.reduce_support(support_y, outputs, context)
+      return support_loss(self.slots.weights_at(weights, step), step)
 
     early = self._phase_begins_before(self.first_order_epochs, context)
     return inner_loop.gradient_path(
@@ -306,6 +291,7 @@ class MAMLPlusPlus(maml.MAML):
       self.inner_steps_for(context),
       first_order=self.first_order or early,
       unroll=self.unrolls(context),
+      share=inner_rule.may_share(self, [], context),
     )
 
   def _rates_at(self, step: Any) -> list[Any]:
@@ -316,50 +302,33 @@ class MAMLPlusPlus(maml.MAML):
     # A tensor in an earlier slot has the rate of the tensor that it replaces.
     return [*rates, *[rates[place] for place in self.slots.places]]
 
-  def _outputs_in_slot(
-    self,
-    weights: Weights,
-    slot: Any,
-    x: Any,
-    moving: _Moving,
-    context: Context,
-    *,
-    stream: Any,
-    example_weight: tf.Tensor | None,
-  ) -> tf.Tensor:
-    """Returns outputs with the normalization of one slot.
-
-    In evaluation under `"per_step_running"`, the slot's running statistics
-    normalize the batch. Otherwise, the batch's own statistics do.
-    """
-    state = self.state_of(self.model, stream, context)
-    outputs, state = functional.apply(
-      self.model,
-      self.slots.weights_at(weights, slot),
-      self.slots.state_at(state, moving, slot),
-      context.examples(x),
-      training=context.training or not self._running,
-      example_weight=example_weight,
-      exact=context.training,
-    )
-    if context.training:
-      self.slots.record(moving, state, slot)
-    return outputs
-
   def _for_queries(
-    self,
-    weights: Weights,
-    slot: int,
-    support_x: Any,
-    moving: _Moving,
-    context: Context,
+    self, weights: Weights, slot: Any, support_x: Any, context: Context
   ) -> Weights:
     """Returns the weights that `predict_with` takes."""
     chosen = self.slots.weights_at(weights, slot)
-    if not self._running:
-      return self.with_statistics(chosen, support_x, context)
-    state = functional.state_of(self.model)
-    return [*chosen, *self.slots.state_at(state, moving, slot)]
+    if self.normalization == "per_step_support":
+      context = context.replace(normalization="support_stats")
+    return self.with_statistics(chosen, support_x, context)
+
+  def _recorded_outputs(
+    self, weights: Weights, query_x: Any, slot: int, context: Context
+  ) -> tf.Tensor:
+    """Returns the outputs for queries in training, normalized by themselves.
+
+    After the last inner step, it moves the moving statistics of the model.
+    """
+    outputs, state = functional.apply(
+      self.model,
+      weights,
+      self.state_of(self.model, _QUERY_STREAM, context),
+      context.examples(query_x),
+      training=True,
+      example_weight=context.query_weight,
+    )
+    if slot == self.inner_steps - 1:
+      statistics.assign_moving_statistics(self.model, state)
+    return outputs
 
   def get_config(self) -> dict[str, Any]:
     return {

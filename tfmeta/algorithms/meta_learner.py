@@ -71,8 +71,9 @@ class MetaLearner(keras.Model):
   `tf.data` pads weights of 1 with zeros. Padded values must be finite, and
   padded labels valid. The batch statistics of `tfmeta.layers` leave out the
   examples of weight 0, and count all others the same; those of Keras cannot, so
-  `tfmeta.layers.exact(model)` has to replace them. Random layers such as
-  `Dropout` use other random numbers if a task is padded. For a single task, the
+  `tfmeta.layers.exact(model)` has to replace them. Other layers that compute
+  with several examples at once see the padding. Random layers such as `Dropout`
+  use other random numbers if a task is padded. For a single task, the
   weights are in the context: `adapt(x, y,
   tfmeta.EVALUATION.replace(support_weight=weight))`.
 
@@ -140,7 +141,10 @@ class MetaLearner(keras.Model):
       adapted weights is larger, and the outer gradient includes the derivative
       of the scale. `support_batch_size`: integer >= 1, the number of support
       examples in each inner step, sampled without replacement until the support
-      set is exhausted; defaults to the whole support set.
+      set is exhausted; defaults to the whole support set. `recompute_steps`:
+      whether the outer gradient computes each inner step again, and so keeps
+      the weights between steps, and nothing else of a step; it needs
+      `task_map="map"` and has no effect under XLA; defaults to `False`.
 
   Raises:
     TypeError: If `model` is not a Keras model.
@@ -386,7 +390,7 @@ class MetaLearner(keras.Model):
       The weights before the first step and after each step, in the form that
       `adaptation_path` returns.
     """
-    path = inner_rule.rule_of(self).path(
+    path = inner_rule.rule_of(self, context).path(
       self.support_loss(support_x, support_y, context),
       functional.weights_of(self.model) if initial is None else initial,
       learning_rates,

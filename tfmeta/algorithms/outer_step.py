@@ -23,6 +23,7 @@ from tfmeta.core import inputs as model_inputs
 from tfmeta.core import keras_internals
 from tfmeta.core import losses
 from tfmeta.core import replicas
+from tfmeta.core import shared_function
 from tfmeta.core import task_map
 from tfmeta.layers import missing_derivatives
 
@@ -122,13 +123,15 @@ def improve(
     The mean loss of the tasks of this replica plus the penalty of the
     regularizers; and the outputs for these tasks.
   """
-  count = tf.shape(tf.nest.flatten(tasks)[0])[0]
+  count = _number_of_tasks(tasks, weights)
   results = differentiate(learner, indexed(tasks), weights)
   (values, outputs), (gradients, state) = results
   # The optimizer adds up the gradients of all replicas, whose numbers of tasks
   # may differ. Each part is therefore divided by the total number.
-  total = replicas.sum_over_replicas(tf.cast(count, tf.float32))
-  gradients = [g / tf.cast(total, g.dtype) for g in gradients]
+  total = replicas.sum_over_replicas(count)
+  gradients = [
+    tf.math.divide_no_nan(g, tf.cast(total, g.dtype)) for g in gradients
+  ]
   penalty = add_penalty(learner, gradients) if learner.losses else 0.0
   gradients = replicas.clipped(
     gradients,
@@ -137,7 +140,16 @@ def improve(
     scale=learner.optimizer.scale_loss(1.0),
   )
   update(learner, gradients, state, total)
-  return replicas.mean_or_zero(values) + tf.cast(penalty, values.dtype), outputs
+  mean = replicas.mean_or_zero(values, count)
+  return mean + tf.cast(penalty, values.dtype), outputs
+
+
+def _number_of_tasks(tasks: tuple[Any, ...], weights: Any) -> tf.Tensor:
+  """Returns how many tasks count: those with a query of a positive weight."""
+  weight = (weights or {}).get("query_weight")
+  if weight is None:
+    return tf.cast(tf.shape(tf.nest.flatten(tasks)[0])[0], tf.float32)
+  return tf.reduce_sum(tf.cast(tf.reduce_any(weight > 0, axis=1), tf.float32))
 
 
 def test(learner: Any, data: Any) -> dict[str, Any]:
@@ -232,7 +244,8 @@ def differentiate(
 ) -> Any:
   """Differentiates `task_loss` for each task of a batch.
 
-  The graph holds each phase of the learner once and runs the current one.
+  The graph holds each phase of the learner once and runs the current one. A
+  phase is compiled when it is first run.
 
   Args:
     learner: A compiled `MetaLearner`.
@@ -257,10 +270,11 @@ def differentiate(
     return in_phase(0)
   starts = tf.constant(learner.phase_starts, step.dtype)
   passed = tf.reduce_sum(tf.cast(step >= starts, tf.int32))
-  return tf.switch_case(
-    passed,
-    {i: functools.partial(in_phase, i) for i in range(starts.shape[0] + 1)},
-  )
+  phases = {
+    i: shared_function.SharedFunction(functools.partial(in_phase, i))
+    for i in range(starts.shape[0] + 1)
+  }
+  return tf.switch_case(passed, phases)
 
 
 def _differentiate_task(
@@ -278,15 +292,28 @@ def _differentiate_task(
   with _explained_derivatives(learner):
     with tf.GradientTape() as tape, scope:
       loss, outputs = learner.task_loss(*task, context=context)
+      # A task without queries changes nothing, whatever its loss is.
+      counted = _counted(weights, loss.dtype)
+      loss = loss if counted is None else loss * counted
       scaled = learner.optimizer.scale_loss(loss)
     gradients = _gradients(learner, tape, scaled)
   gradients = [tf.convert_to_tensor(g) for g in gradients]
   state = {
-    variable.path: tf.convert_to_tensor(value)
+    variable.path: _scaled(tf.convert_to_tensor(value), counted)
     for variable in learner.non_trainable_variables
     if (value := scope.get_current_value(variable)) is not None
   }
   return (loss, outputs), (gradients, state)
+
+
+def _counted(weights: Any, dtype: Any) -> tf.Tensor | None:
+  """Returns 1 for a task with queries and 0 for others; `None`: all count."""
+  weight = weights.get("query_weight")
+  return None if weight is None else tf.cast(tf.reduce_any(weight > 0), dtype)
+
+
+def _scaled(value: tf.Tensor, factor: tf.Tensor | None) -> tf.Tensor:
+  return value if factor is None else value * tf.cast(factor, value.dtype)
 
 
 @contextlib.contextmanager
@@ -354,7 +381,8 @@ def update(
     for variable in learner.non_trainable_variables:
       if variable.path in state:
         value = replicas.sum_over_replicas(state[variable.path])
-        variable.assign(value / tf.cast(total, value.dtype))
+        mean = value / tf.cast(total, value.dtype)
+        variable.assign(tf.where(total > 0, mean, variable))
 
 
 def report(
@@ -371,7 +399,7 @@ def report(
   `loss` is the mean query loss of every learner. Training minimizes
   `meta_loss`, which a learner reports if it may differ from `loss`.
   """
-  count = tf.shape(y)[0]
+  count = _number_of_tasks((y,), {"query_weight": query_weight})
   # Without this dependency, counts that are known when the step is traced would
   # grow in a step that finds no data.
   with tf.control_dependencies([y_pred]):

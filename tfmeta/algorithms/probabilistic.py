@@ -14,6 +14,7 @@ from tfmeta.algorithms import meta_learner
 from tfmeta.algorithms.context import EVALUATION
 from tfmeta.algorithms.context import Context
 from tfmeta.core import functional
+from tfmeta.core import inner_rule
 from tfmeta.core import inputs as model_inputs
 from tfmeta.core import losses
 from tfmeta.core import random
@@ -206,15 +207,35 @@ class ProbabilisticLearner(meta_learner.MetaLearner):
     Returns:
       The structure that `fn` returns, each tensor stacked to `[M, ...]`.
     """
+    return self.sample_map(fn, count=count, context=context)(*structures)
+
+  def sample_map(
+    self,
+    fn: Callable[..., Any],
+    *,
+    count: int | None = None,
+    context: Context = EVALUATION,
+  ) -> Callable[..., Any]:
+    """Returns `for_each_sample` as a function of the structures.
+
+    All calls of it in one graph share one trace of `fn`.
+
+    Args:
+      fn: See `for_each_sample`.
+      count: Integer, the number M of samples. Defaults to `num_samples`.
+      context: Task, step and mode of the call. Defaults to `EVALUATION`.
+    """
 
     def one_sample(index: tf.Tensor, *slices: Any) -> Any:
       return context.replace(sample=index).call(fn, *slices)
 
-    indices = tf.range(self.num_samples if count is None else count)
     # Vectorizing an eager call would build a graph for each call.
     eager = tf.executing_eagerly()
     method = "unroll" if eager else self.task_map_method()
-    return task_map.map_samples(one_sample, (indices, *structures), method)
+    inline = not inner_rule.shares_steps(self, context)
+    each = task_map.SampleMap(one_sample, method, inline=inline)
+    samples = self.num_samples if count is None else count
+    return lambda *structures: each(tf.range(samples), *structures)
 
   def to_model(self, weights: Weights) -> keras.Model:
     """Returns a plain Keras model that averages all samples.
@@ -235,7 +256,7 @@ class ProbabilisticLearner(meta_learner.MetaLearner):
       model_inputs.input_specs(self.model),
     )
     mean = layers.MeanPrediction(members, self.inner_loss)
-    return keras.Model(inputs, mean(inputs))
+    return copying.called(keras.Model(inputs, mean(inputs)))
 
   def get_config(self) -> dict[str, Any]:
     return {
@@ -353,6 +374,8 @@ class ParticleLearner(ProbabilisticLearner):
             shape=value.shape,
             initializer=lambda *_, value=value, **__: value,
             dtype=variable.dtype,
+            regularizer=_sum_over_particles(variable.regularizer),
+            constraint=_for_each_particle(variable.constraint),
             name=f"further_{variable.path.replace('/', '_')}",
           )
         )
@@ -381,3 +404,21 @@ class ParticleLearner(ProbabilisticLearner):
         f"model={self.model.name!r} ({error})"
       ) from error
     return [tf.convert_to_tensor(v) for v in fresh.trainable_variables]
+
+
+def _sum_over_particles(regularizer: Any) -> Any:
+  """Returns a regularizer of `[M, ...]` weights for one of `[...]` weights."""
+  if regularizer is None:
+    return None
+  return lambda particles: tf.add_n(
+    [regularizer(one) for one in tf.unstack(particles)]
+  )
+
+
+def _for_each_particle(constraint: Any) -> Any:
+  """Returns a constraint of `[M, ...]` weights for one of `[...]` weights."""
+  if constraint is None:
+    return None
+  return lambda particles: tf.stack(
+    [constraint(one) for one in tf.unstack(particles)]
+  )

@@ -102,6 +102,11 @@ class ProtoNet(meta_learner.MetaLearner):
         "ProtoNet takes class labels, integers or one-hot. Received: "
         f"inner_loss={inner_loss!r}"
       )
+    if len(model.output_shape) != 2:
+      raise ValueError(
+        "ProtoNet takes one label for each example, so the model must have "
+        f"outputs of shape (None, W). Received: {model.output_shape}"
+      )
     self._head_mask = chosen_weights.chosen_mask(model, "model", "head")
     self._split = _split(model, self._head_mask)
 
@@ -114,6 +119,10 @@ class ProtoNet(meta_learner.MetaLearner):
     support_x, support_y = self.checked_support(support_x, support_y)
     features = self._features(support_x, context)
     if self.target_kind is losses.Targets.LABELS:
+      ignored = losses.ignored_class(self.inner_loss)
+      if ignored is not None:
+        support_y = tf.where(support_y == ignored, -1, support_y)
+      # The row of a label below 0 is zero.
       support_y = tf.one_hot(support_y, self.model.output_shape[-1])
     kernel, bias = _distances_to_prototypes(
       features, tf.cast(support_y, features.dtype), context.support_weight

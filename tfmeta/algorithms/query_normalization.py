@@ -99,9 +99,9 @@ def warn_of_single_queries(learner: Any, normalization: str | None) -> None:
   ):
     warnings.warn(
       f"normalization={own!r} normalizes queries by each other, so the "
-      "exported model is less accurate if few are asked for at once, as "
-      "tfmeta.evaluate(..., queries_at_once=1) measures: pass "
-      'normalization="support_stats" for single queries, or '
-      f'normalization="{own}" to keep it.',
+      "exported model is less accurate if few queries come at once. For single "
+      'queries, pass normalization="support_stats"; '
+      f'normalization="{own}" keeps this one without a warning. '
+      "tfmeta.evaluate(..., queries_at_once=1) measures the difference.",
       stacklevel=3,
     )

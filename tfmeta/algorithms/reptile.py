@@ -80,7 +80,7 @@ class Reptile(meta_learner.MetaLearner):
   """
 
   takes_weights = True
-  inner_options = inner_rule.NAMES
+  inner_options = inner_rule.FIRST_ORDER_NAMES
 
   def __init__(
     self,

@@ -7,6 +7,7 @@ import warnings
 import keras
 import tensorflow as tf
 
+from tfmeta.core import example_weights
 from tfmeta.core import inputs as model_inputs
 from tfmeta.core import keras_internals
 from tfmeta.core import losses
@@ -269,6 +270,8 @@ def checked_weights(inputs: Any, learner: Any) -> dict[str, tf.Tensor]:
       "use the weights in their context, set `takes_weights = True` in the "
       f"class. Received: {', '.join(found)}"
     )
+  if found:
+    example_weights.check_layers(learner.model)
   for name, weight in found.items():
     examples = tf.nest.flatten(inputs[name.replace("weight", "x")])[0]
     found[name] = _checked_weight(name, weight, examples.shape[:2])
@@ -387,7 +390,10 @@ def checked_targets(
     wanted = tf.TensorShape([*before, *features])
     targets = losses.aligned(targets, wanted)
     number = targets.dtype.is_integer or targets.dtype.is_floating
-    if number and _fits(targets.shape, wanted, features, free=free):
+    fits = _fits(targets.shape, wanted, features, free=free)
+    if free and targets.shape.rank == wanted.rank - 1:
+      fits &= losses.takes_one_target(loss, output_shape)
+    if number and fits:
       numbers = tf.cast(targets, dtype) if targets.dtype.is_integer else targets
       if free:
         return numbers

@@ -38,7 +38,7 @@ def applied(model: keras.Model, weight: Any) -> Iterator[None]:
     ValueError: If a layer of `model` cannot leave examples out.
   """
   if weight is not None:
-    _check_layers(model)
+    check_layers(model)
   token = _COUNTED.set(counts(weight))
   try:
     yield
@@ -101,19 +101,22 @@ def mean(
   return tf.reduce_mean(found) if axis is None else found
 
 
-def _check_layers(model: keras.Model) -> None:
+def check_layers(model: keras.Model) -> None:
   """Checks that all batch normalization of `model` can leave examples out."""
   stock = [
-    layer.path
+    layer
     for layer in keras_internals.flatten_layers(model, include_self=False)
     if isinstance(layer, keras.layers.BatchNormalization)
     and layer.trainable
     and not getattr(layer, "leaves_out_examples", False)
   ]
   if stock:
+    remedy = "use tfmeta.layers.exact(model)"
+    if any(getattr(layer, "renorm", False) for layer in stock):
+      remedy = "with renorm=True, there is none"
     raise ValueError(
       "With weights of examples, batch normalization must be that of "
-      "tfmeta.layers, which leaves out examples of weight 0: use "
-      "tfmeta.layers.exact(model). Received: keras.layers.BatchNormalization "
-      f"in {', '.join(stock)}"
+      f"tfmeta.layers, which leaves out examples of weight 0: {remedy}. "
+      "Received: keras.layers.BatchNormalization in "
+      f"{', '.join(layer.path for layer in stock)}"
     )

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from tfmeta.core import shared_function
 from tfmeta.typing import LearningRates
 from tfmeta.typing import StepRates
 from tfmeta.typing import SupportLoss
@@ -257,6 +258,8 @@ def run_inner_loop(
   steps: int,
   *,
   unroll: bool = True,
+  share: bool = False,
+  recompute: bool = False,
 ) -> list[Any]:
   """Applies `carry = step_fn(step, carry)` for steps 0 to `steps - 1`.
 
@@ -269,6 +272,12 @@ def run_inner_loop(
       gives access to the carries between the steps. If `False`, the steps run
       in one `tf.while_loop`, which keeps the graph of a long run small.
       Defaults to `True`.
+    share: Whether unrolled steps share one function, which is traced and
+      compiled once. `step_fn` then receives the step as a tensor. Defaults to
+      `False`.
+    recompute: Whether gradients through unrolled steps compute each step again.
+      They then keep the carries between the steps, and nothing else. Steps also
+      share one function. Defaults to `False`.
 
   Returns:
     A list of carries. If unrolled, it holds the carry before the first step and
@@ -276,9 +285,14 @@ def run_inner_loop(
     step and the carry after the last step.
   """
   if unroll:
+    one_step = step_fn
+    if recompute:
+      one_step = shared_function.RecomputedFunction(step_fn)
+    elif share:
+      one_step = shared_function.SharedFunction(step_fn)
     path = [carry]
     for step in range(steps):
-      path.append(step_fn(step, path[-1]))
+      path.append(one_step(step, path[-1]))
     return path
   # XLA can differentiate a loop only if the number of its steps has a bound.
   _, last = tf.while_loop(
@@ -298,6 +312,7 @@ def gradient_path(
   *,
   first_order: bool = False,
   unroll: bool = True,
+  share: bool = False,
 ) -> list[Weights]:
   """Returns the weights before and after each of `steps` gradient steps.
 
@@ -313,6 +328,8 @@ def gradient_path(
     unroll: Whether the graph holds a copy of each step. If `False`, only the
       weights before the first step and after the last step are returned.
       Defaults to `True`.
+    share: Whether unrolled steps share one function: see `run_inner_loop`.
+      Defaults to `False`.
   """
 
   def step_fn(step: Any, weights: Weights) -> Weights:
@@ -321,4 +338,4 @@ def gradient_path(
       lambda w: loss_fn(w, step), weights, rates, first_order=first_order
     )
 
-  return run_inner_loop(step_fn, weights, steps, unroll=unroll)
+  return run_inner_loop(step_fn, weights, steps, unroll=unroll, share=share)

@@ -1,14 +1,16 @@
-"""Options of the inner loop: clipping, Adam and mini-batches."""
+"""Options of the inner loop: clipping, Adam, mini-batches and memory."""
 
 from collections.abc import Callable
 import dataclasses
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from tfmeta import arguments
 from tfmeta.core import inner_loop
 from tfmeta.core import inputs
+from tfmeta.core import keras_internals
 from tfmeta.core.inner_loop import AdamState
 from tfmeta.typing import LearningRates
 from tfmeta.typing import StepRates
@@ -17,14 +19,24 @@ from tfmeta.typing import Weights
 
 OPTIMIZERS = ("adam", "sgd")
 
+_MAX_POOLING = (
+  keras.layers.MaxPooling1D,
+  keras.layers.MaxPooling2D,
+  keras.layers.MaxPooling3D,
+)
+
 # The options by name, with the values that every learner takes.
 DEFAULTS = {
   "inner_optimizer": "sgd",
   "inner_clipnorm": None,
   "support_batch_size": None,
+  "recompute_steps": False,
 }
 
 NAMES = tuple(DEFAULTS)
+
+# Learners that do not differentiate through the inner steps keep none of them.
+FIRST_ORDER_NAMES = NAMES[:-1]
 
 
 def taken_from(kwargs: dict[str, Any], learner_class: Any) -> dict[str, Any]:
@@ -46,23 +58,73 @@ def taken_from(kwargs: dict[str, Any], learner_class: Any) -> dict[str, Any]:
         "method takes the inner steps: leave it out. "
         f"Received: {name}={value!r}"
       )
-  optimizer, clipnorm, size = found.values()
+  optimizer, clipnorm, size, recompute = found.values()
   arguments.check_choice("inner_optimizer", optimizer, OPTIMIZERS)
   if clipnorm is not None:
     arguments.check_number("inner_clipnorm", clipnorm, above=0)
   if size is not None:
     arguments.check_integer("support_batch_size", size, least=1)
+  arguments.check_choice("recompute_steps", recompute, (False, True))
   return found
 
 
-def rule_of(learner: Any, **constants: float) -> "InnerRule":
+def shares_steps(learner: Any, context: Any) -> bool:
+  """Returns whether the inner steps of a task should share one function.
+
+  It is compiled once, which takes most of the time of a first update. If tasks
+  run in one batch, the steps are small, and a call would cost more. Without a
+  gradient, as outside of training, there is less to compile. Max pooling of
+  Keras has a fast gradient only in the function that pools.
+
+  Args:
+    learner: A `MetaLearner`.
+    context: Task, step and mode of the call.
+  """
+  one_by_one = context.training and learner.task_map_method() == "map"
+  return one_by_one and not any(
+    isinstance(layer, _MAX_POOLING) and not getattr(layer, "repeats", False)
+    for layer in keras_internals.flatten_layers(learner.model)
+  )
+
+
+def _may_share(learner: Any, context: Any) -> bool:
+  """Returns whether the steps of `descend` share one function.
+
+  The step is then a tensor. What a user's own class does with it may need a
+  Python integer, so only the losses of tfmeta share a function.
+  """
+  methods = (type(learner).support_loss, type(learner).training_outputs)
+  own = all(method.__module__.startswith("tfmeta.") for method in methods)
+  return own and shares_steps(learner, context)
+
+
+def rule_of(
+  learner: Any, context: Any = None, **constants: float
+) -> "InnerRule":
   """Returns how a learner steps.
 
   Args:
     learner: A `MetaLearner`.
+    context: Task, step and mode of the call. Defaults to `None`: the steps
+      share no function.
     **constants: Constants of Adam that differ from those of `InnerRule`.
+
+  Raises:
+    ValueError: If steps are to be recomputed, and tasks run in one batch.
   """
-  return InnerRule(learner.inner_optimizer, learner.inner_clipnorm, **constants)
+  if learner.recompute_steps and learner.task_map_method() != "map":
+    raise ValueError(
+      "`recompute_steps` needs tasks that are mapped one by one: pass "
+      f"task_map='map' too. Received: task_map={learner.task_map!r}, which is "
+      f"{learner.task_map_method()!r} for this model"
+    )
+  return InnerRule(
+    learner.inner_optimizer,
+    learner.inner_clipnorm,
+    recompute=learner.recompute_steps,
+    share=context is not None and _may_share(learner, context),
+    **constants,
+  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,12 +138,18 @@ class InnerRule:
       includes the derivative of the scale.
     beta_1: Float in [0, 1), the decay of Adam's first moments.
     epsilon: Float that is added to the square roots of Adam's second moments.
+    recompute: Whether the outer gradient computes each step again, so that the
+      memory that it needs does not grow with the number of steps.
+    share: Whether unrolled steps share one function, unless the rates are a
+      function of the step, which may need a Python integer.
   """
 
   optimizer: str = "sgd"
   clipnorm: float | None = None
   beta_1: float = 0.9
   epsilon: float = 1e-7
+  recompute: bool = False
+  share: bool = False
 
   def path(
     self,
@@ -108,7 +176,14 @@ class InnerRule:
       )
 
     carry = (weights, self._initial_state(weights))
-    path = inner_loop.run_inner_loop(step_fn, carry, steps, unroll=unroll)
+    path = inner_loop.run_inner_loop(
+      step_fn,
+      carry,
+      steps,
+      unroll=unroll,
+      share=self.share and not callable(learning_rates),
+      recompute=self.recompute,
+    )
     return [weights for weights, _ in path]
 
   def step(

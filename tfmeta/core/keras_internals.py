@@ -18,6 +18,7 @@ from tensorflow.python.framework import function_def_to_graph
 from tensorflow.python.framework import ops
 from tensorflow.python.ops import control_flow_util
 from tensorflow.python.saved_model import save_context
+from tensorflow.python.util import _pywrap_util_port
 
 
 def flatten_layers(
@@ -160,6 +161,14 @@ def in_save_context() -> bool:
   public way to ask.
   """
   return save_context.in_save_context()
+
+
+def uses_onednn() -> bool:
+  """Returns whether TensorFlow has oneDNN's kernels turned on.
+
+  It decides so when it is imported, and has no public way to ask.
+  """
+  return _pywrap_util_port.IsMklEnabled()
 
 
 def builds_for_fit(learner_class: Any) -> Any:

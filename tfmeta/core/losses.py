@@ -127,6 +127,20 @@ def _takes(loss: Loss, targets: tf.Tensor, outputs: tf.Tensor) -> bool:
   )
 
 
+def takes_one_target(loss: Loss, output_shape: Any) -> bool:
+  """Returns whether `loss` takes one number for several outputs.
+
+  Args:
+    loss: A function of the user.
+    output_shape: Shape of the model's outputs, `(None, ..., W)`.
+  """
+  known = [size or 2 for size in output_shape[1:]]
+  # Numbers of as many examples as outputs would broadcast.
+  with tf.init_scope():
+    outputs = tf.zeros([max(known) + 1, *known])
+    return _takes(loss, tf.zeros(outputs.shape[:-1]), outputs)
+
+
 def takes_logits(loss: Loss) -> bool:
   """Returns whether `loss` takes logits rather than probabilities.
 
@@ -319,7 +333,7 @@ def _weighted(
 def loss_of_batch(
   loss: Loss, y: tf.Tensor, y_pred: tf.Tensor, weight: Any = None
 ) -> tf.Tensor:
-  """Returns the mean loss on all queries of a batch of tasks.
+  """Returns the mean over tasks of the mean loss of their queries.
 
   Args:
     loss: A Keras loss, or a function that gives one value per example.
@@ -332,12 +346,43 @@ def loss_of_batch(
   Returns:
     A scalar; 0 if there are no tasks.
   """
+  if ignored_class(loss) is not None or _is_of_set(loss, y, y_pred):
+    return _mean_of_tasks(loss, y, y_pred, weight)
   if weight is not None:
     of_task = tf.reduce_sum(weight, axis=1, keepdims=True)
     weight = tf.reshape(tf.math.divide_no_nan(weight, of_task), [-1])
   value = reduced_loss(loss, merged(y), merged(y_pred), weight=weight)
   # The mean over no examples is NaN, which would spoil a running metric.
   return tf.where(tf.shape(y)[0] > 0, value, tf.zeros_like(value))
+
+
+def _is_of_set(loss: Loss, y: tf.Tensor, y_pred: tf.Tensor) -> bool:
+  """Returns whether `loss` gives one value for all examples together."""
+  outputs = merged(y_pred)
+  values = _per_example(loss)(aligned(merged(y), outputs.shape), outputs)
+  return tf.convert_to_tensor(values).shape.rank == 0
+
+
+def _mean_of_tasks(
+  loss: Loss, y: tf.Tensor, y_pred: tf.Tensor, weight: Any
+) -> tf.Tensor:
+  """Returns the mean of the losses of tasks, computed one by one."""
+  weights = tf.ones(tf.shape(y_pred)[:2]) if weight is None else weight
+
+  def of_task(task: Any) -> tf.Tensor:
+    targets, outputs, one = task
+    value = reduced_loss(
+      loss, targets, outputs, weight=None if weight is None else one
+    )
+    return tf.cast(value, tf.float32)
+
+  values = tf.map_fn(
+    of_task, (y, y_pred, weights), fn_output_signature=tf.float32
+  )
+  counted = tf.cast(tf.reduce_any(weights > 0, axis=1), tf.float32)
+  return tf.math.divide_no_nan(
+    tf.reduce_sum(values * counted), tf.reduce_sum(counted)
+  )
 
 
 def merged(values: tf.Tensor) -> tf.Tensor:

@@ -13,9 +13,16 @@ def sum_over_replicas(value: Any) -> Any:
   return replica.all_reduce(tf.distribute.ReduceOp.SUM, value)
 
 
-def mean_or_zero(values: tf.Tensor) -> tf.Tensor:
-  """Returns the mean of `[T]` values, or 0 on a replica without tasks."""
-  count = tf.cast(tf.shape(values)[0], values.dtype)
+def mean_or_zero(values: tf.Tensor, count: Any = None) -> tf.Tensor:
+  """Returns the mean of `[T]` values, or 0 if there are none.
+
+  Args:
+    values: Tensor `[T]`.
+    count: How many of the values count, if the others are 0. Defaults to
+      `None`: all do.
+  """
+  count = tf.shape(values)[0] if count is None else count
+  count = tf.cast(count, values.dtype)
   return tf.math.divide_no_nan(tf.reduce_sum(values), count)
 
 

@@ -17,8 +17,8 @@ import tensorflow as tf
 from tfmeta.core import inputs
 from tfmeta.core import keras_internals
 
-# Axes of unknown size get this one. It is enough for most models.
-_SIZE = 32
+# Axes of unknown size get the first one, or the second if it is not enough.
+_SIZES = (32, 256)
 
 
 def check_call(model: keras.Model) -> None:
@@ -29,7 +29,7 @@ def check_call(model: keras.Model) -> None:
 
   Args:
     model: A built functional or Sequential model. It is called on constants; if
-      it takes none, nothing is checked.
+      it takes none, a warning says so.
 
   Raises:
     ValueError: If a layer adds a loss, assigns a variable other than the
@@ -37,20 +37,16 @@ def check_call(model: keras.Model) -> None:
       reads trained weights in a function with a gradient of its own.
   """
   _warn_of_constraints(model)
-  scope = _Recorder(model)
-  try:
-    with tf.init_scope():
-      outputs = [_outputs_in(each, model) for each in (scope, _Recorder(model))]
-  except Exception:  # Some models take no constants, or no such size.
+  scope = _recorded(model)
+  if scope is None:
     return
-  _warn_of_noise(model, *outputs)
   if scope.read_by:
     raise ValueError(
       f"The layers {_listed(scope.read_by)} of {model.name!r} read their "
       "weights in a function with a gradient of its own (keras.remat, "
       "keras.RematScope, tf.recompute_grad or tf.custom_gradient), so that "
       "these weights get no gradients in a learner. Make the layers without "
-      f"it. Received: {len(scope.read_by)} reads"
+      f"it. Received: {len(set(scope.read_by))} such layers"
     )
   if scope.added_by:
     raise ValueError(
@@ -58,7 +54,7 @@ def check_call(model: keras.Model) -> None:
       "their call (add_loss or an activity regularizer), which the inner loop "
       "would leave out. Remove them, or pass an `inner_loss` that includes "
       "them. Weight regularizers (kernel_regularizer) are no problem. "
-      f"Received: {len(scope.losses)} added losses"
+      f"Received: {len(set(scope.added_by))} such layers"
     )
   if scope.assigned_by:
     raise ValueError(
@@ -67,8 +63,63 @@ def check_call(model: keras.Model) -> None:
       "as a function of its weights. Only the statistics of batch "
       "normalization and the seeds of the layers' own SeedGenerators are kept. "
       "Replace these layers. Received: "
-      f"{len(scope.assigned_by)} assigned variables"
+      f"{len(set(scope.assigned_by))} such layers"
     )
+  _warn_of_noise(model, *scope.outputs)
+
+
+def _recorded(model: keras.Model) -> "_Recorder | None":
+  """Calls a model, and returns a record of what its layers did.
+
+  Returns:
+    The record, or `None` if the model takes no constants.
+  """
+  # No scope holds back what a layer assigns to variables of TensorFlow.
+  plain = [
+    (layer.name, variable, tf.identity(variable))
+    for layer in keras_internals.flatten_layers(model)
+    for variable in vars(layer).values()
+    if isinstance(variable, tf.Variable)
+  ]
+  scope = _first_record(model)
+  for name, variable, value in plain:
+    if bool(tf.reduce_any(variable != value)):
+      variable.assign(value)
+      if scope is not None:
+        scope.assigned_by.append(name)
+  return scope
+
+
+def _first_record(model: keras.Model) -> "_Recorder | None":
+  reason = ""
+  for size in _SIZES:
+    scope = _Recorder(model)
+    try:
+      with tf.init_scope():
+        scope.outputs = [
+          _outputs_in(each, model, size, training=True)
+          for each in (scope, _Recorder(model))
+        ]
+        _outputs_in(scope, model, size, training=False)
+    except Exception as error:  # Any error of a user's layers.
+      reason = str(error).strip().partition("\n")[0]
+      continue
+    return scope
+  layers = keras_internals.flatten_layers(model)
+  # Keras loads the vocabularies of a file after it has made the learner, which
+  # was checked before it was saved.
+  if not any(hasattr(layer, "load_assets") for layer in layers):
+    _warn_of_failure(model, reason)
+  return None
+
+
+def _warn_of_failure(model: keras.Model, reason: str) -> None:
+  warnings.warn(
+    f"It is not known whether layers of {model.name!r} add losses or assign "
+    "variables in their call, which learners would leave out: a call of the "
+    f"model on constants failed ({reason}).",
+    stacklevel=6,
+  )
 
 
 class _Recorder(keras.StatelessScope):
@@ -86,13 +137,12 @@ class _Recorder(keras.StatelessScope):
     self.added_by: list[str] = []
     self.assigned_by: list[str] = []
     self.read_by: list[str] = []
-    # Learners pass on what these layers assign, and the seeds of all layers.
+    self.outputs: list[tf.Tensor] = []
+    # Learners pass on these statistics, and the seeds of all layers.
     self._kept = {
       id(variable)
       for layer in keras_internals.flatten_layers(model)
-      if isinstance(layer, keras.layers.BatchNormalization)
-      or type(layer).__module__.startswith("tfmeta.")
-      for variable in layer.non_trainable_variables
+      for variable in _statistics_of(layer)
     }
     variables = model.non_trainable_variables
     seeds = zip(variables, keras_internals.seeds(variables), strict=True)
@@ -136,17 +186,32 @@ def _frames() -> Iterator[Any]:
     frame = frame.f_back
 
 
-def _outputs_in(scope: keras.StatelessScope, model: keras.Model) -> tf.Tensor:
-  """Returns the outputs of a model for constants, in training mode."""
+def _statistics_of(layer: keras.Layer) -> list[Any]:
+  """Returns the variables that a layer of batch normalization assigns."""
+  if type(layer).__module__.startswith("tfmeta."):
+    return layer.non_trainable_variables
+  if isinstance(layer, keras.layers.BatchNormalization):
+    names = ("moving_mean", "moving_variance")
+    return [getattr(layer, name) for name in names]
+  return []
+
+
+def _outputs_in(
+  scope: keras.StatelessScope, model: keras.Model, size: int, *, training: bool
+) -> tf.Tensor:
+  """Returns the outputs of a model for constants."""
 
   def constants(spec: tf.TensorSpec) -> tf.Tensor:
-    sizes = [size or _SIZE for size in spec.shape[1:]]
+    examples, *features = spec.shape
+    shape = [examples or 2, *[axis or size for axis in features]]
+    if spec.dtype == tf.string:
+      return tf.fill(shape, "")
     value = 0.5 if spec.dtype.is_floating else 0
-    return tf.cast(tf.fill([2, *sizes], value), spec.dtype)
+    return tf.cast(tf.fill(shape, value), spec.dtype)
 
   examples = tf.nest.map_structure(constants, inputs.input_specs(model))
   with scope:
-    return model(examples, training=True)
+    return model(examples, training=training)
 
 
 def _warn_of_noise(

@@ -1,7 +1,6 @@
 """Ways to apply a function of one task to a batch of tasks."""
 
 from collections.abc import Callable
-import os
 from typing import Any
 from typing import get_args
 
@@ -9,6 +8,8 @@ import keras
 import tensorflow as tf
 
 from tfmeta.core import keras_internals
+from tfmeta.core import shared_function
+from tfmeta.core import threads
 from tfmeta.typing import TaskMap
 
 TASK_MAPS = get_args(TaskMap)
@@ -23,11 +24,11 @@ _DENSE_LAYERS = (
 )
 
 # Running more tasks at once than there are cores would only take more memory.
-_PARALLEL_TASKS = min(os.cpu_count() or 1, 10)
+_PARALLEL_TASKS = threads.tasks_at_once()
 
 # A larger number of samples runs in a loop, because each inlined call enlarges
 # the graph.
-_SAMPLES_WITHOUT_LOOP = 5
+SAMPLES_WITHOUT_LOOP = 5
 
 
 def choose_method(model: keras.Model) -> TaskMap:
@@ -82,41 +83,63 @@ def map_tasks(
   )
 
 
-def map_samples(
-  fn: Callable[..., Any], samples: tuple[Any, ...], method: TaskMap
-) -> Any:
-  """Applies `fn` to each of several samples of the weights for one task.
+class SampleMap:
+  """A function of one sample of the weights, applied to several samples.
 
   It differs from `map_tasks` in two ways: the number of samples is known when
   the graph is traced, and gradients are taken through the map. For the sake of
   these gradients, some samples are mapped without a loop:
 
-  - With `"map"`, up to 5 samples call one function, which TensorFlow inlines at
-    each call. Gradients through a loop would lose TensorFlow's fast kernels of
-    pooling.
+  - With `"map"`, up to 5 samples call one function: see `SharedFunction`.
+    Gradients through a loop would lose TensorFlow's fast kernels of pooling.
   - Under XLA, up to 5 samples, and all samples of `"vectorize"`, each get a
     copy of the graph. The gradient of a function would take shapes as inputs,
     and `tf.vectorized_map` makes a function too. XLA must know these shapes, so
     it would treat all inputs of the function as constants, the weights
     included, and would compile each step anew.
 
+  If one map is called several times in one graph, all calls share its function.
+
   Args:
     fn: Maps the slices of `samples` for one sample to a structure of tensors.
-    samples: Structures of tensors, each `[M, ...]`.
     method: `"map"`, `"vectorize"` or `"unroll"`: see `map_tasks`.
-
-  Returns:
-    The structure that `fn` returns, each tensor stacked to `[M, ...]`.
+    inline: Whether TensorFlow inlines the function that up to 5 samples call
+      under `"map"`. Defaults to `False`.
   """
-  fn, samples = _flattened(fn, samples)
-  few = samples[0].shape[0] <= _SAMPLES_WITHOUT_LOOP
-  if keras_internals.in_xla_context() and (few or method == "vectorize"):
-    return map_tasks(fn, samples, "unroll")
-  if method != "map" or tf.executing_eagerly():
-    return map_tasks(fn, samples, method)
-  if few:
-    return map_tasks(tf.function(fn, autograph=False), samples, "unroll")
-  return _map_samples_in_loop(fn, samples)
+
+  def __init__(
+    self, fn: Callable[..., Any], method: TaskMap, *, inline: bool = False
+  ):
+    self._fn = fn
+    self._method: TaskMap = method
+    self._shared: Callable[..., Any] = (
+      tf.function(fn, autograph=False)
+      if inline
+      else shared_function.SharedFunction(fn)
+    )
+
+  def __call__(self, *samples: Any) -> Any:
+    """Applies the function to each sample.
+
+    Args:
+      *samples: Structures of tensors, each `[M, ...]`.
+
+    Returns:
+      The structure that the function returns, each tensor stacked to `[M,
+      ...]`.
+    """
+    fn, tensors = _flattened(self._fn, samples)
+    few = tensors[0].shape[0] <= SAMPLES_WITHOUT_LOOP
+    if keras_internals.in_xla_context() and (
+      few or self._method == "vectorize"
+    ):
+      return map_tasks(fn, tensors, "unroll")
+    if self._method != "map" or tf.executing_eagerly():
+      return map_tasks(fn, tensors, self._method)
+    if not few:
+      return _map_samples_in_loop(fn, tensors)
+    shared, tensors = _flattened(self._shared, samples)
+    return map_tasks(shared, tensors, "unroll")
 
 
 def _map_samples_in_loop(

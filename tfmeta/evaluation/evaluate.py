@@ -413,13 +413,21 @@ def _measure_all(
     _flatten_queries(rows[-1])
     _mark_missing(rows[-1], done)
     done += len(rows[-1]["sizes"])
+    _drop_empty_tasks(rows[-1])
     bar.update(len(rows), finalize=False if batches < 0 else None)
-  if not rows:
+  if not any(len(row["sizes"]) for row in rows):
     raise ValueError(
-      "There must be at least one batch of tasks to evaluate on. Received: "
-      f"tasks={tasks}, which is empty"
+      "There must be at least one task with queries to evaluate on. Received: "
+      f"tasks={tasks}, which has none"
     )
   return {k: np.concatenate([row[k] for row in rows]) for k in rows[0]}
+
+
+def _drop_empty_tasks(measured: dict[str, np.ndarray]) -> None:
+  """Leaves out the tasks of which no query counts."""
+  kept = measured["sizes"][:, 1] > 0
+  for name in set(measured) - {"confidence", "right"}:
+    measured[name] = measured[name][kept]
 
 
 def _flatten_queries(measured: dict[str, np.ndarray]) -> None:

@@ -7,7 +7,9 @@ import types
 from typing import Any
 
 import keras
+import tensorflow as tf
 
+from tfmeta.core import inputs
 from tfmeta.core import keras_internals
 from tfmeta.layers import converted
 
@@ -78,13 +80,17 @@ def rebuild(
 def called(model: keras.Model) -> keras.Model:
   """Returns `model` after a symbolic call.
 
-  Keras exports a `Sequential` model to ONNX only if it has been called.
+  Keras exports a model to ONNX only if it has been called.
 
   Args:
-    model: A built model.
+    model: A built functional or Sequential model.
   """
-  if isinstance(model, keras.Sequential):
-    model(keras.KerasTensor(model.inputs[0].shape, model.inputs[0].dtype))
+  model(
+    tf.nest.map_structure(
+      lambda x: keras.KerasTensor(x.shape, x.dtype, name=x.name),
+      inputs.symbolic_inputs(model),
+    )
+  )
   return model
 
 

@@ -6,6 +6,8 @@ import keras
 import tensorflow as tf
 
 from tfmeta import arguments
+from tfmeta.core import custom_gradients
+from tfmeta.core import exact_gradients
 from tfmeta.core import keras_internals
 
 METHODS = ("auto", "stock", "slices")
@@ -37,13 +39,19 @@ class MaxPooling2D(keras.layers.MaxPooling2D):
     ValueError: If `method` is none of the three.
   """
 
+  # Gradients in other functions repeat the pooling: see `inner_rule`.
+  repeats = True
+
   def __init__(self, pool_size=(2, 2), *, method="auto", **kwargs):
     super().__init__(pool_size, **kwargs)
     self.method = arguments.check_choice("method", method, METHODS)
 
   def call(self, inputs) -> tf.Tensor:
     if not self._uses_slices():
-      return super().call(inputs)
+      last = self.data_format == "channels_last"
+      if not last or exact_gradients.inside_exactly():
+        return super().call(inputs)
+      return _max_pool(inputs, **self._attributes())
     if self.data_format == "channels_last":
       return self._max_of_slices(inputs)
     outputs = self._max_of_slices(tf.transpose(inputs, [0, 2, 3, 1]))
@@ -53,6 +61,14 @@ class MaxPooling2D(keras.layers.MaxPooling2D):
     if self.method == "auto":
       return keras_internals.in_xla_context() or keeps_size(self)
     return self.method == "slices"
+
+  def _attributes(self) -> dict[str, Any]:
+    """Returns the attributes of the stock operation."""
+    return {
+      "ksize": [1, *self.pool_size, 1],
+      "strides": [1, *self.strides, 1],
+      "padding": self.padding.upper(),
+    }
 
   def _max_of_slices(self, x: tf.Tensor) -> tf.Tensor:
     (rows, columns), (step_y, step_x) = self.pool_size, self.strides
@@ -85,6 +101,59 @@ def keeps_size(layer: keras.Layer) -> bool:
     layer: A layer of Keras for max pooling.
   """
   return layer.padding == "same" and all(step == 1 for step in layer.strides)
+
+
+# oneDNN has fast gradients of max pooling for graphs that hold the pooling too.
+# A gradient may be in another function, so the gradients here repeat the
+# pooling, which is cheap. In one graph, TensorFlow computes it only once.
+
+
+def _max_pool(x: tf.Tensor, **attributes: Any) -> tf.Tensor:
+  @custom_gradients.custom_gradient
+  def pool(x: tf.Tensor) -> Any:
+    outputs = tf.raw_ops.MaxPool(input=x, **attributes)
+    # Where the maxima are has no derivative.
+    constant = tf.stop_gradient(x)
+    return outputs, lambda upstream: _to_maxima(upstream, constant, attributes)
+
+  return pool(x)
+
+
+def _to_maxima(
+  values: tf.Tensor, x: tf.Tensor, attributes: dict[str, Any]
+) -> tf.Tensor:
+  """Returns zeros, and at the maximum of each window of `x`, its value."""
+
+  @custom_gradients.custom_gradient
+  def linear(values: tf.Tensor) -> Any:
+    found = tf.raw_ops.MaxPoolGrad(
+      orig_input=x,
+      orig_output=tf.raw_ops.MaxPool(input=x, **attributes),
+      grad=values,
+      **attributes,
+    )
+    return found, lambda upstream: _at_maxima(upstream, x, attributes)
+
+  # The gradient of `tf.gather` is sparse.
+  return linear(tf.convert_to_tensor(values))
+
+
+def _at_maxima(
+  values: tf.Tensor, x: tf.Tensor, attributes: dict[str, Any]
+) -> tf.Tensor:
+  """Returns the values at the maximum of each window of `x`."""
+
+  @custom_gradients.custom_gradient
+  def linear(values: tf.Tensor) -> Any:
+    found = tf.raw_ops.MaxPoolGradGrad(
+      orig_input=x,
+      orig_output=tf.raw_ops.MaxPool(input=x, **attributes),
+      grad=values,
+      **attributes,
+    )
+    return found, lambda upstream: _to_maxima(upstream, x, attributes)
+
+  return linear(values)
 
 
 def _size(x: tf.Tensor, axis: int) -> int | tf.Tensor:

@@ -158,6 +158,23 @@ def support_state(
   return _statistics_of(model).support_state(weights, state, support_x)
 
 
+def assign_moving_statistics(
+  model: keras.Model, state: Sequence[tf.Tensor]
+) -> None:
+  """Assigns the moving statistics of batch normalization.
+
+  Args:
+    model: A built model.
+    state: One tensor for each of `model.non_trainable_variables`, such as the
+      state that `tfmeta.core.apply` returns. Other entries, such as seeds, are
+      not assigned.
+  """
+  moving = {id(v) for v, _ in _moving_statistics(model)}
+  for variable, value in zip(model.non_trainable_variables, state, strict=True):
+    if id(variable) in moving:
+      variable.assign(value)
+
+
 def without_noise(model: keras.Model) -> keras.Model:
   """Returns a model that uses batch statistics, but no random numbers.
 

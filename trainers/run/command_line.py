@@ -12,9 +12,9 @@ from absl import app
 from absl import flags as absl_flags
 from absl import logging
 
-from trainers.run import cores
 from trainers.run import data_sets
 from trainers.run import flags
+from trainers.run import kernels
 
 # Counts the flags as those of the trainer, so that its --help shows them.
 absl_flags.disclaim_key_flags()
@@ -48,9 +48,8 @@ def train(trainer: flags.Trainer) -> None:
     config = flags.read(trainer, absl_flags.FLAGS)
     data_sets.check_exists(config)
     if config.is_images:
-      cores.share_out(config.meta_batch_size)
-    # TensorFlow loads here: --help stays quick, and the number of its threads
-    # has been set.
+      kernels.prepare(config.meta_batch_size)
+    # TensorFlow loads here at the latest, so --help stays quick.
     from trainers.run import training
 
     training.run(config)

@@ -8,10 +8,14 @@ from trainers.run import option
 from trainers.run import run_configuration
 from trainers.run import unused_flags
 
-# Batch normalization with statistics of each inner step is left to the learner
+# Batch normalization with variables of each inner step is left to the learner
 # that has it: MAML++ adds these to its own choices.
 NORMALIZATIONS = ("transductive", "support_stats", "none")
-PER_STEP_NORMALIZATIONS = ("per_step_transductive", "per_step_running")
+PER_STEP_NORMALIZATIONS = (
+  "per_step_transductive",
+  "per_step_support",
+  "per_step_running",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,8 +165,9 @@ class Configuration(run_configuration.RunConfiguration):
     None,
     "Statistics with which batch normalization treats query examples: their "
     "own, those of the support set, or the moving ones of the model (none), "
-    "which training does not update. MAML++ also has statistics for each inner "
-    "step. Default: transductive; for MAML++, per_step_transductive.",
+    "which training does not update. MAML++ also has scales and shifts of each "
+    "inner step (per_step). Default: transductive; for MAML++, "
+    "per_step_transductive.",
     choices=NORMALIZATIONS,
     why_unused=unused_flags.without_batch_normalization,
   )

@@ -9,6 +9,9 @@ from typing import Any
 
 from trainers.run import data_sets
 
+# The normalizations under which queries normalize each other.
+_TRANSDUCTIVE = ("transductive", "per_step_transductive")
+
 
 def _without(kind: str, owns: str) -> Callable[[Any], str | None]:
   """Returns a reason for flags that are for one kind of data set alone."""
@@ -63,7 +66,7 @@ def without_batch_normalization(config) -> str | None:
 
 def without_transduction(config) -> str | None:
   """Returns why queries do not normalize each other, or `None` if they do."""
-  if config.normalization in ("support_stats", "none", "per_step_running"):
+  if config.normalization not in (*_TRANSDUCTIVE, None):
     return (
       f"--normalization={config.normalization} does not normalize queries by "
       "each other"
