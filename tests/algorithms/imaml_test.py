@@ -105,6 +105,69 @@ class IMAMLTest(parameterized.TestCase):
     _, found = meta_gradient(learner)
     np.testing.assert_allclose(found, query_gradient(theta), rtol=1e-6)
 
+  def test_statistics_of_the_support_set_have_gradients(self):
+    """The query loss depends on the weights through the statistics too."""
+    keras.utils.set_random_seed(0)
+    layers = [
+      keras.layers.Dense(3, dtype="float64"),
+      tfmeta.layers.BatchNormalization(dtype="float64"),
+      keras.layers.Activation("tanh", dtype="float64"),
+      keras.layers.Dense(1, dtype="float64"),
+    ]
+    model = keras.Sequential([keras.Input((4,), dtype="float64"), *layers])
+    learner = tfmeta.IMAML(
+      model,
+      regularization=1e8,
+      inner_learning_rate=1e-9,
+      normalization="support_stats",
+      inner_loss="mse",
+      dtype="float64",
+    )
+    _, found = meta_gradient(learner)
+    before = learner.model.get_weights()
+    kernel, values = before[0], []
+    direction = np.random.default_rng(1).normal(size=kernel.shape)
+    for sign in (1, -1):
+      moved = kernel + sign * 1e-5 * direction
+      learner.model.set_weights([moved, *before[1:]])
+      values.append(float(learner.task_loss(*task())[0]))
+    slope = (values[0] - values[1]) / 2e-5
+    along = found[: kernel.size] @ np.ravel(direction)
+    np.testing.assert_allclose(along, slope, rtol=1e-6)
+
+  def test_embeddings_have_the_gradient_of_a_matrix_product(self):
+    """TensorFlow's gradients of embeddings are sparse."""
+    ids = np.array([[0, 1], [2, 3], [3, 3]])
+    table = np.random.default_rng(0).normal(size=(4, 2))
+    kernel = np.random.default_rng(1).normal(size=(4, 1))
+    found = []
+    for first in (
+      keras.layers.Embedding(4, 2, dtype="float64"),
+      keras.layers.EinsumDense("abc,cd->abd", (2, 2), dtype="float64"),
+    ):
+      embeds = isinstance(first, keras.layers.Embedding)
+      model = keras.Sequential(
+        [
+          keras.Input((2,) if embeds else (2, 4), dtype="float64"),
+          first,
+          keras.layers.Flatten(dtype="float64"),
+          keras.layers.Dense(1, use_bias=False, dtype="float64"),
+        ]
+      )
+      model.set_weights([table, kernel])
+      learner = tfmeta.IMAML(
+        model, inner_loss="mse", inner_learning_rate=0.1, dtype="float64"
+      )
+      x = tf.constant(ids if embeds else np.eye(4)[ids])
+      y = tf.constant([[1.0], [-1.0], [0.5]], tf.float64)
+      with tf.GradientTape() as tape:
+        loss, _ = learner.task_loss(x, y, x[:2], y[:2])
+      values = [v.value for v in learner.trainable_variables]
+      found.append(
+        flat([tf.convert_to_tensor(g) for g in tape.gradient(loss, values)])
+      )
+    np.testing.assert_allclose(*found, rtol=1e-10)
+
   def test_converged_steps_have_the_gradient_of_the_whole_loop(self):
     """Central differences run through the inner loop itself."""
     keras.utils.set_random_seed(0)

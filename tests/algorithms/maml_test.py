@@ -184,6 +184,27 @@ class MAMLTest(parameterized.TestCase):
     ):
       learner.fit({"support_x": x, "support_y": y, "query_x": x}, y, verbose=0)
 
+  def test_layers_that_are_recomputed_are_named_and_first_order_trains(self):
+    layers = [
+      keras.layers.Dense(4),
+      keras.layers.Lambda(keras.remat(lambda x: tf.tanh(x)), name="mine"),
+      keras.layers.Dense(2),
+    ]
+    model = keras.Sequential([keras.Input((3,)), *layers])
+    x, y = np.ones((1, 2, 3), "float32"), np.array([[0, 1]])
+    tasks = {"support_x": x, "support_y": y, "query_x": x}
+    named = r"mine \(recompute_grad\).*tfmeta.FOMAML"
+    with self.assertWarnsRegex(UserWarning, named):
+      learner = tfmeta.MAML(model)
+    learner.compile("sgd")
+    with self.assertRaisesRegex(ValueError, f"cannot be trained.*{named}"):
+      learner.fit(tasks, y, verbose=0)
+    with warnings.catch_warnings():
+      warnings.simplefilter("error")
+      learner = tfmeta.FOMAML(model)
+      learner.compile("sgd")
+      learner.fit(tasks, y, verbose=0)
+
   def test_fit_says_that_a_loss_has_no_second_derivative(self):
     def loss(y, outputs):
       del y

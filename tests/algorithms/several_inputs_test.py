@@ -95,6 +95,31 @@ def make(learner_class, **kwargs):
 
 
 class TextTest(parameterized.TestCase):
+  @parameterized.parameters(*ROWS[:-1], (tfmeta.IMAML, {}))
+  def test_trained_embeddings_move(self, learner_class, kwargs):
+    """Their gradients are sparse."""
+    model = keras.Sequential(
+      [
+        keras.Input((2,), dtype="int32"),
+        keras.layers.Embedding(WORDS, 3),
+        keras.layers.Flatten(),
+        keras.layers.Dense(WAYS),
+      ]
+    )
+    learner = learner_class(model, **kwargs)
+    learner.compile(keras.optimizers.Adam(0.1))
+    x = np.arange(12).reshape([1, 6, 2])
+    y = np.tile(np.arange(WAYS), (1, 2))
+    inputs = {"support_x": x, "support_y": y, "query_x": x}
+    tables = [
+      v for v in learner.trainable_variables if v.shape[-2:] == (WORDS, 3)
+    ]
+    before = [np.array(table) for table in tables]
+    learner.fit(inputs, y, epochs=2, verbose=0)
+    for table, start in zip(tables, before, strict=True):
+      moved = np.abs(np.array(table) - start)
+      self.assertBetween(moved.max(), 1e-3, 1.0)
+
   @parameterized.parameters(*ROWS)
   def test_every_learner_trains_and_predicts(self, learner_class, kwargs):
     learner = make(learner_class, **kwargs)

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfmeta.core import exact_gradients
 from tfmeta.core import functional
 from tfmeta.layers import normalization
 
@@ -66,6 +67,38 @@ class Branches(keras.layers.Layer):
     return tf.while_loop(lambda i, x: i < 3, body, (0, inputs))[1]
 
 
+def _variance(x):
+  return x * tf.nn.moments(x, [0])[1]
+
+
+def _in_a_branch(x):
+  return tf.cond(tf.reduce_sum(x) < 1e9, lambda: _variance(x), lambda: x)
+
+
+def _in_a_case(x):
+  index = tf.cast(tf.reduce_sum(x) < 1e9, tf.int32)
+  return tf.switch_case(index, [lambda: x, lambda: _variance(x)])
+
+
+def _in_a_loop(x):
+  return tf.while_loop(
+    lambda i, _: i < 1,
+    lambda i, x: (i + 1, _variance(x)),
+    (0, x),
+    maximum_iterations=1,
+  )[1]
+
+
+def _second_derivative(function, x):
+  with tf.GradientTape() as outer:
+    outer.watch(x)
+    with tf.GradientTape() as inner:
+      inner.watch(x)
+      value = tf.reduce_sum(function(x) ** 3)
+    first = inner.gradient(value, x)
+  return outer.gradient(first, x)
+
+
 @functools.partial(tf.function, autograph=False)
 def _traced(model, weights, state, x, weight, exact):
   """Returns outputs in training mode, traced anew for each weight."""
@@ -74,6 +107,60 @@ def _traced(model, weights, state, x, weight, exact):
     model, weights, state, x, training=True, example_weight=weight, exact=exact
   )
   return outputs
+
+
+class ExactlyTest(parameterized.TestCase):
+  """Tests functions in functions."""
+
+  def _check(self, function, *, compiled=False):
+    x = tf.constant(np.random.default_rng(0).normal(size=(5, 2)))
+    found = tf.function(
+      lambda x: _second_derivative(exact_gradients.exactly(function), x),
+      jit_compile=compiled,
+    )
+    expected = _second_derivative(
+      lambda x: x * tf.math.reduce_mean((x - tf.reduce_mean(x, 0)) ** 2, 0), x
+    )
+    np.testing.assert_allclose(found(x), expected, rtol=1e-9, atol=1e-9)
+
+  @parameterized.product(
+    function=(_variance, _in_a_branch, _in_a_case, _in_a_loop),
+    compiled=(False, True),
+  )
+  def test_functions_of_the_user_are_exact(self, function, compiled):
+    self._check(tf.function(function), compiled=compiled)
+
+  def test_functions_that_were_differentiated_before_are_exact(self):
+    function = tf.function(_in_a_branch)
+    x = tf.ones([5, 2], tf.float64)
+    before = _second_derivative(function, x)
+    self._check(function)
+    np.testing.assert_array_equal(_second_derivative(function, x), before)
+
+  @parameterized.named_parameters(
+    ("function", lambda f: tf.function(lambda x: f(x))),
+    ("xla", lambda _: tf.function(_variance, jit_compile=True)),
+    (
+      "branch",
+      lambda f: lambda x: tf.cond(x[0, 0] < 9, lambda: f(x), lambda: x),
+    ),
+    (
+      "branch_of_a_function",
+      lambda f: tf.function(
+        lambda x: tf.cond(x[0, 0] < 9, lambda: f(x), lambda: x)
+      ),
+    ),
+    (
+      "loop_of_a_function",
+      lambda f: tf.function(
+        lambda x: tf.while_loop(
+          lambda i, _: i < 1, lambda i, x: (i + 1, f(x)), (0, x)
+        )[1]
+      ),
+    ),
+  )
+  def test_functions_in_functions_are_exact(self, around):
+    self._check(around(tf.function(_in_a_branch)))
 
 
 class ApplyTest(parameterized.TestCase):
@@ -152,6 +239,26 @@ class ApplyTest(parameterized.TestCase):
         strict=True,
       ):
         np.testing.assert_array_equal(left, right)
+
+  def test_calls_under_xla_have_graphs_of_their_own(self):
+    """Max pooling needs an exact gradient under XLA only."""
+    layers = [
+      keras.layers.Conv2D(1, 1, use_bias=False),
+      keras.layers.MaxPooling2D(),
+    ]
+    model = keras.Sequential([keras.Input((2, 2, 1)), *layers])
+    weights = [tf.ones([1, 1, 1, 1])]
+    # XLA's own second derivative does not tell these two apart.
+    x = tf.reshape([1.0, 1.001, 0.5, 0.2], [1, 2, 2, 1])
+    found = []
+    for compiled in (False, True):
+      evaluate = tf.function(
+        lambda weights: _curvature(model, x, weights)[1],
+        autograph=False,
+        jit_compile=compiled,
+      )
+      found.append(evaluate(weights)[0])
+    np.testing.assert_allclose(*found, rtol=1e-5)
 
   def test_each_call_has_its_own_weights_of_examples(self):
     """The trace that is kept must not keep the weights of its first call."""

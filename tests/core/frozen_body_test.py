@@ -119,6 +119,14 @@ class Subclassed(keras.Model):
     return self.dense(inputs)
 
 
+def called_with_an_argument():
+  """The trained part of the inner model is called without its dropout."""
+  layers = [frozen(L.Dense(4)), L.Dense(4), L.Dropout(0.5)]
+  inner = keras.Sequential([keras.Input((5,)), *layers])
+  inputs = keras.Input((5,))
+  return keras.Model(inputs, L.Dense(3)(inner(inputs, training=False)))
+
+
 def before_frozen(layer):
   """Returns a model whose body has weights only if `layer` belongs to it."""
   rest = [frozen(L.Dense(5, name="behind")), L.Dense(3)]
@@ -128,6 +136,7 @@ def before_frozen(layer):
 # Their first layers differ from call to call, or hand something on that a cut
 # would lose.
 UNCUT = {
+  "argument": called_with_an_argument,
   "trained": lambda: before_frozen(L.Dense(4)),
   "no_weights": lambda: keras.Sequential(
     [keras.Input((5,)), L.Rescaling(2.0), L.Dense(3)]

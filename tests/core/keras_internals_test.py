@@ -407,7 +407,7 @@ class GradientsTest(parameterized.TestCase):
     )
 
   def test_public_overrides_do_not_reach_loops_and_branches(self):
-    """If this fails, `override_in_branches` is no longer needed."""
+    """If this fails, `override_inside` is no longer needed."""
     found = {}
 
     def function(x):
@@ -419,7 +419,7 @@ class GradientsTest(parameterized.TestCase):
           [x],
         )
       found["before"] = self._named(graph, "Softsign")
-      keras_internals.override_in_branches(graph, {"Softsign": "mine"})
+      keras_internals.override_inside(graph, {"Softsign": "mine"})
       found["after"] = self._named(graph, "Softsign")
       return x
 
@@ -427,17 +427,47 @@ class GradientsTest(parameterized.TestCase):
     self.assertEqual({*found["before"]}, {""})
     self.assertEqual({*found["after"]}, {"mine"})
 
-  def test_functions_of_the_user_are_seen_and_not_changed(self):
+  def test_functions_of_the_user_are_copied_and_not_changed(self):
+    """If `before` is not empty, functions need no copies any more."""
     inner = tf.function(tf.nn.softsign, autograph=False)
+    found = {}
+
+    def function(x):
+      graph = tf.compat.v1.get_default_graph()
+      with graph.gradient_override_map({"Softsign": "mine"}):
+        x = inner(x)
+      found["before"] = self._named(graph, "Softsign")
+      keras_internals.override_inside(graph, {"Softsign": "mine"})
+      found["after"] = self._named(graph, "Softsign")
+      return x
+
+    self._graph(function)
+    own = inner.get_concrete_function(tf.TensorSpec([3])).graph
+    found["own"] = self._named(own, "Softsign")
+    self.assertEqual(found, {"before": [""], "after": ["mine"], "own": [""]})
+
+  def test_functions_with_custom_gradients_are_left(self):
+    """Gradients of `tf.nn.silu` use tensors of the graph around them."""
+    inner = tf.function(lambda x: tf.nn.silu(tf.nn.softsign(x)))
 
     def function(x):
       x = inner(x)
-      keras_internals.override_in_branches(
-        tf.compat.v1.get_default_graph(), {"Softsign": "mine"}
-      )
-      return x
+      graph = tf.compat.v1.get_default_graph()
+      keras_internals.override_inside(graph, {"Softsign": "mine"})
+      return tf.gradients(x, x)
 
-    self.assertEqual(self._named(self._graph(function), "Softsign"), [""])
+    self.assertEqual(self._named(self._graph(function), "Softsign"), ["", ""])
+
+  @parameterized.parameters(
+    (tf.recompute_grad(tf.tanh), True),
+    (keras.remat(tf.tanh), True),
+    (tf.nn.silu, False),
+    (tf.tanh, False),
+  )
+  def test_is_recomputed(self, function, expected):
+    operations = self._graph(lambda x: function(x)).get_operations()
+    found = any(map(keras_internals.is_recomputed, operations))
+    self.assertEqual(found, expected)
 
   def test_tensorflow_has_no_public_lookup(self):
     names = {

@@ -173,12 +173,28 @@ class OperationGradientsTest(parameterized.TestCase):
       pool, lambda x: _windows(x, (2, 2), (1, 2)), _random(3, 4, 4, 2)
     )
 
-  def test_moments(self):
+  @parameterized.parameters(None, "stats", "mean", "StopGradient")
+  def test_moments(self, name):
     def variance(x):
-      return tf.nn.moments(x, [0])[1]
+      return tf.nn.moments(x, [0], name=name)[1]
 
     x = _random(5, 2, dtype=np.float64)
     self._compare(variance, lambda x: tf.math.reduce_variance(x, 0), x)
+
+  @parameterized.product(compiled=(False, True), name=(None, "stats"))
+  def test_moments_of_rows(self, compiled, name):
+    def variances(x):
+      return tf.vectorized_map(
+        lambda row: tf.nn.moments(row, [0], name=name)[1], x
+      )
+
+    x = _random(5, 2, dtype=np.float64)
+    self._compare(
+      variances,
+      lambda x: tf.math.reduce_variance(x, 1),
+      x,
+      compiled=compiled,
+    )
 
   def test_other_constants_stay_constant(self):
     """Ours may not differentiate through what others mean as a constant."""
@@ -221,6 +237,13 @@ class OperationGradientsTest(parameterized.TestCase):
     second = self._compare(pool, pool, window, compiled=True)[2]
     self.assertNotEqual(second[0, 0, 1, 0], 0)
     self.assertEqual(np.count_nonzero(second), 1)
+
+  def test_max_pooling_under_xla_takes_the_first_of_equal_values(self):
+    def pool(x):
+      return tf.nn.max_pool2d(x, 2, 1, "VALID")
+
+    x = tf.reshape([1.0, 2.0, 2.0, 2.0, 2.0, 0.5], [1, 2, 3, 1])
+    self._compare(pool, pool, x, compiled=True)
 
   def test_max_pooling_under_xla_with_the_channels_first(self):
     def pool(x):

@@ -20,6 +20,37 @@ class AddsLoss(keras.layers.Layer):
     return x
 
 
+class Recomputes(keras.layers.Layer):
+  """Layer that reads its weights in a function with a gradient of its own."""
+
+  def __init__(self, around, **kwargs):
+    super().__init__(**kwargs)
+    self.inner = keras.layers.Dense(4)
+    self.around = around
+
+  def build(self, shape):
+    self.inner.build(shape)
+
+  def call(self, x):
+    return self.around(self.inner)(x)
+
+
+def with_own_gradient(function):
+  @tf.custom_gradient
+  def call(x):
+    return function(x), lambda upstream, variables=(): (
+      upstream,
+      [None] * len(variables),
+    )
+
+  return call
+
+
+def rematerialized():
+  with keras.RematScope(mode="full"):
+    return model_of(keras.layers.Dense(5, name="guilty"))
+
+
 class Counts(keras.layers.Layer):
   def build(self, shape):
     self.count = self.add_weight(shape=(), trainable=False, name="count")
@@ -132,7 +163,21 @@ ASSIGNING["normalization"] = lambda: model_of(
 ASSIGNING["the seed of Keras"] = lambda: model_of(
   keras.layers.Lambda(lambda x: x + keras.random.normal((4,)), name="guilty")
 )
+RECOMPUTING = {
+  "remat": lambda: model_of(Recomputes(keras.remat)),
+  "function": lambda: model_of(
+    Recomputes(lambda f: tf.function(keras.remat(f)))
+  ),
+  "custom_gradient": lambda: model_of(Recomputes(with_own_gradient)),
+  "RematScope": rematerialized,
+}
 HANDLED = {
+  "remat without weights": lambda: model_of(
+    keras.layers.Dense(5), keras.layers.Lambda(keras.remat(lambda x: x * x))
+  ),
+  "custom gradient": lambda: model_of(
+    keras.layers.Dense(5, activation=tf.nn.silu)
+  ),
   "batch normalization": lambda: model_of(keras.layers.BatchNormalization()),
   "own": lambda: model_of(tfmeta.layers.BatchNormalization()),
   "dropout": lambda: model_of(keras.layers.Dropout(0.5)),
@@ -155,6 +200,13 @@ class SideEffectsTest(parameterized.TestCase):
   def test_layers_that_assign_state_are_refused_by_name(self, name, cls):
     with self.assertRaisesRegex(ValueError, "'guilty'.* assign variables"):
       cls(ASSIGNING[name]())
+
+  @parameterized.product(
+    name=tuple(RECOMPUTING), cls=(tfmeta.MAML, tfmeta.FOMAML, tfmeta.ProtoNet)
+  )
+  def test_weights_that_would_get_no_gradients_are_refused(self, name, cls):
+    with self.assertRaisesRegex(ValueError, "read their weights .*keras.remat"):
+      cls(RECOMPUTING[name]())
 
   @parameterized.parameters(*HANDLED)
   def test_what_learners_handle_is_accepted(self, name):

@@ -43,6 +43,24 @@ def _in_a_branch(x):
   return tf.cond(tf.reduce_sum(x) > 0, lambda: _quantized(x), lambda: x)
 
 
+def _rotated(x):
+  return tf.raw_ops.ImageProjectiveTransformV3(
+    images=x,
+    transforms=[[1.0, 0.1, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]],
+    output_shape=[4, 4],
+    fill_value=0.0,
+    interpolation="BILINEAR",
+  )
+
+
+def _moments(x):
+  return x * tf.nn.moments(x, [0])[1]
+
+
+def _recomputed(x):
+  return keras.remat(tf.tanh)(x)
+
+
 def _model(function, *, before=False):
   conv = keras.layers.Conv2D(3, 3, name="conv")
   layer = Function(function, name="mine")
@@ -59,6 +77,29 @@ class MissingDerivativesTest(parameterized.TestCase):
     ("loop", _in_a_loop, "FakeQuantWithMinMaxArgsGradient"),
     ("branch", _in_a_branch, "FakeQuantWithMinMaxArgsGradient"),
     ("function", tf.function(_quantized), "FakeQuantWithMinMaxArgsGradient"),
+    ("approximated", _rotated, "ImageProjectiveTransformV3"),
+    (
+      "approximated_in_a_function",
+      tf.function(_rotated),
+      "ImageProjectiveTransformV3",
+    ),
+    (
+      "approximated_in_a_branch",
+      lambda x: tf.cond(x[0, 0, 0, 0] > 0, lambda: _rotated(x), lambda: x),
+      "ImageProjectiveTransformV3",
+    ),
+    (
+      "function_with_custom_gradients",
+      tf.function(lambda x: tf.nn.silu(_moments(x))),
+      "StopGradient in a tf.function with custom gradients",
+    ),
+    (
+      "pooling_with_custom_gradients",
+      tf.function(lambda x: tf.nn.silu(tf.nn.max_pool2d(x, 3, 1, "SAME"))),
+      "MaxPool in a tf.function with custom gradients",
+    ),
+    ("recomputed", _recomputed, "recompute_grad"),
+    ("recomputed_in_a_function", tf.function(_recomputed), "recompute_grad"),
   )
   def test_is_found(self, function, op_type):
     model = _model(function)
@@ -97,6 +138,10 @@ class MissingDerivativesTest(parameterized.TestCase):
     lambda x: tf.where(x > 0, x, tf.zeros_like(x)),
     lambda x: tf.image.resize(x, [5, 5]),
     lambda x: tf.nn.softsign(tf.nn.dropout(x, 0.5)),
+    tf.function(_moments),
+    tf.function(lambda x: tf.image.resize(x, [5, 5])),
+    tf.function(lambda x: tf.nn.max_pool2d(x, 3, 1, "SAME")),
+    tf.function(lambda x: tf.stop_gradient(tf.nn.silu(x)) * x),
   )
   def test_what_is_right_is_not_found(self, function):
     self.assertEqual(missing_derivatives.find(_model(function)), {})

@@ -76,6 +76,8 @@ ONLY_IN = {
 # file that uses one says why.
 PRIVATE = {
   "tfmeta/core/keras_internals.py": {
+    "tensorflow.python.eager.polymorphic_function.concrete_function",
+    "tensorflow.python.framework.function_def_to_graph",
     "tensorflow.python.framework.ops",
     "tensorflow.python.ops.control_flow_util",
     "tensorflow.python.saved_model.save_context",

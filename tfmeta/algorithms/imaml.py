@@ -140,6 +140,8 @@ class IMAML(meta_learner.MetaLearner):
       outputs = self.predict_with(weights, query_x, context)
       loss = self.query_loss(query_y, outputs, context)
     gradients = tape.gradient(loss, adapted, unconnected_gradients="zero")
+    # The gradient of an embedding is sparse, and the solver adds dense tensors.
+    gradients = [tf.convert_to_tensor(g) for g in gradients]
     gradients = self._implicit_gradients(support_loss, adapted, gradients)
     # This term is zero, and its gradient is the implicit one.
     initial = functional.weights_of(self.model)

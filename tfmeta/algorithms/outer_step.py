@@ -326,9 +326,9 @@ def _explained_derivatives(learner: Any) -> Iterator[None]:
   """Names the layers if TensorFlow has no gradient of an operation."""
   try:
     yield
-  except LookupError as error:
-    # Subclasses, such as KeyError, come from elsewhere.
-    if type(error) is not LookupError:
+  except (LookupError, NotImplementedError) as error:
+    # Other subclasses, such as KeyError, come from elsewhere.
+    if type(error) not in (LookupError, NotImplementedError):
       raise
     found = missing_derivatives.find(learner.model)
     text = "TensorFlow lacks a derivative of an operation outside of its model."

@@ -116,7 +116,7 @@ def exactly(function: Callable[..., Any]) -> Any:
         results = function(*args)
     finally:
       _inside.reset(token)
-    keras_internals.override_in_branches(graph, names)
+    keras_internals.override_inside(graph, names)
     return results
 
   return tf.function(call, autograph=False)

@@ -7,11 +7,14 @@ public way exists or the name is no longer needed.
 
 from collections.abc import Iterator
 from collections.abc import Sequence
+import inspect
 from typing import Any
 from typing import NamedTuple
 
 import keras
 import tensorflow as tf
+from tensorflow.python.eager.polymorphic_function import concrete_function
+from tensorflow.python.framework import function_def_to_graph
 from tensorflow.python.framework import ops
 from tensorflow.python.ops import control_flow_util
 from tensorflow.python.saved_model import save_context
@@ -225,6 +228,22 @@ def has_gradient(op: tf.Operation) -> bool | None:
     return False
 
 
+def is_recomputed(op: tf.Operation) -> bool:
+  """Returns whether the gradient of `op` is that of `tf.recompute_grad`.
+
+  `keras.remat` calls it. Its gradient cannot be differentiated. TensorFlow
+  registers the gradient under a number, so that only the function tells.
+  """
+  if not gradient_name(op):
+    return False
+  gradient: Any = ops.get_gradient_function(op)
+  for name in ("tape_grad_fn", "grad_fn"):
+    gradient = inspect.getclosurevars(gradient).nonlocals.get(name)
+    if gradient is None:
+      return False
+  return gradient.__qualname__.startswith("recompute_grad.")
+
+
 def graphs_called(graph: tf.Graph, op: tf.Operation) -> list[Any]:
   """Returns the graphs of the functions that an operation of `graph` calls.
 
@@ -249,22 +268,108 @@ def operations_in(graph: tf.Graph) -> Iterator[tf.Operation]:
       yield from operations_in(inner)
 
 
-def override_in_branches(graph: tf.Graph, names: dict[str, str]) -> None:
-  """Overrides gradients in the loops and conditionals of `graph`.
+def override_inside(graph: tf.Graph, names: dict[str, str]) -> None:
+  """Overrides gradients in everything that the operations of a graph call.
 
   `tf.Graph.gradient_override_map` reaches the operations of one graph only. The
-  bodies of loops and the branches of conditionals have graphs of their own.
+  bodies of loops, the branches of conditionals and functions have graphs of
+  their own. Loops and conditionals own these graphs. A function may belong to
+  the user and be called elsewhere, so that `graph` calls a copy of it instead.
+  A custom gradient may use tensors of the graph that it was traced in.
+  Functions with custom gradients are therefore left as they are.
 
   Args:
     graph: A graph that has just been traced.
     names: Mapping from the type of an operation to the name of a gradient.
   """
   for op in graph.get_operations():
-    # Other functions may belong to the user, and be called elsewhere too.
-    owned = op.type.removeprefix("Stateless") in ("While", "If", "Case")
-    for inner in graphs_called(graph, op) if owned else ():
-      for inside in inner.get_operations():
-        if inside.type in names:
-          value = tf.compat.v1.AttrValue(s=names[inside.type].encode())
-          inside._set_attr("_gradient_op_type", value)
-      override_in_branches(inner, names)
+    called = graphs_called(graph, op)
+    if op.type not in _CALLS:
+      for inner in called if _is_control_flow(op) else ():
+        _override(inner, names)
+      continue
+    inside = [op for inner in called for op in operations_in(inner)]
+    needed = any(op.type in names for op in inside)
+    if needed and not any(map(gradient_name, inside)):
+      _call_copies(graph, op, names)
+
+
+_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
+
+# Where the gradients of loops and conditionals look for the graphs of their
+# functions, for each attribute that names a function.
+_GRAPHS = {
+  "then_branch": "_true_graph",
+  "else_branch": "_false_graph",
+  "cond": "_cond_graph",
+  "body": "_body_graph",
+}
+
+
+def _is_control_flow(op: tf.Operation) -> bool:
+  return op.type.removeprefix("Stateless") in ("While", "If", "Case")
+
+
+def _override(graph: tf.Graph, names: dict[str, str]) -> None:
+  """Overrides gradients in a graph and in everything that it calls."""
+  for op in graph.get_operations():
+    if op.type in names:
+      value = tf.compat.v1.AttrValue(s=names[op.type].encode())
+      op._set_attr("_gradient_op_type", value)
+  override_inside(graph, names)
+
+
+def _call_copies(
+  graph: tf.Graph, op: tf.Operation, names: dict[str, str]
+) -> None:
+  """Makes an operation call copies of its functions, with other gradients."""
+  # The first input of a conditional tells which branch to take.
+  inputs = op.inputs[1:] if "If" in op.type or "Case" in op.type else op.inputs
+  for key, value in op.node_def.attr.items():
+    called = [value.func] if value.func.name else list(value.list.func)
+    copies = [_copy(graph, function.name, inputs, names) for function in called]
+    if value.func.name:
+      op._set_func_attr(key, copies[0].name)
+      if op.type in _CALLS:
+        op._gradient_function = copies[0]._get_gradient_function()
+      else:
+        setattr(op, _GRAPHS[key], copies[0].graph)
+    elif copies:
+      op._set_func_list_attr(key, [copy.name for copy in copies])
+      for branch, copy in enumerate(copies):
+        setattr(op, f"_branch_graph_{branch}", copy.graph)
+
+
+def _function(graph: Any, name: str) -> Any:
+  """Returns a function of `graph`, or of a graph around it."""
+  return graph._get_function(name) or _function(graph.outer_graph, name)
+
+
+def _copy(
+  graph: tf.Graph, name: str, inputs: Sequence[Any], names: dict[str, str]
+) -> Any:
+  """Returns a copy of a function that `graph` calls, with other gradients."""
+  definition = _function(graph, name).cached_definition
+  shapes = [None if t.dtype == tf.resource else t.shape for t in inputs]
+  with graph.as_default():
+    inner = function_def_to_graph.function_def_to_graph(
+      definition, input_shapes=shapes
+    )
+  for op in inner.get_operations():
+    if op.type in names:
+      value = tf.compat.v1.AttrValue(s=names[op.type].encode())
+      op._set_attr("_gradient_op_type", value)
+    if op.type in _CALLS or _is_control_flow(op):
+      _call_copies(inner, op, names)
+  attributes = {
+    key: value
+    for key, value in definition.attr.items()
+    if key != "_input_shapes"
+  }
+  copy = concrete_function.ConcreteFunction.from_func_graph(
+    inner, None, attributes
+  )
+  # Gradients of loops and conditionals name functions after their graphs.
+  inner.name = copy.name.decode()
+  copy.add_to_graph(graph)
+  return copy

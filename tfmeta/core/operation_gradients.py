@@ -23,21 +23,26 @@ from tfmeta.core import keras_internals
 # the names of the gradients that replace them.
 EXACT: dict[str, str] = {}
 
-# Name of the mean that `tf.nn.moments` computes.
-_MOMENTS = re.compile(r"(^|/)moments(_\d+)?/mean(_\d+)?(/|$)")
-
 _Gradient = Callable[..., Any]
 
 
 def is_needed(op: tf.Operation) -> bool:
   """Returns whether `op` needs a gradient of this file, and has it."""
-  if not keras_internals.gradient_name(op).startswith("tfmeta>"):
+  if not _has_ours(op):
     return False
-  if op.type == "StopGradient":
-    return is_mean_of_moments(op)
   if op.type in _MAX_POOLS:
     return _keeps_size(op) or keras_internals.in_xla_context(op.graph)
-  return True
+  return op.type != "StopGradient" or is_mean_of_moments(op)
+
+
+def is_left(op: tf.Operation) -> bool:
+  """Returns whether `op` may need a gradient of this file, and lacks it."""
+  constant = op.type == "StopGradient" and not is_mean_of_moments(op)
+  return op.type in EXACT and not constant and not _has_ours(op)
+
+
+def _has_ours(op: tf.Operation) -> bool:
+  return keras_internals.gradient_name(op).startswith("tfmeta>")
 
 
 def _register(op_type: str, gradient: _Gradient, *, forward: bool) -> None:
@@ -135,18 +140,39 @@ def _of_stop_gradient(op: tf.Operation, upstream: tf.Tensor) -> Any:
 
 
 def is_mean_of_moments(op: tf.Operation) -> bool:
-  """Returns whether `tf.nn.moments` made this `StopGradient`.
+  """Returns whether `op` is the `StopGradient` in `tf.nn.moments`.
 
-  In `mean((x - stop_gradient(mean(x)))**2)`, it is the mean of the very values
-  that it is subtracted from. Other code may have such a term too, and add what
-  its derivative lacks. The names tell `tf.nn.moments` from it.
+  `tf.nn.moments` computes the variance of `x` as
+
+      mean = reduce_mean(x)
+      variance = reduce_mean(squared_difference(x, stop_gradient(mean)))
+
+  A user may write the same with a mean that is meant to be constant. Only
+  `tf.nn.moments` names the operations like this, in one name scope.
   """
   mean = op.inputs[0].op
-  if mean.type != "Mean" or not _MOMENTS.search(mean.name):
+  scope = _scope(mean, "Mean", "mean")
+  if scope is None or scope != _scope(op, "StopGradient", "StopGradient"):
     return False
-  users = op.outputs[0].consumers()
-  squares = [user for user in users if user.type == "SquaredDifference"]
-  return any(user.inputs[0] is mean.inputs[0] for user in squares)
+  kind = "SquaredDifference"
+  return any(
+    user.inputs[0] is mean.inputs[0]
+    and scope == _scope(user, kind, kind)
+    and any(
+      scope == _scope(last, "Mean", "variance")
+      for last in user.outputs[0].consumers()
+    )
+    for user in op.outputs[0].consumers()
+  )
+
+
+def _scope(op: tf.Operation, op_type: str, name: str) -> str | None:
+  """Returns the name scope of an operation, or `None` if it is another one.
+
+  `tf.vectorized_map` appends its own names to those of the operations.
+  """
+  found = re.fullmatch(rf"((?:.*?/)?){name}(_\d+)?(/pfor/\w+)*", op.name)
+  return found[1] if found and op.type == op_type else None
 
 
 _register("StopGradient", _of_stop_gradient, forward=True)

@@ -5,6 +5,7 @@ seeds of random layers are passed on. Anything else that a layer does in its
 call would be lost without a word.
 """
 
+from collections.abc import Iterator
 import inspect
 from typing import Any
 import warnings
@@ -31,13 +32,22 @@ def check_call(model: keras.Model) -> None:
       it takes none, a warning says so.
 
   Raises:
-    ValueError: If a layer adds a loss, or assigns a variable other than the
-      statistics of batch normalization and the seeds of its random layers.
+    ValueError: If a layer adds a loss, assigns a variable other than the
+      statistics of batch normalization and the seeds of its random layers, or
+      reads trained weights in a function with a gradient of its own.
   """
   _warn_of_constraints(model)
   scope = _recorded(model)
   if scope is None:
     return
+  if scope.read_by:
+    raise ValueError(
+      f"The layers {_listed(scope.read_by)} of {model.name!r} read their "
+      "weights in a function with a gradient of its own (keras.remat, "
+      "keras.RematScope, tf.recompute_grad or tf.custom_gradient), so that "
+      "these weights get no gradients in a learner. Make the layers without "
+      f"it. Received: {len(set(scope.read_by))} such layers"
+    )
   if scope.added_by:
     raise ValueError(
       f"The layers {_listed(scope.added_by)} of {model.name!r} add losses in "
@@ -113,12 +123,20 @@ def _warn_of_failure(model: keras.Model, reason: str) -> None:
 
 
 class _Recorder(keras.StatelessScope):
-  """Scope that records which layers add losses or assign variables."""
+  """Scope that records what layers do, other than returning outputs.
+
+  Attributes:
+    added_by: Names of the layers that add losses.
+    assigned_by: Names of the layers that assign variables.
+    read_by: Names of the layers that read trained weights in a function with a
+      gradient of its own. To the function, the weights are constants.
+  """
 
   def __init__(self, model: keras.Model):
     super().__init__(collect_losses=True)
     self.added_by: list[str] = []
     self.assigned_by: list[str] = []
+    self.read_by: list[str] = []
     self.outputs: list[tf.Tensor] = []
     # Learners pass on these statistics, and the seeds of all layers.
     self._kept = {
@@ -129,6 +147,11 @@ class _Recorder(keras.StatelessScope):
     variables = model.non_trainable_variables
     seeds = zip(variables, keras_internals.seeds(variables), strict=True)
     self._kept |= {id(variable) for variable, is_seed in seeds if is_seed}
+
+  def get_current_value(self, variable: Any) -> Any:
+    if variable.trainable and _in_custom_gradient():
+      self.read_by.append(_calling_layer())
+    return super().get_current_value(variable)
 
   def add_loss(self, loss: Any) -> None:
     super().add_loss(loss)
@@ -142,13 +165,25 @@ class _Recorder(keras.StatelessScope):
 
 def _calling_layer() -> str:
   """Returns the name of the innermost layer whose code is running."""
-  frame = inspect.currentframe()
-  while frame is not None:
+  for frame in _frames():
     caller = frame.f_locals.get("self")
     if isinstance(caller, keras.Layer):
       return str(getattr(caller, "name", "unknown"))
-    frame = frame.f_back
   return "unknown"
+
+
+def _in_custom_gradient() -> bool:
+  """Returns whether a function of `tf.custom_gradient` is running."""
+  file = inspect.unwrap(tf.custom_gradient).__code__.co_filename
+  return any(frame.f_code.co_filename == file for frame in _frames())
+
+
+def _frames() -> Iterator[Any]:
+  """Yields the frames of the calls that are running, inner ones first."""
+  frame = inspect.currentframe()
+  while frame is not None:
+    yield frame
+    frame = frame.f_back
 
 
 def _statistics_of(layer: keras.Layer) -> list[Any]:

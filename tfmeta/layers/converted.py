@@ -43,10 +43,13 @@ def convert(model: keras.Model, conversions: Sequence[dict[str, Any]]) -> None:
 
 
 class WholeLayers(keras.layers.Layer):
-  """Part of a learner that saves and loads the weights of layers as they are.
+  """Layer that stores the weights of other layers unchanged in a Keras file.
 
-  A model of Keras saves its children in the order of their names. Give this
-  part a name behind that of the layers, so that it is loaded after them.
+  When Keras saves a layer with LoRA, it merges the factors into the kernel and
+  loads factors of zeros. A learner has this layer as an additional child, which
+  saves all weights of such layers and restores them when the file is loaded.
+  Keras loads the children of a model in the order of their names. The name of
+  this child must come after that of the model, so that it is loaded last.
 
   Args:
     layers: The layers, which remain the children of another model.

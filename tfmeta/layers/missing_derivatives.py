@@ -1,6 +1,7 @@
 """Finds operations of a model that cannot be differentiated twice."""
 
 from collections.abc import Iterator
+import itertools
 import re
 from typing import Any
 import warnings
@@ -52,10 +53,12 @@ def find(model: keras.Model) -> dict[str, str]:
 
 
 def _constants_by_design(layer: keras.Layer) -> str:
-  """Returns what a layer of Keras does not differentiate, or `""`.
+  """Returns which tensors a layer of Keras treats as constants, or `""`.
 
-  At the fixed point of its power iteration, or where its moving statistics are
-  those of the batch, its first derivative is right all the same.
+  These tensors depend on the weights or on the batch, but Keras stops their
+  gradients. First derivatives can be right nevertheless: at the fixed point of
+  the power iteration of spectral normalization, or if the moving statistics of
+  batch renormalization equal those of the batch. Second derivatives are not.
   """
   if isinstance(layer, keras.layers.SpectralNormalization):
     return "singular vectors"
@@ -113,9 +116,22 @@ def _missing(model: keras.Model) -> Iterator[tuple[str, str]]:
   below = _reached(gradients, lambda op: op.inputs, lambda t: [t.op])
   for op in graph.get_operations():
     if op.name in above and op.name in below:
-      if op.type in _APPROXIMATED:
-        yield op.name, op.type
+      if not op.name.startswith("gradients/"):
+        yield from _wrong_in(graph, op)
       yield from _missing_in(graph, op, op.name)
+
+
+def _wrong_in(graph: tf.Graph, op: tf.Operation) -> Iterator[tuple[str, str]]:
+  """Yields what in `op` has a wrong derivative, or one that ends there."""
+  called = keras_internals.graphs_called(graph, op)
+  inside = map(keras_internals.operations_in, called)
+  for inner in itertools.chain([op], *inside):
+    if keras_internals.is_recomputed(inner):
+      yield op.name, "recompute_grad"
+    elif operation_gradients.is_left(inner):
+      yield op.name, f"{inner.type} in a tf.function with custom gradients"
+    elif inner.type in _APPROXIMATED:
+      yield op.name, inner.type
 
 
 def _missing_in(
@@ -145,7 +161,7 @@ def _traced_gradient(model: keras.Model) -> tuple[Any, list[Any], list[Any]]:
     graph = tf.compat.v1.get_default_graph()
     with graph.gradient_override_map(names):
       outputs, _ = model.stateless_call(weights, state, x, training=True)
-    keras_internals.override_in_branches(graph, names)
+    keras_internals.override_inside(graph, names)
     # The gradient of a square depends on the outputs, as that of a loss does.
     scalars = [tf.reduce_sum(tf.square(y)) for y in tf.nest.flatten(outputs)]
     gradients = tf.gradients(scalars, weights)
