@@ -25,6 +25,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfmeta.core import checked_values
 from tfmeta.core import checks
 from tfmeta.core import inputs
 from tfmeta.core.losses import Targets
@@ -91,7 +92,7 @@ def _traced_adapt(learner: Any, context: Any) -> tuple[Any, Any]:
   def adapt(support_x: tf.Tensor, support_y: tf.Tensor) -> dict[str, tf.Tensor]:
     # In a graph, the `adapt` of learners leaves checks of values to its caller.
     labels = learner.checked_targets("Support labels", support_y, leading=0)
-    labels = checks.checked_sizes(labels, support_x)
+    labels = checked_values.sizes(labels, support_x)
     support_x = _finite("support_x", support_x)
     weights = learner.adapt(support_x, labels, context)
     structures.append(weights)
@@ -122,7 +123,7 @@ def _predict_function(
 def _finite(name: str, x: Any) -> Any:
   """Returns examples after checking that they are finite."""
   return tf.nest.map_structure(
-    functools.partial(checks.checked_finite, name), x
+    functools.partial(checked_values.finite, name), x
   )
 
 

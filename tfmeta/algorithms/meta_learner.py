@@ -114,9 +114,10 @@ class MetaLearner(keras.Model):
       adapted weights. `"none"`: the moving statistics of the model, which
       training does not update; it suits models whose batch normalization is
       frozen, and models without any. Defaults to `"transductive"` if the model
-      has batch normalization that trains, else to `"none"`. Inner steps always normalize
-      the support set by its own statistics. Random layers such as `Dropout` are
-      active in inner steps, also in evaluation, and inactive in predictions.
+      has batch normalization that trains, else to `"none"`. Inner steps always
+      normalize the support set by its own statistics. Random layers such as
+      `Dropout` are active in inner steps, also in evaluation, and inactive in
+      predictions.
     task_map: How tasks are batched: `"map"`, `"vectorize"`, `"unroll"` (see
       `tfmeta.core.map_tasks`) or `"auto"` (default), which chooses between
       `"map"` and `"vectorize"`.

@@ -18,6 +18,7 @@ import keras
 import tensorflow as tf
 
 from tfmeta.algorithms.context import Context
+from tfmeta.core import checked_values
 from tfmeta.core import checks
 from tfmeta.core import inputs as model_inputs
 from tfmeta.core import keras_internals
@@ -218,14 +219,19 @@ def checked_tasks(learner: Any, inputs: Any) -> tuple[Any, ...]:
   labels = tf.convert_to_tensor(inputs["support_y"])
   checks.check_fits("support_x", support_x, model, leading=1)
   labels = learner.checked_targets("Support labels", labels)
-  return support_x, checks.checked_sizes(labels, support_x, query_x), query_x
+  return (
+    support_x,
+    checked_values.sizes(labels, support_x, query_x),
+    query_x,
+  )
 
 
 def _examples(model: Any, inputs: Any, name: str) -> Any:
   """Returns the examples of a batch as tensors, after checking their values."""
   arranged = model_inputs.arranged(model, name, inputs[name])
   return tf.nest.map_structure(
-    lambda x: checks.checked_finite(name, tf.convert_to_tensor(x)), arranged
+    lambda x: checked_values.finite(name, tf.convert_to_tensor(x)),
+    arranged,
   )
 
 

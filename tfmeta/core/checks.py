@@ -7,6 +7,7 @@ import warnings
 import keras
 import tensorflow as tf
 
+from tfmeta.core import checked_values
 from tfmeta.core import example_weights
 from tfmeta.core import inputs as model_inputs
 from tfmeta.core import keras_internals
@@ -219,69 +220,9 @@ def checked_support(
     check_rows(x.shape, support_y.shape, leading=0)
   check_fits("support_x", support_x, model, leading=0)
   for x in tf.nest.flatten(support_x):
-    check_finite("support_x", x)
+    checked_values.finite_if_eager("support_x", x)
     warn_of_pixels(x, model)
   return support_x, support_y
-
-
-def check_finite(name: str, x: tf.Tensor) -> None:
-  """Checks that floats are finite; a graph skips this check."""
-  if tf.executing_eagerly():
-    checked_finite(name, x)
-
-
-def checked_finite(name: str, x: tf.Tensor) -> tf.Tensor:
-  """Returns a tensor after checking that floats are finite.
-
-  Raises:
-    ValueError: If a number is NaN or infinite, in eager mode. A graph raises
-      `tf.errors.InvalidArgumentError` with the same sentence.
-  """
-  if not x.dtype.is_floating:
-    return x
-  right = tf.reduce_all(tf.math.is_finite(x))
-  message = f"{name} must be finite. Received: NaN or inf"
-  if not tf.executing_eagerly():
-    return _after(x, right, [message])
-  if not bool(right):
-    raise ValueError(message)
-  return x
-
-
-def checked_sizes(
-  support_y: tf.Tensor, support_x: Any, query_x: Any = None
-) -> tf.Tensor:
-  """Returns the targets of support sets after checking sizes that vary.
-
-  Args:
-    support_y: Targets, `[S, ...]`, or `[T, S, ...]` with `query_x`.
-    support_x: Support examples, or a structure of them.
-    query_x: Queries of a batch of tasks, `[T, Q, ...]`, or a structure of them.
-      Defaults to `None`: there is a single task.
-
-  Raises:
-    ValueError: If there is not one target for each support example, or none at
-      all, or not one query set for each support set, in eager mode. A graph
-      raises `tf.errors.InvalidArgumentError` with the same sentence.
-  """
-  axes = 1 if query_x is None else 2
-  found = [tf.shape(support_y)[:axes]]
-  for x in tf.nest.flatten((support_x, query_x)):
-    found += [] if x is None else [tf.shape(x)[:axes]]
-  count = 1 + len(tf.nest.flatten(support_x))
-  same = [tf.reduce_all(size == found[0]) for size in found[1:count]]
-  same += [size[0] == found[0][0] for size in found[count:]]
-  right = tf.reduce_all([*same, found[0][-1] > 0])
-  expected = (
-    "There must be one target for each support example, at least one example, "
-    "and one query set for each support set."
-  )
-  if not tf.executing_eagerly():
-    return _after(support_y, right, [expected, "Received: sizes", *found])
-  if not bool(right):
-    sizes = ", ".join(str(tuple(size.numpy())) for size in found)
-    raise ValueError(f"{expected} Received: sizes {sizes}")
-  return support_y
 
 
 def checked_weights(inputs: Any, learner: Any) -> dict[str, tf.Tensor]:
@@ -335,7 +276,7 @@ def _checked_weight(name: str, weight: tf.Tensor, expected: Any) -> tf.Tensor:
       f"of shape {weight.shape} for examples of shape {expected}"
     )
   expected = f"`{name}` must hold finite numbers of at least 0."
-  return _between(weight, weight, 0, weight.dtype.max, expected)
+  return checked_values.in_range(weight, weight, 0, weight.dtype.max, expected)
 
 
 def check_fit(loss: Any) -> None:
@@ -420,7 +361,9 @@ def checked_targets(
     targets = losses.aligned(targets, wanted)
     fits = targets.shape.is_compatible_with(wanted) and output_shape[-1] > 1
     if targets.dtype.is_integer and fits:
-      return checked_labels(name, targets, output_shape[-1], ignored=ignored)
+      return checked_values.labels_in_range(
+        name, targets, output_shape[-1], ignored=ignored
+      )
     expected = _expected_labels(output_shape[-1], wanted.rank)
   else:
     wanted = tf.TensorShape([*before, *features])
@@ -434,8 +377,8 @@ def checked_targets(
       if free:
         return numbers
       if kind is Targets.NUMBERS:
-        return checked_finite(name, numbers)
-      return _checked_probabilities(name, numbers, kind)
+        return checked_values.finite(name, numbers)
+      return checked_values.probabilities(name, numbers, kind)
     expected = f"{kind.value} of the shape {_with_axes(features, leading)}"
   raise ValueError(
     f"{name} must be {expected}, for this loss and outputs of shape "
@@ -500,64 +443,3 @@ def _advice(targets: tf.Tensor, kind: Targets, output_shape: Any) -> str:
   if kind is Targets.ONE_HOT and targets.dtype.is_integer:
     return " Integer labels need a SparseCategoricalCrossentropy."
   return ""
-
-
-def checked_labels(
-  name: str, labels: tf.Tensor, ways: int, *, ignored: int | None = None
-) -> tf.Tensor:
-  """Returns labels after checking that they lie in `[0, ways)`.
-
-  Args:
-    name: Name of the labels, for the message.
-    labels: Integers.
-    ways: Number of outputs of the model.
-    ignored: Label that may be out of range. Defaults to `None`.
-
-  Raises:
-    ValueError: If a label is out of range, in eager mode. A graph raises
-      `tf.errors.InvalidArgumentError` with the same sentence. XLA does not run
-      the check.
-  """
-  counted = labels
-  if ignored is not None:
-    counted = tf.where(labels == ignored, tf.zeros_like(labels), labels)
-  expected = (
-    f"{name} must be integers from 0 to {ways - 1}, because the model has "
-    f"{ways} outputs."
-  )
-  return _between(labels, counted, 0, ways - 1, expected)
-
-
-def _checked_probabilities(
-  name: str, targets: tf.Tensor, kind: Targets
-) -> tf.Tensor:
-  """Returns targets after checking that they lie in [0, 1]."""
-  expected = (
-    f"{name} must be between 0 and 1, because the loss takes {kind.value}."
-  )
-  return _between(targets, targets, 0, 1, expected)
-
-
-def _between(
-  values: tf.Tensor, counted: tf.Tensor, least: int, most: int, expected: str
-) -> tf.Tensor:
-  """Returns `values` after checking the range of those that count."""
-  lowest, highest = tf.reduce_min(counted), tf.reduce_max(counted)
-  right = (lowest >= least) & (highest <= most)
-  # There may be no values, whose extremes would be infinite.
-  right |= tf.equal(tf.size(counted), 0)
-  if not tf.executing_eagerly():
-    return _after(values, right, [expected, "Received:", lowest, "to", highest])
-  if not bool(right):
-    raise ValueError(
-      f"{expected} Received: {lowest.numpy()} to {highest.numpy()}"
-    )
-  return values
-
-
-def _after(
-  values: tf.Tensor, right: tf.Tensor, message: list[Any]
-) -> tf.Tensor:
-  """Returns `values` in a graph that stops with `message` unless `right`."""
-  with tf.control_dependencies([tf.debugging.Assert(right, message)]):
-    return tf.identity(values)
