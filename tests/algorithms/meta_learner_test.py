@@ -328,12 +328,12 @@ class KerasTest(parameterized.TestCase):
     weights = tfmeta.core.weights_of(model)
     self.assertNotEqual(float(loss_fn(weights, 0)), float(loss_fn(weights, 1)))
 
-  def test_dropout_of_queries_differs_between_tasks(self):
+  def test_dropout_of_inner_steps_differs_between_tasks(self):
     inputs = keras.Input((4,))
     x = tfmeta.layers.BatchNormalization()(keras.layers.Dense(64)(inputs))
     x = keras.layers.Dropout(0.5)(x)
     model = keras.Model(inputs, keras.layers.Dense(3)(x))
-    learner = tfmeta.MAML(model, inner_steps=0)
+    learner = tfmeta.MAML(model, inner_learning_rate=0.5)
     tasks, _ = _tasks(tasks=1, shape=(4,))
     near = {key: np.repeat(value, 2, axis=0) for key, value in tasks.items()}
     # Another support set has other random numbers. Without them, a change as

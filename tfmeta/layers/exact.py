@@ -40,8 +40,9 @@ def exact(model: keras.Model) -> keras.Model:
   layer stays shared. The copy keeps names, configuration and the values of all
   variables; it is not compiled.
 
-  The learners of tfmeta need the copy only for recurrent layers on GPUs: they
-  have exact gradients of all other operations. Code that differentiates a model
+  The learners of tfmeta need the copy for recurrent layers on GPUs, and for
+  batch normalization if tasks have weights of examples. They have exact
+  gradients of all other operations. Code that differentiates a model
   twice by itself needs it for all of these layers.
 
   Args:
