@@ -54,9 +54,14 @@ class MeasurementsTest(parameterized.TestCase):
 
   def test_counts(self):
     one_hot = keras.losses.CategoricalCrossentropy(from_logits=True)
-    labels = tf.one_hot(LABELS[:2], 3)
-    found = measurements.count_classes(learner_of(one_hot), labels)
-    self.assertEqual(int(found), 2)
+    for labels, expected in (
+      (LABELS[:2], [2, 1]),
+      ([0, 0, 2], [2, 0]),
+      ([0, 2, 2, 0], [2, 1]),
+    ):
+      targets = tf.one_hot(labels, 3)
+      found = measurements.count_classes(learner_of(one_hot), targets)
+      self.assertEqual([int(part) for part in found], expected)
     x = tf.zeros([3, 2])
     self.assertEqual(int(measurements.count_examples(x, None)), 3)
     weight = tf.constant([0.5, 0.0, 2.0])
