@@ -154,10 +154,20 @@ def set_trainable(model: keras.Model, flags: list[bool]) -> None:
 
 def _layers_and_variables(model: keras.Model) -> list[Any]:
   # Outer layers come first, because setting a layer sets its inner layers too.
-  # Input layers are left out: a model may share them with an inner model, and
-  # its copy does not.
-  layers = keras_internals.flatten_layers(model)
+  layers = _without_inputs(model)
   return [*[layer for layer in layers if layer.weights], *model.variables]
+
+
+def _without_inputs(model: keras.Model) -> list[keras.Layer]:
+  """Returns all layers of a model but its input layers.
+
+  A model may share these with an inner model, and its copy does not.
+  """
+  return [
+    layer
+    for layer in keras_internals.flatten_layers(model)
+    if not isinstance(layer, keras.layers.InputLayer)
+  ]
 
 
 def _edit_all(value, edit):
@@ -175,9 +185,7 @@ def _copy_state(source, target):
     if old.shape != new.shape:
       raise ValueError(f"{new.path} has shape {new.shape}, not {old.shape}")
     new.assign(keras.ops.cast(old, new.dtype))
-  layers = keras_internals.flatten_layers(source)
-  copies = keras_internals.flatten_layers(target)
-  for old, new in zip(layers, copies, strict=True):
+  for old, new in zip(*map(_without_inputs, (source, target)), strict=True):
     # Vocabularies and the like are no variables.
     if hasattr(old, "save_assets") and hasattr(new, "load_assets"):
       with tempfile.TemporaryDirectory() as folder:
