@@ -40,7 +40,7 @@ PAGE = pathlib.Path("trainers/README.md")
 BEGIN, END = "<!-- reproduction -->", "<!-- end of reproduction -->"
 STEPS = (0, 1, 5, 10)
 
-# Long lists, and paths of one machine.
+# Long lists, with a number for each task or query.
 _NOT_KEPT = ("per_task", "nll_per_task", "reliability", "selective_accuracy")
 
 
@@ -78,8 +78,8 @@ def kept_results(row: Row) -> list[dict[str, Any]]:
   return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
 
 
-def figures_of(row: Row) -> dict[str, Any] | None:
-  """Returns what the table shows of a row, or `None` if nothing is kept.
+def figures_of(row: Row) -> dict[str, Any]:
+  """Returns what the table shows of a row whose results are kept.
 
   Returns:
     `figure` and `interval`, means over seeds in the unit of the paper; `errors`
@@ -87,8 +87,6 @@ def figures_of(row: Row) -> dict[str, Any] | None:
     overlaps that of the paper or the figure is better; `hours` of one run.
   """
   results = kept_results(row)
-  if not results:
-    return None
   by_step = [
     {point["steps"]: point for point in result["by_step"]} for result in results
   ]
@@ -125,33 +123,33 @@ def _is_reached(row: Row, found: float, interval: float) -> bool | None:
 
 def tables() -> str:
   """Returns the tables of all kept results, in Markdown."""
-  accuracies = [_accuracy_line(row) for row in _rows(regression=False)]
-  errors = [_error_line(row) for row in _rows(regression=True)]
-  return "\n".join(
-    [
-      "| row | learner | published | here | reached | protocol | hours | gap |",
-      "| --- | --- | --- | --- | --- | --- | --- | --- |",
-      *filter(None, accuracies),
-      "",
-      "| row | learner | published, 1 step | before | 1 step | 5 steps | "
-      "10 steps | reached | seeds | hours |",
-      "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-      *filter(None, errors),
-    ]
+  accuracies = (
+    "| row | learner | published | here | reached | protocol | hours | gap |",
+    [_accuracy_line(row) for row in _rows(regression=False)],
+  )
+  errors = (
+    "| row | learner | published, 1 step | before | 1 step | 5 steps | "
+    "10 steps | reached | seeds | hours |",
+    [_error_line(row) for row in _rows(regression=True)],
+  )
+  return "\n\n".join(
+    "\n".join([head, "|" + " --- |" * (head.count("|") - 1), *lines])
+    for head, lines in (accuracies, errors)
+    if lines
   )
 
 
 def _rows(*, regression: bool) -> list[Row]:
-  return [r for r in reproduction_rows.ROWS if r.regression == regression]
+  """Returns the rows of one kind whose results are kept."""
+  rows = [r for r in reproduction_rows.ROWS if r.regression == regression]
+  return [row for row in rows if kept_results(row)]
 
 
 def _accuracy_line(row: Row) -> str:
   found = figures_of(row)
-  if found is None:
-    return ""
   protocol = (
-    f"{found['normalization']}, {found['steps']} inner steps, "
-    f"{found['queries']} queries per class"
+    f"{found['normalization']}, inner steps: {found['steps']}, "
+    f"queries per class: {found['queries']}"
   )
   cells = [
     f"`{row.name}`",
@@ -168,8 +166,6 @@ def _accuracy_line(row: Row) -> str:
 
 def _error_line(row: Row) -> str:
   found = figures_of(row)
-  if found is None:
-    return ""
   errors = {steps: f"{e:.3f}" for steps, e in found["errors"].items()}
   errors[1] = f"{found['figure']:.3f} ± {found['interval']:.3f}"
   cells = [
@@ -208,20 +204,26 @@ def plot(path: pathlib.Path) -> None:
   Args:
     path: PNG file to write.
   """
-  canvas = figure.Figure(figsize=(11, 6), layout="constrained")
-  axes = canvas.subplots(1, 2)
-  titles = ("accuracy in percent, Omniglot", "squared error after one step")
-  for axis, title, regression in zip(axes, titles, (False, True), strict=True):
-    _plot_rows(axis, _rows(regression=regression))
+  titles = {False: "accuracy in percent", True: "squared error after one step"}
+  panels = [
+    (title, rows)
+    for regression, title in titles.items()
+    if (rows := _rows(regression=regression))
+  ]
+  height = 1.5 + 0.35 * max(len(rows) for _, rows in panels)
+  canvas = figure.Figure((5.5 * len(panels), height), layout="constrained")
+  axes = canvas.subplots(1, len(panels), squeeze=False)[0]
+  for axis, (title, rows) in zip(axes, panels, strict=True):
+    _plot_rows(axis, rows)
     axis.set_xlabel(title)
-  axes[0].legend(loc="lower left")
+  handles = axes[0].get_legend_handles_labels()
+  canvas.legend(*handles, loc="outside upper center", ncols=2)
   canvas.savefig(path, dpi=120)
 
 
 def _plot_rows(axis: Any, rows: list[Row]) -> None:
-  shown = [(row, found) for row in rows if (found := figures_of(row))]
-  for place, (row, found) in enumerate(shown):
-    first = place == 0
+  for place, row in enumerate(rows):
+    found, first = figures_of(row), place == 0
     axis.errorbar(
       found["figure"],
       place,
@@ -233,15 +235,15 @@ def _plot_rows(axis: Any, rows: list[Row]) -> None:
     if row.published is not None:
       axis.errorbar(
         row.published,
-        place + 0.25,
+        place,
         xerr=row.interval,
         fmt="s",
         color="tab:gray",
         label="paper" if first else None,
       )
-  names = [row.name.removeprefix("omniglot_") for row, _ in shown]
-  axis.set_yticks(range(len(shown)), names, fontsize="small")
-  axis.invert_yaxis()
+  names = [row.name for row in rows]
+  axis.set_yticks(range(len(rows)), names, fontsize="small")
+  axis.set_ylim(len(rows) - 0.5, -0.5)
   axis.grid(axis="x", alpha=0.3)
 
 

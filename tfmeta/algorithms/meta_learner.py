@@ -25,6 +25,7 @@ from tfmeta.core import keras_internals
 from tfmeta.core import losses
 from tfmeta.core import random
 from tfmeta.core import replicas
+from tfmeta.core import side_effects
 from tfmeta.core import task_map
 from tfmeta.core import unchanged
 from tfmeta.layers import converted
@@ -202,6 +203,7 @@ class MetaLearner(keras.Model):
     self.model = model
     self.trained_variables = unchanged.TrainedVariables(model)
     self.whole_layers = converted.kept_whole(model)
+    side_effects.check_call(model)
     self.inner_steps = inner_steps
     self.inner_learning_rate = inner_learning_rate
     self.eval_inner_steps = eval_inner_steps

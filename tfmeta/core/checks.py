@@ -12,7 +12,6 @@ from tfmeta.core import example_weights
 from tfmeta.core import inputs as model_inputs
 from tfmeta.core import keras_internals
 from tfmeta.core import losses
-from tfmeta.core import side_effects
 from tfmeta.core.losses import Targets
 
 KEYS = ("support_x", "support_y", "query_x")
@@ -50,7 +49,6 @@ def check_model(model: Any) -> None:
       f"model={model.name!r}, which has none"
     )
   _check_precision(model)
-  side_effects.check_call(model)
 
 
 def _check_precision(model: keras.Model) -> None:

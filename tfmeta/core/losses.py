@@ -101,21 +101,30 @@ def ignored_class(loss: Loss) -> int | None:
 
 
 def _kind_by_trial(loss: Loss, shape: tuple[int | None, ...]) -> Targets:
-  # The axis of examples is longer than any other axis. Labels then cannot be
-  # broadcast against outputs of several entries without an error.
-  known = [size or 2 for size in shape]
-  examples = max(known, default=1) + 1
   # The tensors must not join a graph that is being traced.
   with tf.init_scope():
-    outputs = tf.zeros([examples, *known])
+    outputs = _outputs_for_trial(shape)
     labels = tf.zeros(outputs.shape[:-1], tf.int32)
     for targets in (tf.zeros_like(outputs), labels):
       _check_not_scalar(loss, targets, outputs)
     if _takes(loss, tf.zeros_like(outputs), outputs):
       return Targets.NUMBERS
-    if known[-1:] != [1] and _takes(loss, labels, outputs):
+    if outputs.shape[-1] != 1 and _takes(loss, labels, outputs):
       return Targets.LABELS
   return Targets.NUMBERS
+
+
+def _outputs_for_trial(shape: tuple[int | None, ...]) -> tf.Tensor:
+  """Returns outputs of zeros, with more examples than any other axis is long.
+
+  Targets of another shape then cannot be broadcast against several outputs
+  without an error.
+
+  Args:
+    shape: Shape of the outputs, without the axis of examples.
+  """
+  known = [size or 2 for size in shape]
+  return tf.zeros([max(known, default=1) + 1, *known])
 
 
 def _takes(loss: Loss, targets: tf.Tensor, outputs: tf.Tensor) -> bool:
@@ -152,10 +161,8 @@ def takes_one_target(loss: Loss, output_shape: Any) -> bool:
     loss: A function of the user.
     output_shape: Shape of the model's outputs, `(None, ..., W)`.
   """
-  known = [size or 2 for size in output_shape[1:]]
-  # Numbers of as many examples as outputs would broadcast.
   with tf.init_scope():
-    outputs = tf.zeros([max(known) + 1, *known])
+    outputs = _outputs_for_trial(tuple(output_shape[1:]))
     return _takes(loss, tf.zeros(outputs.shape[:-1]), outputs)
 
 

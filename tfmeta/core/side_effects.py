@@ -40,12 +40,7 @@ def check_call(model: keras.Model) -> None:
   scope = _recorded(model)
   if scope is None:
     return
-  # Layers in float8 do so too, and have a sentence of their own.
-  float8 = any(
-    getattr(layer, "quantization_mode", None) == "float8"
-    for layer in keras_internals.flatten_layers(model)
-  )
-  if scope.read_by and not float8:
+  if scope.read_by:
     raise ValueError(
       f"The layers {_listed(scope.read_by)} of {model.name!r} read their "
       "weights in a function with a gradient of its own (keras.remat, "

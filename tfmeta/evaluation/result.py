@@ -177,8 +177,8 @@ class EvaluationResult:
     """Returns the sizes of a task, by class where all classes have as many."""
     parts = [_counted(self.ways, "way", "ways")] if self.ways else []
     ways = self.ways or 1
-    even = self.of_classes or not self.ways
-    if not even or self.support_size % ways:
+    even = not self.ways or (self.of_classes and self.support_size % ways == 0)
+    if not even:
       parts.append(f"{self.support_size} support examples")
     else:
       parts.append(_counted(self.shots, "shot", "shots"))

@@ -114,46 +114,47 @@ def _max_pool(x: tf.Tensor, **attributes: Any) -> tf.Tensor:
     outputs = tf.raw_ops.MaxPool(input=x, **attributes)
     # Where the maxima are has no derivative.
     constant = tf.stop_gradient(x)
-    return outputs, lambda upstream: _to_maxima(upstream, constant, attributes)
+    return outputs, lambda upstream: _moved(
+      upstream, constant, attributes, to_maxima=True
+    )
 
   return pool(x)
 
 
-def _to_maxima(
-  values: tf.Tensor, x: tf.Tensor, attributes: dict[str, Any]
+def _moved(
+  values: tf.Tensor,
+  x: tf.Tensor,
+  attributes: dict[str, Any],
+  *,
+  to_maxima: bool,
 ) -> tf.Tensor:
-  """Returns zeros, and at the maximum of each window of `x`, its value."""
+  """Moves values between windows of `x` and the places of their maxima.
+
+  Args:
+    values: One value for each window; or, if `to_maxima` is `False`, for each
+      place of `x`.
+    x: The inputs of the pooling.
+    attributes: The attributes of the pooling.
+    to_maxima: Whether each value moves to the maximum of its window, and the
+      other places get zeros. If `False`, each window gets the value at its
+      maximum. Each is the gradient of the other.
+  """
+  gradients = tf.raw_ops.MaxPoolGrad, tf.raw_ops.MaxPoolGradGrad
 
   @custom_gradients.custom_gradient
   def linear(values: tf.Tensor) -> Any:
-    found = tf.raw_ops.MaxPoolGrad(
+    found = gradients[0 if to_maxima else 1](
       orig_input=x,
       orig_output=tf.raw_ops.MaxPool(input=x, **attributes),
       grad=values,
       **attributes,
     )
-    return found, lambda upstream: _at_maxima(upstream, x, attributes)
+    return found, lambda upstream: _moved(
+      upstream, x, attributes, to_maxima=not to_maxima
+    )
 
   # The gradient of `tf.gather` is sparse.
   return linear(tf.convert_to_tensor(values))
-
-
-def _at_maxima(
-  values: tf.Tensor, x: tf.Tensor, attributes: dict[str, Any]
-) -> tf.Tensor:
-  """Returns the values at the maximum of each window of `x`."""
-
-  @custom_gradients.custom_gradient
-  def linear(values: tf.Tensor) -> Any:
-    found = tf.raw_ops.MaxPoolGradGrad(
-      orig_input=x,
-      orig_output=tf.raw_ops.MaxPool(input=x, **attributes),
-      grad=values,
-      **attributes,
-    )
-    return found, lambda upstream: _to_maxima(upstream, x, attributes)
-
-  return linear(values)
 
 
 def _size(x: tf.Tensor, axis: int) -> int | tf.Tensor:

@@ -12,6 +12,7 @@ import weakref
 import keras
 import tensorflow as tf
 
+from tfmeta.core import functional
 from tfmeta.core import keras_internals
 from tfmeta.layers import copying
 from tfmeta.layers import normalization
@@ -188,7 +189,7 @@ def without_noise(model: keras.Model) -> keras.Model:
     A copy of `model` whose random layers are inactive. Without random layers,
     or if `model` cannot be made again from its configuration, `model` itself.
   """
-  if not any(keras_internals.seeds(model.non_trainable_variables)):
+  if not functional.is_random(model):
     return model
   try:
     return _statistics_of(model).quiet_copy() or model
