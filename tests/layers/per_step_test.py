@@ -1,4 +1,4 @@
-"""Tests slots of batch normalization: initial values, choice and recording."""
+"""Tests slots of batch normalization: initial values and choice."""
 
 from absl.testing import absltest
 import keras
@@ -28,11 +28,10 @@ class PerStepNormalizationTest(absltest.TestCase):
     ):
       layer.beta.assign([value] * 3)
       layer.moving_mean.assign([10.0 * value] * 3)
-    self.slots = layers.PerStepNormalization(self.model, 3, moving=True)
+    self.slots = layers.PerStepNormalization(self.model, 3)
 
   def test_slots_before_the_last_begin_as_copies(self):
     self.assertLen(self.slots.affine, 3)  # One layer has no scale.
-    self.assertLen(self.slots.moving, 4)
     weights = self.slots.initial_weights(self.model)
     expected = [np.array(v) for v in self.model.trainable_variables]
     for slot in range(3):
@@ -58,31 +57,8 @@ class PerStepNormalizationTest(absltest.TestCase):
       ):
         np.testing.assert_array_equal(value, own)
 
-  def test_statistics_are_recorded_and_assigned_slot_by_slot(self):
-    state = [
-      tf.convert_to_tensor(v) for v in self.model.non_trainable_variables
-    ]
-    moving = self.slots.initial_moving(self.model)
-    self.slots.record(moving, [value + 1.0 for value in state], 1)
-    self.slots.record(moving, [value + 2.0 for value in state], 2)
-    before = [np.array(value) for value in state]
-    self.slots.assign_moving(self.model, moving)
-    own = self.model.non_trainable_variables
-    for place, early in zip(
-      self.slots.moving_places, self.slots.moving, strict=True
-    ):
-      np.testing.assert_array_equal(early[0], before[place])
-      np.testing.assert_array_equal(early[1], before[place] + 1.0)
-      np.testing.assert_array_equal(own[place], before[place] + 2.0)
-    for slot in (1, tf.constant(1)):
-      found = self.slots.state_at(
-        state, self.slots.initial_moving(self.model), slot
-      )
-      for place in self.slots.moving_places:
-        np.testing.assert_array_equal(found[place], before[place] + 1.0)
-
   def test_one_step_needs_no_slots_of_its_own(self):
-    slots = layers.PerStepNormalization(self.model, 1, moving=False)
+    slots = layers.PerStepNormalization(self.model, 1)
     self.assertEmpty(slots.variables)
 
 

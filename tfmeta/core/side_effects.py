@@ -191,7 +191,10 @@ def _statistics_of(layer: keras.Layer) -> list[Any]:
   if type(layer).__module__.startswith("tfmeta."):
     return layer.non_trainable_variables
   if isinstance(layer, keras.layers.BatchNormalization):
-    names = ("moving_mean", "moving_variance")
+    names = ["moving_mean", "moving_variance"]
+    # Keras 3.13 and earlier have no batch renormalization.
+    if getattr(layer, "renorm", False):
+      names += ["moving_stddev", "renorm_mean", "renorm_stddev"]
     return [getattr(layer, name) for name in names]
   return []
 
