@@ -9,6 +9,7 @@ best epochs, as the released code of MAML++ does (the paper averages three).
 """
 
 from collections.abc import Sequence
+import dataclasses
 import os
 import pathlib
 from typing import Any
@@ -88,7 +89,9 @@ def run(
   from trainers.run import workdir as folders
 
   folder = pathlib.Path(paths.local("workdir", str(workdir)))
-  config = configuration.Configuration(**folders.read_configuration(folder))
+  values = folders.read_configuration(folder)
+  _check_kind(folder, values, dataclasses.fields(configuration.Configuration))
+  config = configuration.Configuration(**values)
   learners = checkpoints.best_learners(config, folder, ensemble)
   how = {"queries_at_once": queries_at_once, "normalization": normalization}
   measured, written = results.measure(config, learners, split, tasks, **how)
@@ -99,6 +102,17 @@ def run(
   results.write(path, written)
   print(f"{measured}\nWritten to {path}.")
   return written
+
+
+def _check_kind(folder, values, fields) -> None:
+  """Refuses the folder of a policy, a pre-training or a newer version."""
+  unknown = sorted(values.keys() - {field.name for field in fields})
+  if unknown or "algorithm" not in values:
+    raise ValueError(
+      "`workdir` must be the folder of a trainer of meta-learners, such as "
+      f"trainers.maml. Received: workdir={os.fspath(folder)!r}, a run of "
+      f"another kind, with the values {', '.join(unknown or values)}"
+    )
 
 
 def main(_: Sequence[str]) -> None:

@@ -212,6 +212,14 @@ class AttemptTest(absltest.TestCase):
     self.assertEqual(code, 1)
     self.assertIn("This folder holds no run", said)
 
+  def test_evaluating_a_run_of_another_kind_says_so(self):
+    self.folder.mkdir()
+    for values in ({"dataset": "glyphs"}, {"algorithm": "A", "horizon": 9}):
+      (self.folder / "flags.json").write_text(json.dumps(values))
+      code, said = self.attempt(lambda _: evaluate.run(self.folder, tasks=1))
+      self.assertEqual(code, 1)
+      self.assertRegex(said, "must be the folder of .*(dataset|horizon)$")
+
 
 class NormalizationTest(absltest.TestCase):
   """Tests of the flags for the statistics and the layers of normalization."""

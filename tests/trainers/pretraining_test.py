@@ -17,7 +17,9 @@ import tfmeta
 from trainers.run import configuration
 from trainers.run import data_sets
 from trainers.run import pretraining
+from trainers.run import progress
 from trainers.run import training
+from trainers.run import workdir
 
 CLASSES = 8
 OPTIONS = {
@@ -81,19 +83,46 @@ class PretrainingTest(absltest.TestCase):
           "glyphs", self.folder, **{**OPTIONS, "learning_rate": rate}
         )
 
-  def test_a_loss_gone_nan_leaves_no_embeddings(self):
-    with self.assertRaisesRegex(ArithmeticError, "learning_rate=1e[+]30"):
+  def test_a_loss_gone_nan_leaves_no_embeddings_and_no_checkpoint(self):
+    with self.assertRaisesRegex(ArithmeticError, "NaN or inf at update"):
       pretraining.run(
         "glyphs", self.folder, **{**OPTIONS, "learning_rate": 1e30}
       )
     self.assertFalse((self.folder / "embeddings").exists())
+    self.assertEmpty(list((self.folder / "checkpoints").iterdir()))
 
-  def test_embeddings_that_were_made_in_another_way_are_not_overwritten(self):
-    self.folder.mkdir()
-    made = {"settings": {"dataset": "glyphs", "filters": 8}}
-    (self.folder / "pretrain.json").write_text(json.dumps(made))
-    with self.assertRaisesRegex(ValueError, "belongs to another run.*: 8"):
+  def test_a_stopped_run_ends_as_one_never_stopped(self):
+    stopped = self.folder.with_name("stopped")
+    with mock.patch.object(
+      progress.Progress, "on_epoch_end", side_effect=KeyboardInterrupt
+    ):
+      with self.assertRaises(KeyboardInterrupt):
+        pretraining.run("glyphs", stopped, **OPTIONS)
+    self.assertTrue((stopped / "checkpoints" / "epoch-00001.npz").exists())
+    again = pretraining.run("glyphs", stopped, **OPTIONS)
+    whole = pretraining.run("glyphs", self.folder, **OPTIONS)
+    self.assertEqual(again["history"]["loss"], whole["history"]["loss"])
+    for split in ("train", "val", "test"):
+      read = [
+        (folder / "embeddings" / f"{split}_embeddings.pkl").read_bytes()
+        for folder in (stopped, self.folder)
+      ]
+      self.assertEqual(*read)
+
+  def test_checkpoints_of_other_values_are_not_taken(self):
+    other = pretraining.Pretraining(
+      "glyphs", str(self.folder), **{**OPTIONS, "filters": 8}
+    )
+    with workdir.claim(other) as folder:
+      (folder / "pretrain.json").touch()
+    with self.assertRaisesRegex(ValueError, "filters is 8 there and 4 here"):
       pretraining.run("glyphs", self.folder, **OPTIONS)
+
+  def test_one_process_at_a_time(self):
+    self.folder.mkdir()
+    with workdir.locked(self.folder):
+      with self.assertRaisesRegex(ValueError, "Another process is using"):
+        pretraining.run("glyphs", self.folder, **OPTIONS)
 
   def test_leo_says_that_it_takes_embeddings(self):
     run = configuration.Configuration("LEO", workdir=str(self.folder), **LEO)

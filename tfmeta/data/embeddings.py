@@ -14,6 +14,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tfmeta import arguments
+from tfmeta import whole_files
 from tfmeta.data import arrays
 from tfmeta.data import pickles
 from tfmeta.data import splits
@@ -133,7 +134,8 @@ def write_embeddings(
     "embeddings": np.asarray(values, np.float32),
     "keys": np.array(keys),
   }
-  path.write_bytes(pickle.dumps(content, protocol=4))
+  with whole_files.replacing(path) as temporary:
+    temporary.write_bytes(pickle.dumps(content, protocol=4))
 
 
 def _path(split: str, data_dir: str | os.PathLike[str]) -> pathlib.Path:

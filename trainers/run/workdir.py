@@ -22,6 +22,7 @@ FLAGS = "flags.json"
 _COPY = "flags_copy.json"
 CHECKPOINTS = "checkpoints"
 RESULT = "result.json"
+PRETRAINED = "pretrain.json"
 LEARNER = "best.keras"
 LAST_GOOD = "last_good.keras"
 SAVED_MODEL = "saved_model"
@@ -247,7 +248,7 @@ def _defaults(config) -> dict[str, Any]:
 def _has_work(folder) -> bool:
   """Returns whether an epoch has been finished, which would be lost."""
   return any(folder.glob(f"{CHECKPOINTS}/epoch-*")) or any(
-    (folder / name).exists() for name in (LEARNER, RESULT)
+    (folder / name).exists() for name in (LEARNER, RESULT, PRETRAINED)
   )
 
 
