@@ -1,4 +1,5 @@
 import glob
+import io
 import os
 import resource
 import tempfile
@@ -9,6 +10,7 @@ import keras
 import numpy as np
 
 from tfmeta import callbacks
+from tfmeta.callbacks import run_state
 
 X = np.random.default_rng(0).normal(size=(8, 3)).astype("float32")
 Y = X.sum(axis=1, keepdims=True)
@@ -112,6 +114,45 @@ class CheckpointTest(parameterized.TestCase):
     resumed, _ = self.run_for(4)
     self.folder += "_whole"
     self.assert_same_weights(resumed, self.run_for(4)[0])
+
+  @parameterized.parameters(
+    "null",
+    "{}",
+    '{"epoch": "3", "history": {}}',
+    '{"epoch": 3, "history": []}',
+    '{"epoch": 3, "history": {"loss": 1.0}}',
+    '{"epoch": 3, "history": {"loss": ["low"]}}',
+    "[" * 100_000,
+    None,
+    b"",
+    b"PK\x05\x06" + bytes(18),  # An archive without files.
+    b"\x93NUMPY\x01\x00",
+  )
+  def test_what_is_no_checkpoint_is_damaged_whatever_its_mark_says(self, note):
+    model, _ = self.run_for(3)
+    if note is None:
+      data = io.BytesIO()
+      np.savez(data, note=np.array([None]))
+      data = data.getvalue()
+    else:
+      data = note if isinstance(note, bytes) else run_state.pack(model, note)
+    run_state.write(os.path.join(self.folder, "epoch-00003.npz"), data)
+    with self.assertLogs("absl", "WARNING"):
+      epoch = callbacks.Checkpoint(self.folder).restore(make_model())
+    self.assertEqual(epoch, 2)
+
+  def test_values_of_another_type_are_refused(self):
+    self.run_for(1)
+    path = os.path.join(self.folder, "epoch-00001.npz")
+    with np.load(path) as arrays:
+      values = {k: arrays[k] for k in arrays}
+    data = io.BytesIO()
+    np.savez(data, **{**values, "variable_0": np.full([3, 4], "text")})
+    run_state.write(path, data.getvalue())
+    with self.assertRaisesRegex(
+      callbacks.CheckpointError, r"must be float32\[3, 4\].*Received: <U4"
+    ):
+      callbacks.Checkpoint(self.folder).restore(make_model())
 
   def test_refuses_to_start_anew_when_no_checkpoint_is_whole(self):
     self.run_for(2)

@@ -58,6 +58,7 @@ DAMAGED = {
   "negative": array(NUMBERS, (-1,), b"A" * 8),
   "no tuple": array(NUMBERS, None, b"A" * 8),
   "empty strings": array(np.dtype("S0"), (10**12,), b""),
+  "no letter": array(np.dtype("<U1"), (1,), b"\xff\xff\xff\x7f"),
   "dtype alone": NUMBERS,
   "class alone": np.ndarray,
   "codec": Raw(codecs.encode, ("text", "no_such_codec")),

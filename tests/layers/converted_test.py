@@ -113,7 +113,7 @@ class ConvertedTest(parameterized.TestCase):
     learner.train_on_batch(x, y)
     if name == "checkpoint":
       data = run_state.pack(learner, "")
-      run_state.unpack(other, data)
+      run_state.assign(other, run_state.unpack(data)[1])
     else:
       path = self.create_tempfile(name).full_path
       learner.save_weights(path)

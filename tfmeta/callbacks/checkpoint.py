@@ -98,9 +98,11 @@ class Checkpoint(keras.callbacks.Callback):
     """
     paths = self._saved("best") + self._saved("epoch")
     for path in reversed(paths):
-      data = run_state.read(path)
-      if data is not None:
-        self._load_state(json.loads(self._load(model, data, path)))
+      found = _read(path)
+      if found is not None:
+        state, values = found
+        self._assign(model, values, path)
+        self.epoch, self.history = state["epoch"], state["history"]
         return self.epoch
       logging.warning("The checkpoint %s is damaged and was passed over.", path)
     if paths:
@@ -139,11 +141,11 @@ class Checkpoint(keras.callbacks.Callback):
     if rank >= len(self.best_epochs):
       return False
     path = self._best_path(self.best_epochs[rank])
-    data = run_state.read(path)
-    if data is None:
+    found = _read(path)
+    if found is None:
       logging.warning("The best weights, %s, are damaged or missing.", path)
       return False
-    self._load(model, data, path)
+    self._assign(model, found[1], path)
     return True
 
   def on_train_begin(self, logs=None) -> None:
@@ -180,16 +182,13 @@ class Checkpoint(keras.callbacks.Callback):
     self._write(self._file("epoch", self.epoch))
     self._prune()
 
-  def _load(self, model, data, path):
+  def _assign(self, model, values, path):
     try:
-      return run_state.unpack(model, data)
+      run_state.assign(model, values)
     except ValueError as error:
       raise CheckpointError(
         f"The checkpoint {path} belongs to another model. {error}"
       ) from error
-
-  def _load_state(self, state):
-    self.epoch, self.history = state["epoch"], state["history"]
 
   def _write(self, path):
     state = json.dumps({"epoch": self.epoch, "history": self.history})
@@ -235,3 +234,29 @@ class Checkpoint(keras.callbacks.Callback):
 
   def _file(self, kind, epoch):
     return os.path.join(self.directory, f"{kind}-{epoch:05d}.npz")
+
+
+def _read(path):
+  """Returns the state and the variables in a file, or `None` if damaged."""
+  data = run_state.read(path)
+  if data is None:
+    return None
+  try:
+    note, values = run_state.unpack(data)
+    state = json.loads(note)
+  except (ValueError, RecursionError):
+    return None
+  return (state, values) if _is_state(state) else None
+
+
+def _is_state(state) -> bool:
+  """Returns whether a value is what `Checkpoint` writes beside variables."""
+  if not isinstance(state, dict):
+    return False
+  epoch, history = state.get("epoch"), state.get("history")
+  if not isinstance(epoch, int) or not isinstance(history, dict) or epoch < 1:
+    return False
+  return all(
+    isinstance(values, list) and all(isinstance(v, float) for v in values)
+    for values in history.values()
+  )

@@ -43,31 +43,50 @@ def pack(model, note) -> bytes:
   return buffer.getvalue()
 
 
-def unpack(model, data) -> str:
-  """Sets the variables of `model` to those in `data`; returns the note.
-
-  Args:
-    model: A compiled model.
-    data: Bytes that `pack` returned.
+def unpack(data) -> tuple[str, list[np.ndarray]]:
+  """Returns the note and the values of the variables in bytes of `pack`.
 
   Raises:
-    ValueError: If `data` was packed from a model with other variables.
+    ValueError: If `data` is something else.
+  """
+  try:
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+      values = [arrays[f"variable_{i}"] for i in range(len(arrays) - 1)]
+      return str(arrays["note"].item()), values
+  except Exception as error:
+    # Archives and arrays that are damaged raise errors of a dozen kinds.
+    raise ValueError(f"It is no checkpoint: {error!r}") from error
+
+
+def assign(model, values) -> None:
+  """Sets the variables of a compiled `model`.
+
+  Raises:
+    ValueError: If the values belong to a model with other variables.
   """
   variables = variables_of(model)
-  with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-    values = [arrays[f"variable_{i}"] for i in range(len(arrays) - 1)]
-    note = arrays["note"].item()
-  expected, received = [v.shape for v in variables], [v.shape for v in values]
+  dtypes = [keras.backend.standardize_dtype(v.dtype) for v in variables]
+  if len(values) == len(variables):
+    values = list(map(_as_dtype, values, dtypes))
+  expected = [_kind(v.shape, d) for v, d in zip(variables, dtypes, strict=True)]
+  received = [_kind(value.shape, value.dtype) for value in values]
   if expected != received:
     raise ValueError(
-      "The variables of model and optimizer must have the shapes "
-      f"{expected}. Received: {received}"
+      "The variables of model and optimizer must be "
+      f"{', '.join(expected)}. Received: {', '.join(received)}"
     )
   for variable, value in zip(variables, values, strict=True):
-    # NumPy reads dtypes that it does not know, such as bfloat16, as raw bytes.
-    raw = value.dtype.kind == "V"
-    variable.assign(value.view(variable.dtype) if raw else value)
-  return note
+    variable.assign(value)
+
+
+def _as_dtype(value: np.ndarray, dtype: str) -> np.ndarray:
+  # NumPy reads dtypes that it does not know, such as bfloat16, as raw bytes.
+  raw = value.dtype == f"V{np.dtype(dtype).itemsize}"
+  return value.view(dtype) if raw else value
+
+
+def _kind(shape, dtype) -> str:
+  return f"{dtype}{list(shape)}"
 
 
 def write(path, data) -> None:

@@ -11,6 +11,7 @@ import os
 import pickle
 import pickletools
 import re
+import sys
 from typing import Any
 from typing import BinaryIO
 
@@ -150,10 +151,18 @@ class _Array:
       flat = np.fromiter(content, object, len(content))
     else:
       flat = np.frombuffer(_as_bytes(content), dtype)
+    if dtype.kind == "U":
+      _check_letters(np.frombuffer(flat, f"{dtype.byteorder}u4"))
     if min(self.shape, default=0) < 0 or math.prod(self.shape) != len(flat):
       raise ValueError(f"an array of shape {self.shape} has {len(flat)} values")
     # The empty index makes a number of an array without axes.
     return flat.reshape(self.shape, order="F" if self.fortran else "C")[()]
+
+
+def _check_letters(numbers: np.ndarray) -> None:
+  # NumPy fails with a `SystemError` when it reads such a string.
+  if numbers.size and numbers.max() > sys.maxunicode:
+    raise ValueError(f"it holds a letter with the number {numbers.max()}")
 
 
 def _as_bytes(content: str | bytes | bytearray) -> bytes | bytearray:

@@ -142,7 +142,9 @@ def _train(images, folder, config) -> tuple[keras.Model, dict[str, Any]]:
   classifier = _classifier(images.shape, config, steps)
   checkpoint = tfmeta.callbacks.Checkpoint(folder / folders.CHECKPOINTS)
   done = checkpoint.restore(classifier)
-  if done:
+  if done == config.epochs:
+    training.say(f"All {done} epochs are finished; only embeddings are made.")
+  elif done:
     training.say(f"Resuming after {done} of {config.epochs} epochs.")
   if done < config.epochs:
     classifier.fit(

@@ -213,10 +213,13 @@ class LayoutsTest(parameterized.TestCase):
       offsets = [member.offset for member in archive.getmembers()]
     whole = path.read_bytes()
     for offset in offsets:
-      for byte in (0, 150):
-        damaged = bytearray(whole)
-        damaged[offset + byte] ^= 1
-        path.write_bytes(damaged)
+      damaged = [bytearray(whole) for _ in range(3)]
+      damaged[0][offset] ^= 1
+      damaged[1][offset + 150] ^= 1
+      # A block that was never written looks like the end of an archive.
+      damaged[2][offset : offset + 512] = bytes(512)
+      for content in damaged:
+        path.write_bytes(content)
         with self.assertRaisesRegex(ValueError, "train.tar"):
           self.read("train")
 

@@ -99,7 +99,8 @@ def _members(
 
   Raises:
     ValueError: If the archive is cut off or damaged. `tarfile` takes a header
-      that it cannot read for the end.
+      that it cannot read for the end, and so a block of zeros, which a disk
+      may hold where nothing was written. After the end, only zeros may follow.
   """
   try:
     members = archive.getmembers()
@@ -107,10 +108,12 @@ def _members(
     raise ValueError(f"{path} is cut off or damaged: {error}") from error
   with open(path, "rb") as file:
     file.seek(archive.offset)
-    if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+    is_end = file.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)
+    if not is_end or any(map(any, iter(lambda: file.read(2**20), b""))):
+      last = members[-1].name if members else "none"
       raise ValueError(
         f"{path} is cut off or damaged after its member "
-        f"{members[-1].name!r} at byte {archive.offset}"
+        f"{last!r} at byte {archive.offset}"
       )
   return members
 
