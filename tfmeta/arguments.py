@@ -136,3 +136,8 @@ def check_seed(name: str, value: Any) -> int:
       f"Received: {name}={value!r}"
     )
   return int(value)
+
+
+def counted(count: int, singular: str, plural: str) -> str:
+  """Returns a count with its noun, such as "1 class" or "5 classes"."""
+  return f"{count} {singular if count == 1 else plural}"

@@ -10,6 +10,7 @@ best epochs, as the released code of MAML++ does (the paper averages three).
 
 from collections.abc import Sequence
 import dataclasses
+import difflib
 import os
 import pathlib
 from typing import Any
@@ -104,6 +105,20 @@ def run(
   return written
 
 
+def _check_folder(folder: pathlib.Path) -> None:
+  """Refuses a folder that does not exist, before TensorFlow loads."""
+  if folder.exists():
+    return
+  parent = folder.parent
+  names = [path.name for path in parent.iterdir()] if parent.is_dir() else []
+  near = difflib.get_close_matches(folder.name, names, n=1)
+  advice = f" Did you mean {parent / near[0]}?" if near else ""
+  raise ValueError(
+    "`workdir` must be the folder of a finished run. Received: "
+    f"workdir={os.fspath(folder)!r}, which does not exist.{advice}"
+  )
+
+
 def _check_kind(folder, values, fields) -> None:
   """Refuses the folder of a policy, a pre-training or a newer version."""
   unknown = sorted(values.keys() - {field.name for field in fields})
@@ -117,6 +132,7 @@ def _check_kind(folder, values, fields) -> None:
 
 def main(_: Sequence[str]) -> None:
   """Runs what the flags say."""
+  _check_folder(pathlib.Path(_FLAGS.workdir).expanduser())
   kernels.prepare(_FLAGS.tasks)
   run(
     _FLAGS.workdir,

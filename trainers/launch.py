@@ -95,7 +95,7 @@ def run(
       if stopped.by or not killed or exit_codes.get(0) == 0:
         break
       name = _KILLED[exit_codes[killed[0]]]
-      _say(f"worker {killed[0]} was killed ({name}); {left} restarts are left.")
+      _say(f"worker {killed[0]} was killed ({name}); {_left(left)} left.")
   if stopped.by == signal.SIGINT:
     raise KeyboardInterrupt
   if stopped.by:
@@ -227,6 +227,10 @@ def _relay(index, stream) -> None:
   """Prints the output of a worker with its number."""
   for line in stream:
     sys.stderr.write(f"[worker {index}] {line.decode(errors='replace')}")
+
+
+def _left(restarts) -> str:
+  return "1 restart is" if restarts == 1 else f"{restarts} restarts are"
 
 
 def _say(line) -> None:

@@ -89,7 +89,7 @@ class DirectoryTest(parameterized.TestCase):
   def test_a_single_class_is_too_few(self):
     lone = _folder(self)
     (self.folder / "ant").rename(lone / "ant")
-    with self.assertRaisesRegex(ValueError, "1 classes, fewer than the 2 ways"):
+    with self.assertRaisesRegex(ValueError, "1 class, fewer than the 2 ways"):
       data.tasks_from_directory(lone, SPEC)
 
   def test_an_unreadable_image_is_named(self):

@@ -150,14 +150,12 @@ def fill_disks() -> dict[str, Any]:
 
 def repeat() -> dict[str, Any]:
   """Returns how many different weights each learner ended with."""
-  found: dict[str, Any] = {}
-  for name in ("default", "configured"):
-    digests = collections.defaultdict(set)
-    for _ in range(_REPEATS.value):
-      for row in lines_of("repeats", f"--configured={name == 'configured'}"):
-        digests[row["learner"]].add(row["sha256"])
-    found[name] = {learner: len(s) for learner, s in digests.items()}
-    print(f"  different weights, {name} threads: {found[name]}", flush=True)
+  digests = collections.defaultdict(set)
+  for _ in range(_REPEATS.value):
+    for row in lines_of("repeats"):
+      digests[row["learner"]].add(row["sha256"])
+  found = {learner: len(different) for learner, different in digests.items()}
+  print(f"  different weights: {found}", flush=True)
   return {"repeats": _REPEATS.value, "different_weights": found}
 
 

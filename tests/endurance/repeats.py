@@ -7,15 +7,10 @@ import hashlib
 import json
 
 from absl import app
-from absl import flags
 import keras
 import numpy as np
 
 import tfmeta
-
-_CONFIGURED = flags.DEFINE_bool(
-  "configured", False, "Whether `tfmeta.configure` is called, as trainers do."
-)
 
 UPDATES, TASKS, WAYS = 4, 4, 5
 LEARNERS = {
@@ -48,8 +43,6 @@ def train(name: str) -> str:
 
 
 def main(_) -> None:
-  if _CONFIGURED.value:
-    tfmeta.configure(tasks=TASKS)
   for name in LEARNERS:
     print(json.dumps({"learner": name, "sha256": train(name)}), flush=True)
 

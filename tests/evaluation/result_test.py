@@ -88,7 +88,7 @@ class EvaluationResultTest(absltest.TestCase):
     )
     text = json.dumps(result.to_dict(), allow_nan=False)
     self.assertIsNone(json.loads(text)["interval"])
-    self.assertIn("80.00% +- ?", str(result))
+    self.assertIn("80.00% ± ?", str(result))
 
   def test_regression_has_mse_and_no_probabilities(self):
     found = make_regression().to_dict()
@@ -103,16 +103,16 @@ class EvaluationResultTest(absltest.TestCase):
     )
     self.assertIn("'transductive': a prediction depends on", lines[1])
     self.assertEqual(
-      lines[3].split(), "0 30.00% +- 19.60% 1.600 0.800 0.300".split()
+      lines[3].split(), "0 30.00% ± 19.60% 1.600 0.800 0.300".split()
     )
     self.assertEqual(
-      lines[4].split(), "1 90.00% +- 19.60% 0.500 0.200 0.100".split()
+      lines[4].split(), "1 90.00% ± 19.60% 0.500 0.200 0.100".split()
     )
     # The fifth of ten values between 1.0 and 0.9.
     self.assertEqual(
       lines[5], "on the most confident half of the queries: 95.56%"
     )
-    self.assertEqual(lines[6], "nearest neighbor in pixels: 50.00% +- 19.60%")
+    self.assertEqual(lines[6], "nearest neighbor in pixels: 50.00% ± 19.60%")
 
   def test_sizes_that_no_class_shares_evenly_are_those_of_a_task(self):
     uneven = make_result(ways=3, support_size=7, query_size=5)
@@ -129,7 +129,7 @@ class EvaluationResultTest(absltest.TestCase):
   def test_text_of_a_regression(self):
     lines = str(make_regression()).splitlines()
     self.assertIn("does not depend", lines[1])
-    self.assertEqual(lines[-1].split(), "1 0.9000 +- 0.1960".split())
+    self.assertEqual(lines[-1].split(), "1 0.9000 ± 0.1960".split())
 
 
 if __name__ == "__main__":

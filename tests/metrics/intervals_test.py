@@ -1,4 +1,6 @@
 import math
+import sys
+from unittest import mock
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -44,6 +46,17 @@ class MeanAndIntervalTest(parameterized.TestCase):
   def test_no_tasks_is_an_error(self, values):
     with self.assertRaisesRegex(ValueError, "at least one task. Received"):
       metrics.mean_and_interval(values)
+
+  def test_the_sign_of_an_interval_is_one_that_can_be_printed(self):
+    for encoding, sign in (
+      ("utf-8", "±"),
+      ("latin1", "±"),
+      ("ascii", "+-"),
+      ("no such encoding", "+-"),
+      (None, "±"),
+    ):
+      with mock.patch.object(sys, "stdout", mock.Mock(encoding=encoding)):
+        self.assertEqual(metrics.plus_minus(), sign)
 
 
 if __name__ == "__main__":

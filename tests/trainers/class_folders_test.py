@@ -2,9 +2,12 @@ import pathlib
 import tempfile
 
 from absl.testing import absltest
+import numpy as np
+import tensorflow as tf
 
 from trainers.run import class_folders
 from trainers.run import configuration
+from trainers.run import tasks
 
 
 class ClassFoldersTest(absltest.TestCase):
@@ -74,6 +77,38 @@ class ClassFoldersTest(absltest.TestCase):
       ValueError, "at least 15 class folders.*has 14"
     ):
       self.names("train")
+
+
+class NamesTest(absltest.TestCase):
+  def test_names_are_those_of_the_classes_in_the_first_task(self):
+    folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+    for number in range(8):
+      for split in ("train", "validation", "test"):
+        made = folder / "data" / split / f"class_{number}"
+        made.mkdir(parents=True)
+        for image in range(4 + number % 3):
+          pixels = np.full([2, 2, 1], 10 * number, np.uint8)
+          (made / f"{image}.png").write_bytes(tf.io.encode_png(pixels).numpy())
+    config = configuration.Configuration(
+      "MAML",
+      dataset=str(folder / "data"),
+      workdir=str(folder / "run"),
+      ways=3,
+      query_shots=2,
+      size=2,
+      channels=1,
+    )
+    names = tasks.class_names(config, "test")
+    found = tasks.evaluation_tasks(config, "test", 1)
+    ((inputs, _),) = found.unbatch().as_numpy_iterator()
+    pixels = np.round(255 * inputs["support_x"][:, 0, 0, 0]).astype(int)
+    for label, pixel in zip(inputs["support_y"], pixels, strict=True):
+      self.assertEqual(names[label], f"class_{pixel // 10}")
+    self.assertIsNone(
+      tasks.class_names(
+        configuration.Configuration("MAML", workdir="x"), "test"
+      )
+    )
 
 
 if __name__ == "__main__":

@@ -82,6 +82,12 @@ MISTAKES = (
   ),
   ("trainers.evaluate", "--tasks=0", "0 is not a positive integer"),
   (
+    "trainers.evaluate",
+    "--workdir=trainer",
+    "which does not exist. Did you mean trainers?",
+  ),
+  ("trainers.maml", "--inner_step=3", "Did you mean: inner_steps"),
+  (
     "trainers.launch",
     "--workers=2",
     "The command of a worker must follow after --",

@@ -249,7 +249,7 @@ class LauncherTest(absltest.TestCase):
     process = self.launch(crash, "--restarts=1", "--grace_seconds=1")
     _, said = process.communicate(timeout=PATIENCE)
     self.assertEqual(process.returncode, 128 + signal.SIGSEGV)
-    self.assertIn("was killed (SIGSEGV); 1 restarts are left", said)
+    self.assertIn("was killed (SIGSEGV); 1 restart is left", said)
     self.assertEqual(said.count("worker 0 is process"), 2)
 
   def test_a_suspended_worker_is_started_again(self):

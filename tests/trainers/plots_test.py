@@ -47,6 +47,10 @@ class PlotsTest(absltest.TestCase):
     plots.plot_learned_rates(self.folder, learner=object())
     self.assertEmpty(list(self.folder.iterdir()))
 
+  def test_long_names_of_classes_are_cut(self):
+    self.assertEqual(plots._short("n0153282"), "n0153282")
+    self.assertEqual(plots._short("n01532829"), "n015328…")
+
   def test_examples_are_sorted_by_class_and_cut_to_the_shortest(self):
     order = plots._by_class(np.array([1, 0, 1, 0, 1]), 3)
     np.testing.assert_array_equal(order, [[1, 3], [0, 2]])

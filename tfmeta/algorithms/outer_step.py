@@ -17,6 +17,7 @@ import warnings
 import keras
 import tensorflow as tf
 
+from tfmeta import arguments
 from tfmeta.algorithms.context import Context
 from tfmeta.core import checked_values
 from tfmeta.core import checks
@@ -83,7 +84,8 @@ def _say_ways(learner: Any, support_y: tf.Tensor, query_y: tf.Tensor) -> None:
 
 def _printed(ways: int, highest: tf.Tensor) -> tf.Tensor:
   message = (
-    f"The model has {ways} outputs, and labels of the first batch go up to "
+    f"The model has {arguments.counted(ways, 'output', 'outputs')}, and labels "
+    "of the first batch go up to "
   )
   advice = ": the model needs one output for each way of a task."
   with tf.control_dependencies([tf.print(message, highest, advice, sep="")]):

@@ -9,6 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfmeta import arguments
 from tfmeta.core.losses import Targets
 
 
@@ -93,7 +94,7 @@ def labels_in_range(
     counted = tf.where(labels == ignored, tf.zeros_like(labels), labels)
   expected = (
     f"{name} must be integers from 0 to {ways - 1}, because the model has "
-    f"{ways} outputs."
+    f"{arguments.counted(ways, 'output', 'outputs')}."
   )
   return in_range(labels, counted, 0, ways - 1, expected)
 

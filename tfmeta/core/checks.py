@@ -7,6 +7,7 @@ import warnings
 import keras
 import tensorflow as tf
 
+from tfmeta import arguments
 from tfmeta.core import checked_values
 from tfmeta.core import example_weights
 from tfmeta.core import inputs as model_inputs
@@ -388,7 +389,8 @@ def checked_targets(
 def _expected_labels(ways: int, axes: int) -> str:
   if ways == 1:
     return "class labels, with one output of the model for each class"
-  return f"integers from 0 to {ways - 1}, with {axes} axes"
+  shown = arguments.counted(axes, "axis", "axes")
+  return f"integers from 0 to {ways - 1}, with {shown}"
 
 
 def _fits(shape: Any, wanted: Any, features: Any, *, free: bool) -> bool:

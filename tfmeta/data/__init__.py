@@ -4,6 +4,7 @@ from tfmeta.data.ambiguous_pairs import ambiguous_pairs as ambiguous_pairs
 from tfmeta.data.arrays import tasks_from_arrays as tasks_from_arrays
 from tfmeta.data.cifar import cifar_fs as cifar_fs
 from tfmeta.data.cifar import fc100 as fc100
+from tfmeta.data.directory import count_images as count_images
 from tfmeta.data.directory import tasks_from_directory as tasks_from_directory
 from tfmeta.data.embeddings import embeddings as embeddings
 from tfmeta.data.embeddings import write_embeddings as write_embeddings

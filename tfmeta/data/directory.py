@@ -77,6 +77,24 @@ def tasks_from_directory(
   return sampler.classification_tasks(read, table, spec, seed=seed, start=start)
 
 
+def count_images(path: str | os.PathLike[str]) -> dict[str, int]:
+  """Returns the number of images of each class in a folder of class folders.
+
+  Args:
+    path: As in `tasks_from_directory`.
+
+  Returns:
+    Dict from the name of a class to its number of images. The classes are in
+    the order in which `tasks_from_directory` numbers them.
+
+  Raises:
+    FileNotFoundError: If `path` is not a folder.
+    ValueError: If there are no class folders.
+  """
+  classes = _list_images(pathlib.Path(path).expanduser())
+  return {name: len(files) for name, files in classes.items()}
+
+
 def _check_size(size: int | tuple[int, int]) -> tuple[int, int]:
   pair = (size, size) if isinstance(size, int) else tuple(size)
   if len(pair) != 2:

@@ -294,14 +294,16 @@ def check_classes(
       than `shots + query_shots` examples.
   """
   if len(sizes) < (spec.ways or 1):
+    found = arguments.counted(len(sizes), "class", "classes")
     raise ValueError(
-      f"The data has {len(sizes)} classes, fewer than the {spec.ways} ways of "
-      f"a task. Received: spec={spec}"
+      f"The data has {found}, fewer than the {spec.ways} ways of a task. "
+      f"Received: spec={spec}"
     )
   smallest = int(np.argmin(sizes))
   if sizes[smallest] < spec.examples_per_class:
+    found = arguments.counted(sizes[smallest], "example", "examples")
     raise ValueError(
-      f"Class {names[smallest]!r} has {sizes[smallest]} examples, fewer than "
+      f"Class {names[smallest]!r} has {found}, fewer than "
       f"shots + query_shots = {spec.examples_per_class}. Support and query "
       f"never share an example. Received: spec={spec}"
     )

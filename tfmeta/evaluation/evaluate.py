@@ -213,9 +213,10 @@ def _warn_of_ways(learner: meta_learner.MetaLearner, ways: int) -> None:
   classes = output_shape[-1] if ignored is None else output_shape[-1] - 1
   unusual = ways < classes and not learner.serves_fewer_ways
   if unusual and len(output_shape) == 2:
+    most = arguments.counted(ways, "class", "classes")
     warnings.warn(
       f"The model has {output_shape[-1]} outputs, and no support set holds "
-      f"more than {ways} classes: it needs one output for each way.",
+      f"more than {most}: it needs one output for each way.",
       stacklevel=3,
     )
 

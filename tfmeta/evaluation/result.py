@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tfmeta import arguments
 from tfmeta import metrics
 
 
@@ -156,7 +157,7 @@ class EvaluationResult:
   def __str__(self) -> str:
     how = "depends" if self.transductive else "does not depend"
     lines = [
-      f"{self._name()} on {_counted(self.tasks, 'task', 'tasks')}: "
+      f"{self._name()} on {arguments.counted(self.tasks, 'task', 'tasks')}: "
       f"{self._sizes()}",
       f"normalization {self.normalization!r}: a prediction {how} on the other "
       f"queries{self._passes()}",
@@ -175,18 +176,18 @@ class EvaluationResult:
 
   def _sizes(self) -> str:
     """Returns the sizes of a task, by class where all classes have as many."""
-    parts = [_counted(self.ways, "way", "ways")] if self.ways else []
+    parts = [arguments.counted(self.ways, "way", "ways")] if self.ways else []
     ways = self.ways or 1
     even = not self.ways or (self.of_classes and self.support_size % ways == 0)
     if not even:
       parts.append(f"{self.support_size} support examples")
     else:
-      parts.append(_counted(self.shots, "shot", "shots"))
+      parts.append(arguments.counted(self.shots, "shot", "shots"))
     if self.ways and even and self.query_size % ways == 0:
       queries, per = self.query_shots, "class"
     else:
       queries, per = self.query_size, "task"
-    parts.append(f"{_counted(queries, 'query', 'queries')} per {per}")
+    parts.append(f"{arguments.counted(queries, 'query', 'queries')} per {per}")
     return ", ".join(parts)
 
   def _name(self) -> str:
@@ -196,7 +197,9 @@ class EvaluationResult:
   def _passes(self) -> str:
     if self.queries_at_once is None:
       return ""
-    return f", {_counted(self.queries_at_once, 'query', 'queries')} at once"
+    return (
+      f", {arguments.counted(self.queries_at_once, 'query', 'queries')} at once"
+    )
 
   def _header(self) -> str:
     header = f"inner steps  {self.metric + ' (95% interval)':<24}"
@@ -214,12 +217,8 @@ class EvaluationResult:
   def _with_interval(self, mean: Any, interval: Any) -> str:
     form = ".4f" if self.metric == "mse" else ".2%"
     known = interval is not None and not math.isnan(interval)
-    return f"{mean:{form}} +- " + (f"{interval:{form}}" if known else "?")
-
-
-def _counted(count: int, singular: str, plural: str) -> str:
-  """Returns a count with its noun."""
-  return f"{count} {singular if count == 1 else plural}"
+    shown = f"{interval:{form}}" if known else "?"
+    return f"{mean:{form}} {metrics.plus_minus()} {shown}"
 
 
 def _number(value: Any) -> float | None:

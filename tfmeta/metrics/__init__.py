@@ -9,6 +9,7 @@ from tfmeta.metrics.calibration import (
   expected_calibration_error as expected_calibration_error,
 )
 from tfmeta.metrics.intervals import mean_and_interval as mean_and_interval
+from tfmeta.metrics.intervals import plus_minus as plus_minus
 from tfmeta.metrics.predictions import accuracy as accuracy
 from tfmeta.metrics.predictions import brier_score as brier_score
 from tfmeta.metrics.predictions import log_probabilities as log_probabilities

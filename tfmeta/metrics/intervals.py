@@ -1,5 +1,7 @@
 """Means over tasks and their confidence intervals."""
 
+import sys
+
 import numpy as np
 import numpy.typing as npt
 
@@ -37,3 +39,13 @@ def mean_and_interval(
     return mean, np.full_like(mean, np.nan)
   deviation = values.std(axis=axis, ddof=1)
   return mean, 1.96 * deviation / np.sqrt(tasks)
+
+
+def plus_minus() -> str:
+  """Returns "±", or "+-" where standard output cannot show it."""
+  encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+  try:
+    "±".encode(encoding)
+  except (UnicodeEncodeError, LookupError):
+    return "+-"
+  return "±"

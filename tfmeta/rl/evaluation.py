@@ -93,7 +93,7 @@ class ReturnsResult:
 
 
 def _with_interval(mean: float, width: float) -> str:
-  return f"{mean:>9.2f} +- {width:>5.2f}"
+  return f"{mean:>9.2f} {metrics.plus_minus():>2} {width:>5.2f}"
 
 
 def evaluate(

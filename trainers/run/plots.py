@@ -22,6 +22,9 @@ _CLASSES = 8
 _SUPPORT_IMAGES = 3
 _QUERIES = 6
 
+# Letters of the name of a class that fit above an image.
+_LETTERS = 8
+
 # Most sampled functions in the plot of a regression.
 _SAMPLES = 10
 
@@ -61,11 +64,16 @@ def plot_tasks(folder: pathlib.Path, config, learner) -> None:
     return
   count = 4 if config.is_regression else 1
   found = tasks.evaluation_tasks(config, config.eval_split, count)
-  plot = _plot_regressions if config.is_regression else _plot_classification
-  plot(learner, list(found.unbatch())).savefig(folder / TASKS, dpi=120)
+  examples = list(found.unbatch())
+  if config.is_regression:
+    figure = _plot_regressions(learner, examples)
+  else:
+    names = tasks.class_names(config, config.eval_split)
+    figure = _plot_classification(learner, examples, names)
+  figure.savefig(folder / TASKS, dpi=120)
 
 
-def _plot_classification(learner, found) -> Any:
+def _plot_classification(learner, found, class_names) -> Any:
   """Shows the support set, and the queries under the predicted classes."""
   ((inputs, labels),) = found
   path = learner.adaptation_path(inputs["support_x"], inputs["support_y"])
@@ -83,7 +91,13 @@ def _plot_classification(learner, found) -> Any:
   parts = figure.subfigures(1, 3, width_ratios=widths, squeeze=False)[0]
   support_y = inputs["support_y"].numpy()
   _show_images(
-    parts[0], inputs["support_x"], support, support_y, support_y, _SUPPORT
+    parts[0],
+    inputs["support_x"],
+    support,
+    support_y,
+    support_y,
+    color=_SUPPORT,
+    names=class_names,
   )
   # The other titles have a second line where shares are shown.
   parts[0].suptitle("support set" + ("" if shares[0] is None else "\n"))
@@ -98,6 +112,7 @@ def _plot_classification(learner, found) -> Any:
       predicted,
       labels.numpy(),
       shares=share,
+      names=class_names,
     )
     right = np.sum(predicted == labels)
     note = "" if share is None else "\npercent: samples that agree"
@@ -114,7 +129,7 @@ def _shares(learner, weights, query_x) -> np.ndarray | None:
 
 
 def _show_images(
-  part, images, order, predicted, labels, color=None, shares=None
+  part, images, order, predicted, labels, color=None, shares=None, names=None
 ) -> None:
   """Shows images in a grid, one class in each row.
 
@@ -127,6 +142,7 @@ def _show_images(
     color: Color of all frames. Defaults to one color for right predictions
       and another for wrong ones.
     shares: Array `[n, W]` of `_shares`, or `None`.
+    names: Names of the classes, or `None` to write their numbers.
   """
   grid = part.subplots(*order.shape, squeeze=False)
   for axes, index in zip(grid.flat, order.flat, strict=True):
@@ -139,7 +155,13 @@ def _show_images(
     mark = "" if color else (" ✓" if right else " ✗")
     if shares is not None:
       mark += f" {shares[index, predicted[index]]:.0%}"
-    axes.set_title(f"{predicted[index]}{mark}", color=edge, size=9, pad=3)
+    name = _short(names[predicted[index]]) if names else predicted[index]
+    axes.set_title(f"{name}{mark}", color=edge, size=9, pad=3)
+
+
+def _short(name: str) -> str:
+  """Returns as much of a name as fits above an image."""
+  return name if len(name) <= _LETTERS else f"{name[: _LETTERS - 1]}…"
 
 
 def _by_class(labels, count: int) -> np.ndarray:

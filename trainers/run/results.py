@@ -125,7 +125,9 @@ def shortened(measured) -> dict[str, Any]:
 
 def line_of_export(measured) -> str:
   """Returns what the exported learner achieves, as one line."""
-  interval = f" +- {measured.interval:.2%}" if measured.interval else ""
+  interval = ""
+  if measured.interval:
+    interval = f" {tfmeta.metrics.plus_minus()} {measured.interval:.2%}"
   return (
     f"exported with normalization {measured.normalization!r}, for any number "
     f"of queries at once: {measured.mean:.2%}{interval}"

@@ -1,8 +1,10 @@
 """The training and evaluation tasks of a run."""
 
+import numpy as np
 import tensorflow as tf
 
 import tfmeta
+from trainers.run import class_folders
 from trainers.run import data_sets
 
 # Every run and algorithm is measured on the same tasks.
@@ -43,3 +45,35 @@ def evaluation_tasks(config, split: str, count: int) -> tf.data.Dataset:
   seed = config.seed + 1 if split == "train" else EVALUATION_SEED
   tasks = data_sets.find(config.dataset).tasks(config, split, spec, seed=seed)
   return tasks.take(count).batch(min(count, _EVALUATION_BATCH)).prefetch(2)
+
+
+def class_names(config, split: str) -> list[str] | None:
+  """Returns the names of the classes in the first evaluation task of a split.
+
+  Only folders of images have names that mean something to their user; for other
+  data sets, the result is `None`.
+
+  Args:
+    config: A `Configuration`.
+    split: "validation" or "test".
+  """
+  if data_sets.find(config.dataset).function != "tasks_from_directory":
+    return None
+  sizes = tfmeta.data.count_images(class_folders.folder_of(config, split))
+  numbers = np.repeat(np.arange(len(sizes)), [*sizes.values()])
+  spec = tfmeta.TaskSpec(
+    ways=config.ways, shots=config.shots, query_shots=config.query_shots
+  )
+  # A task depends on the number of images in each class, the seed and the
+  # index alone. Where examples are numbers of classes, it tells which it took.
+  tasks = tfmeta.data.tasks_from_arrays(
+    numbers[:, np.newaxis].astype("float32"),
+    numbers,
+    spec,
+    seed=EVALUATION_SEED,
+  )
+  ((inputs, _),) = tasks.take(1).as_numpy_iterator()
+  taken = dict(
+    zip(inputs["support_y"], inputs["support_x"][:, 0].astype(int), strict=True)
+  )
+  return [[*sizes][taken[label]] for label in range(config.ways)]

@@ -328,7 +328,7 @@ def table(measured: dict[str, tfmeta.rl.ReturnsResult]) -> str:
   rows = [f"{'inner steps':<11}{head}"]
   for name, result in measured.items():
     cells = [
-      f"{mean:>11.2f} +- {width:>5.2f}"
+      f"{mean:>11.2f} {tfmeta.metrics.plus_minus():>2} {width:>5.2f}"
       for mean, width in zip(result.means, result.intervals, strict=True)
     ]
     rows.append(f"{name:<11}" + "".join(cells))
