@@ -13,6 +13,7 @@ from absl import flags as absl_flags
 from absl.testing import absltest
 import keras
 import numpy as np
+import tensorflow as tf
 
 from trainers import __main__ as trainers_main
 from trainers import anil
@@ -212,6 +213,23 @@ class AttemptTest(absltest.TestCase):
       self.assertEqual(code, 1)
       self.assertRegex(said, rf"^error: .*{name}.*tfmeta\[trainers\]")
       self.assertFalse(self.folder.exists())
+
+  def test_a_disk_that_is_full_for_tensorboard_is_one_sentence(self):
+    def main(_):
+      with training.errors_of_users(None):
+        raise tf.errors.ResourceExhaustedError(
+          None,
+          None,
+          "{{function_node __wrapped__WriteSummary_device_/job:a/CPU:0}} "
+          "/run/logs/events; No space left on device\n\tFailed to flush",
+        )
+
+    _, said = self.attempt(main)
+    self.assertEqual(
+      said,
+      "error: No space left on device: /run/logs/events. Free some space and "
+      "start the run again.\n",
+    )
 
   def test_evaluating_a_folder_without_a_run_says_so(self):
     code, said = self.attempt(lambda _: evaluate.run(self.folder, tasks=1))

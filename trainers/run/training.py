@@ -2,7 +2,10 @@
 
 from collections.abc import Iterator
 import contextlib
+import errno
+import os
 import pathlib
+import re
 import shutil
 import sys
 from typing import Any
@@ -91,7 +94,7 @@ def errors_of_users(config: Any) -> Iterator[None]:
   try:
     yield
   except tf.errors.ResourceExhaustedError as error:  # Disk or memory is full.
-    raise OSError(error.message.splitlines()[0]) from error
+    raise _resource_error(error.message) from error
   except _WORKER_LOST as error:
     if config.strategy != "multi_worker":
       raise
@@ -100,6 +103,14 @@ def errors_of_users(config: Any) -> Iterator[None]:
       "the run resumes after the last finished epoch. "
       f"Received: {type(error).__name__}"
     ) from error
+
+
+def _resource_error(message: str) -> OSError:
+  """Returns the error for a message of TensorFlow, such as TensorBoard's."""
+  line = re.sub(r"\{\{.*?\}\} ?", "", message.splitlines()[0])
+  reason = os.strerror(errno.ENOSPC)
+  path, is_disk, _ = line.partition(f"; {reason}")
+  return OSError(errno.ENOSPC, reason, path) if is_disk else OSError(line)
 
 
 def _check_beforehand(config) -> None:
