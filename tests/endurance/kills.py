@@ -34,7 +34,7 @@ VICTIMS = (
 )
 MOMENTS = ("any", "saving", "evaluation", "export")
 
-# Kills of one run before it may end.
+# Most kills of one run before it may end.
 _IN_A_ROW = 3
 _PATIENCE = 600.0  # Seconds, on a machine that is busy with other things.
 _ORPHANED_AFTER = 30.0  # Seconds after which a process counts as an orphan.
@@ -66,7 +66,7 @@ def wait_for(moment: str, run: runs.Run, seconds: float, random: Any) -> None:
   """
   start = time.time()
   if moment == "any":
-    pause, happens = random.uniform(0, seconds), lambda: True
+    pause, happens = random.uniform(0, 0.9 * seconds), lambda: True
   elif moment == "saving":
     pause, happens = random.uniform(0, 0.003), _changes(run.folder, random)
   else:
@@ -74,7 +74,7 @@ def wait_for(moment: str, run: runs.Run, seconds: float, random: Any) -> None:
       "evaluation": ("best.keras", "backbone.keras"),
       "export": ("unfinished_saved_model", "embeddings"),
     }[moment]
-    pause = random.uniform(0, 0.1 * seconds)
+    pause = random.uniform(0, 0.03 * seconds)
 
     def happens():
       return any(_is_newer(run.folder / name, start) for name in names)
@@ -115,17 +115,16 @@ def _changes(folder, random) -> Any:
 
 
 def strike(run: runs.Run, victim: str) -> bool:
-  """Kills a run, or some of its workers; returns whether the run has ended."""
+  """Kills a run, or some of its workers; returns whether one was alive."""
   if victim in ("process", "launcher"):
     run.process.kill()
-    run.process.wait()
-    return True
-  workers = run.workers()
-  numbers = {"worker": [1], "chief": [0], "both": [0, 1]}[victim]
-  for number in numbers:
+    return run.process.wait() == -signal.SIGKILL
+  workers, hit = run.workers(), False
+  for number in {"worker": [1], "chief": [0], "both": [0, 1]}[victim]:
     with contextlib.suppress(KeyError, ProcessLookupError):
       os.kill(workers[number], signal.SIGKILL)
-  return False
+      hit = True
+  return hit
 
 
 def orphans(folder: pathlib.Path) -> int:
@@ -147,11 +146,15 @@ def kill_often(
     try:
       wait_for(moment, run, seconds, random)
     except _Ended:
-      break
+      # The next kill hits a run that is only evaluated again.
+      finish(run)
+      run = None
+      continue
     done = runs.finished_epochs(folder)
-    over = strike(run, victim)
+    if not strike(run, victim):
+      continue
     row = {"trainer": name, "victim": victim, "moment": moment, "epochs": done}
-    if over:
+    if run.process.returncode is not None:
       row["orphans"] = orphans(folder)
       row["lost"] = _lost(run, before)
       run, before = None, done
@@ -179,14 +182,20 @@ def main(_) -> None:
   random = np.random.default_rng(_SEED.value)
   expected: dict[str, Any] = {}
   done = turn = 0
+  # Few kills shall reach all victims.
+  in_a_row = max(1, min(_IN_A_ROW, _KILLS.value // len(VICTIMS)))
   with tempfile.TemporaryDirectory(prefix="tfmeta_kills_") as parent:
-    while done < _KILLS.value:
+    while done < _KILLS.value and turn < 10 * _KILLS.value:
       name, victim = VICTIMS[turn % len(VICTIMS)]
       if name not in expected:
         expected[name] = reference(name, pathlib.Path(parent, name))
       weights, seconds = expected[name]
-      count = min(_IN_A_ROW, _KILLS.value - done)
-      kills = [(victim, MOMENTS[(turn + i) % 4]) for i in range(count)]
+      count = min(in_a_row, _KILLS.value - done)
+      # Only the first worker evaluates and exports.
+      moments = MOMENTS[:2] if victim == "worker" else MOMENTS
+      kills = [
+        (victim, moments[(turn + i) % len(moments)]) for i in range(count)
+      ]
       folder = pathlib.Path(parent, f"{name}_{turn}")
       *rows, end = kill_often(name, kills, folder, seconds, random)
       for row in rows:
