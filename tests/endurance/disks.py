@@ -7,6 +7,7 @@ user mount it in a name space of his own; where it does not, nothing is printed.
 
 import json
 import pathlib
+import re
 import subprocess
 import tempfile
 from typing import Any
@@ -63,7 +64,7 @@ def row_of(size: int, kept: pathlib.Path, expected: Any) -> dict[str, Any]:
   said = (kept / "first.log").read_text(errors="replace").strip()
   sentence = said.splitlines()[-1] if code else ""
   # The folder differs from run to run.
-  sentence = sentence.split("tfmeta_disk_")[0]
+  sentence = re.sub(r"/\S*tfmeta_disk_[^/\s]*", "DISK", sentence)
   second = kept / "second"
   return {
     "bytes": size,
