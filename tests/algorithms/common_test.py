@@ -98,6 +98,21 @@ class CommonTest(tfmeta.testing.LearnerTestCase):
       checks=of_classes if backbone == "mlp" else STATISTICS,
     )
 
+  @parameterized.parameters("mlp", "conv")
+  def test_exam_of_fine_tuning(self, backbone):
+    self.run_learner_test(
+      tfmeta.FineTuning,
+      init_kwargs={
+        "inner_learning_rate": 0.02,
+        "inner_steps": 11,  # So many steps run in a loop.
+        # No network of the exam is trained, so it has no moving statistics.
+        "normalization": "transductive" if backbone == "conv" else None,
+      },
+      backbones=[backbone],
+      optimizer=lambda: keras.optimizers.Adam(0.01),
+      checks=exam.CHECKS if backbone == "mlp" else STATISTICS,
+    )
+
   def test_exam_of_a_hierarchical_prior(self):
     self.run_learner_test(
       tfmeta.BMAML,

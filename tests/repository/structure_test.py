@@ -37,6 +37,7 @@ CLOSED = {
   "tfmeta/layers/__init__.py": "a list of names",
   "tfmeta/layers/converted.py": "LoRA and quantization",
   "tfmeta/layers/copying.py": "makes models of adapted weights",
+  "tfmeta/layers/cosine_dense.py": "a layer of classifiers",
   "tfmeta/layers/exact.py": "exchanges the layers of a model",
   "tfmeta/layers/fused_normalization.py": _LAYER,
   "tfmeta/layers/learned_rates.py": "used by Meta-SGD and MAML++",

@@ -184,7 +184,9 @@ class Configuration(run_configuration.RunConfiguration):
     100, "Number of updates in each epoch.", least=1
   )
   epochs: int = option.field(
-    10, "Number of epochs. A checkpoint is written after each.", least=1
+    10,
+    "Number of epochs. A checkpoint is written after each. With 0, the learner "
+    "is evaluated as it is.",
   )
   steps_per_execution: int = option.field(
     1,
