@@ -10,7 +10,11 @@ import tensorflow as tf
 
 import tfmeta
 
-STEPS = {"inner_steps": 2, "inner_learning_rate": 0.3}
+STEPS = {
+  "inner_steps": 2,
+  "inner_learning_rate": 0.05,
+  "inner_loss_reduction": "sum",
+}
 
 
 def make_mlp(outputs=3, features=4):
@@ -60,16 +64,41 @@ class DegenerateTest(absltest.TestCase):
 
   def test_without_spread_it_adapts_from_the_shifted_mean(self):
     learner = make()
-    learner.prior_rate.assign(0.7)
+    learner.prior_rate.assign(0.1)
     task = directional.mlp_task()
     with replaced_noise.without_noise():
       found = learner.predict_samples(learner.adapt(*task[:2]), task[2])[0]
-    once = {"inner_steps": 1, "inner_learning_rate": 0.7}
+    once = {**STEPS, "inner_steps": 1, "inner_learning_rate": 0.1}
     shifted = tfmeta.MAML(make_mlp(), dtype="float64", **once)
     model = shifted.to_model(shifted.adapt(*task[:2]))
     maml = tfmeta.MAML(model, dtype="float64", **STEPS)
     expected = maml.predict_with(maml.adapt(*task[:2]), task[2])
     np.testing.assert_allclose(found, expected, rtol=1e-10)
+
+
+class SumTest(absltest.TestCase):
+  def test_by_default_all_examples_push_in_full(self):
+    """Shifts and steps by a set and its copy are twice those by the set."""
+    support_x, support_y, *_ = directional.mlp_task()
+    twice = [tf.concat([part, part], axis=0) for part in (support_x, support_y)]
+
+    def adapt(support, rate, **options):
+      learner = tfmeta.PLATIPUS(
+        make_mlp(),
+        inner_learning_rate=2 * rate,
+        initial_prior_rate=rate,
+        dtype="float64",
+        **options,
+      )
+      with replaced_noise.without_noise():
+        return learner.adapt(*support)
+
+    expected = adapt((support_x, support_y), 0.1)
+    found = adapt(twice, 0.05)
+    averaged = adapt(twice, 0.1, inner_loss_reduction="mean")
+    for one, other in zip(found, expected, strict=True):
+      np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-14)
+    self.assertGreater(np.abs(averaged[0] - expected[0]).max(), 1e-3)
 
 
 class LossTest(parameterized.TestCase):
@@ -110,8 +139,9 @@ class LossTest(parameterized.TestCase):
     support_x, support_y, *_ = directional.mlp_task()
     task = (support_x, support_y, support_x, support_y)  # Equal shifts.
     values = []
+    equal = {"initial_prior_rate": 0.01, "initial_posterior_rate": 0.01}
     for weight in (0.0, 5.0):
-      learner = make(kl_weight=weight)
+      learner = make(kl_weight=weight, **equal)
       values.append(float(learner.task_loss(*task)[0]))
       learner.prior_rate.assign(0.5)
       values.append(float(learner.task_loss(*task)[0]))
@@ -229,12 +259,21 @@ class ArgumentsTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, "equal model.*Received"):
       make(initial_from=other)
 
+  def test_files_of_earlier_versions_have_one_rate(self):
+    config = make().get_config()
+    del config["initial_prior_rate"], config["initial_posterior_rate"]
+    config["initial_shift_rate"] = 0.25
+    learner = tfmeta.PLATIPUS.from_config(config)
+    self.assertEqual(float(learner.prior_rate), 0.25)
+    self.assertEqual(float(learner.posterior_rate), 0.25)
+
   @parameterized.parameters(
     {"num_samples": 0},
     {"kl_weight": -1.0},
     {"initial_scale": 1e-6},
     {"initial_scale": 20.0},
-    {"initial_shift_rate": float("nan")},
+    {"initial_prior_rate": float("nan")},
+    {"initial_posterior_rate": float("nan")},
     {"initial_from": "maml.keras"},
   )
   def test_arguments_out_of_range_are_refused(self, **options):

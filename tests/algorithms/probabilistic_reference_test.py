@@ -78,6 +78,7 @@ class PLATIPUSTest(absltest.TestCase):
       kl_weight=self.KL_WEIGHT,
       inner_steps=STEPS,
       inner_learning_rate=RATE,
+      inner_loss_reduction="mean",
       dtype="float64",
     )
     learner.prior_rate.assign(self.PRIOR_RATE)

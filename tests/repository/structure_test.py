@@ -40,6 +40,7 @@ CLOSED = {
   "tfmeta/layers/cosine_dense.py": "a layer of classifiers",
   "tfmeta/layers/exact.py": "exchanges the layers of a model",
   "tfmeta/layers/fused_normalization.py": _LAYER,
+  "tfmeta/layers/learned_inputs.py": "a layer of regressions",
   "tfmeta/layers/learned_rates.py": "used by Meta-SGD and MAML++",
   "tfmeta/layers/log_deviation.py": "a layer of policies",
   "tfmeta/layers/mean_prediction.py": "used by probabilistic learners",

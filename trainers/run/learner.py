@@ -143,7 +143,10 @@ def _network(config, inputs, targets) -> keras.Model:
   shape = inputs["support_x"].shape[2:]
   if config.is_regression:
     return tfmeta.models.mlp(
-      shape, outputs=targets.shape[-1], hidden=config.hidden
+      shape,
+      outputs=targets.shape[-1],
+      hidden=config.hidden,
+      context=config.context,
     )
   if config.is_embeddings:
     # LEO generates weights without biases.
