@@ -298,7 +298,7 @@ def main(_) -> None:
     for name, learner in learners.items()
   }
   report = {
-    "command": reports.command("few_points"),
+    "command": reports.command("few_points", hide=("--output",)),
     "updates": _UPDATES.value,
     "test_tasks": _TEST_TASKS.value,
     "configuration": {
