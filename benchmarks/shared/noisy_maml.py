@@ -43,5 +43,7 @@ def make(
       if own is not None:
         own.assign(learned)
         own.trainable = False
-  learner.prior_rate.trainable = learner.posterior_rate.trainable = False
+  # An initial rate of 0 stays 0.
+  learner.unscaled_prior_rate.trainable = False
+  learner.unscaled_posterior_rate.trainable = False
   return learner

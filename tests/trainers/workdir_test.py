@@ -109,15 +109,15 @@ class WorkdirTest(parameterized.TestCase):
     self.assertIsNone(values["normalization"])
     self.claim(network_normalization="none")
 
-  def test_a_platipus_of_an_earlier_version_has_one_initial_rate(self):
+  def test_rates_of_a_platipus_of_an_earlier_version_are_not_scaled(self):
     self.claim_and_work()
     self.write(own={"initial_shift_rate": 0.25, "kl_weight": 0.1})
     own = workdir.read_configuration(self.folder)["own"]
     self.assertEqual(
       own,
       {
-        "initial_prior_rate": 0.25,
-        "initial_posterior_rate": 0.25,
+        "initial_prior_rate": 2**-7,
+        "initial_posterior_rate": 2**-7,
         "kl_weight": 0.1,
       },
     )

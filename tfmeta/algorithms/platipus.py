@@ -26,6 +26,11 @@ LogScales = Sequence[tf.Tensor | None]
 _BOUNDS = (-10.0, 2.0)  # Bounds of the logarithms of standard deviations.
 _SMALLEST_SCALE, _LARGEST_SCALE = (math.exp(bound) for bound in _BOUNDS)
 
+# Optimizers such as Adam move a variable by about their learning rate, whatever
+# its size. The variables of the rates, which may be tiny, therefore start at a
+# usual size, and constants scale them. A power of 2 is exact in every dtype.
+_UNSCALED_RATE = 2**-7
+
 # Inner steps use the streams of random numbers from 0 up, and predictions use
 # -1: see `MetaLearner.state_of`.
 _SAMPLE_STREAM = -2
@@ -55,9 +60,11 @@ class PLATIPUS(probabilistic.ProbabilisticLearner):
   the points if there are more of them. The query loss is a mean.
 
   The minimum is over mu (the weights of the model), both sets of standard
-  deviations (scales), and both rates. A prediction is a mean over `num_samples`
-  samples of p. The scales and shifts of normalization layers are not sampled:
-  in all samples, they equal their values in mu.
+  deviations (scales), and both rates. The variables of the rates start at 2^-7
+  and are scaled by constants, so that steps of an optimizer suit them. A
+  prediction is a mean over `num_samples` samples of p. The scales and shifts of
+  normalization layers are not sampled: in all samples, they equal their values
+  in mu.
 
   In training, `loss` and the metrics are measured on a sample of the posterior,
   which has seen the query labels. They say less about new tasks than validation
@@ -181,10 +188,20 @@ class PLATIPUS(probabilistic.ProbabilisticLearner):
       _copy_weights(initial_from, model)
     self.prior_log_scales = self._log_scales("prior")
     self.posterior_log_scales = self._log_scales("posterior")
-    self.prior_rate = self._shift_rate("prior", initial_prior_rate)
-    self.posterior_rate = self._shift_rate("posterior", initial_posterior_rate)
+    self.unscaled_prior_rate = self._unscaled_rate("prior")
+    self.unscaled_posterior_rate = self._unscaled_rate("posterior")
     if not first_order:
       self.warn_if_inexact()
+
+  @property
+  def prior_rate(self) -> tf.Tensor:
+    """Step size of the shift by the support set, a scalar."""
+    return _scaled(self.unscaled_prior_rate, self.initial_prior_rate)
+
+  @property
+  def posterior_rate(self) -> tf.Tensor:
+    """Step size of the shift by the queries, a scalar."""
+    return _scaled(self.unscaled_posterior_rate, self.initial_posterior_rate)
 
   def sampled_path(
     self, support_x: tf.Tensor, support_y: tf.Tensor, context: Context
@@ -243,11 +260,12 @@ class PLATIPUS(probabilistic.ProbabilisticLearner):
 
   @classmethod
   def from_config(cls, config: dict[str, Any]) -> "PLATIPUS":
-    # In files of earlier versions, both rates have one initial value.
     config = dict(config)
     if "initial_shift_rate" in config:
-      rate = config.pop("initial_shift_rate")
-      config |= {"initial_prior_rate": rate, "initial_posterior_rate": rate}
+      # In files of earlier versions, the variables are not scaled.
+      del config["initial_shift_rate"]
+      names = ("initial_prior_rate", "initial_posterior_rate")
+      config |= dict.fromkeys(names, _UNSCALED_RATE)
     return super().from_config(config)
 
   def _prior_means(
@@ -256,13 +274,17 @@ class PLATIPUS(probabilistic.ProbabilisticLearner):
     return self._shifted(self.prior_rate, x, y, _PRIOR_STREAM, context)
 
   def _shifted(
-    self, rate: Any, x: tf.Tensor, y: tf.Tensor, stream: int, context: Context
+    self,
+    rate: tf.Tensor,
+    x: tf.Tensor,
+    y: tf.Tensor,
+    stream: int,
+    context: Context,
   ) -> Weights:
     """Returns the means after one gradient step on the loss of an example set.
 
     The scales and shifts of normalization layers do not change.
     """
-    rate = tf.convert_to_tensor(rate)
     loss_fn = self.support_loss(x, y, context)
     return inner_loop.gradient_step(
       lambda weights: loss_fn(weights, stream),
@@ -311,13 +333,17 @@ class PLATIPUS(probabilistic.ProbabilisticLearner):
       for variable, normalizes in pairs
     ]
 
-  def _shift_rate(self, name: str, initial: float) -> Any:
+  def _unscaled_rate(self, name: str) -> Any:
     return self.add_weight(
       shape=(),
-      initializer=keras.initializers.Constant(initial),
+      initializer=keras.initializers.Constant(_UNSCALED_RATE),
       dtype=self.model.trainable_variables[0].dtype,
       name=f"{name}_rate",
     )
+
+
+def _scaled(rate: Any, initial: float) -> tf.Tensor:
+  return initial / _UNSCALED_RATE * tf.convert_to_tensor(rate)
 
 
 def _tensors(log_scales: list[Any]) -> list[tf.Tensor | None]:

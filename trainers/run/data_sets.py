@@ -266,7 +266,10 @@ _SUMS_VARIED_SINUSOID = {
   "bmaml": {"inner_learning_rate": 0.001},
   "platipus": {"inner_learning_rate": 0.002},
 }
-_SUMS_SINUSOID_OR_LINE = {"bmaml": {"inner_learning_rate": 0.0001}}
+_SUMS_SINUSOID_OR_LINE = {
+  "bmaml": {"inner_learning_rate": 0.0001},
+  "platipus": {"inner_learning_rate": 0.0002},
+}
 
 DATA_SETS = {
   "glyphs": DataSet(IMAGES, "glyphs"),
