@@ -50,7 +50,7 @@ LEARNERS = {
     "steps_per_epoch": 10,
   },
   "Reptile": {"inner_steps": 2, "inner_learning_rate": 0.01},
-  "PLATIPUS": {"inner_learning_rate": 0.1},
+  "PLATIPUS": {"inner_learning_rate": 0.02},
   "EMAML": {"inner_learning_rate": 0.1, "num_particles": 3},
   "BMAML": {"inner_learning_rate": 0.02, "num_particles": 3},
   "LEO": {"num_latents": 4, "inner_steps": 2, "finetuning_steps": 1},

@@ -49,6 +49,9 @@ LEARNERS = {
     tfmeta.PLATIPUS,
     {
       "inner_learning_rate": 0.001,
+      "inner_loss_reduction": "mean",
+      "initial_prior_rate": 0.01,
+      "initial_posterior_rate": 0.01,
       "num_samples": SAMPLES,
       "initial_scale": 0.1,
       "kl_weight": 0.01,

@@ -25,6 +25,7 @@ from tfmeta.algorithms.context import EVALUATION as EVALUATION
 from tfmeta.algorithms.context import FIRST_STEP as FIRST_STEP
 from tfmeta.algorithms.context import Context as Context
 from tfmeta.algorithms.emaml import EMAML as EMAML
+from tfmeta.algorithms.fine_tuning import FineTuning as FineTuning
 from tfmeta.algorithms.imaml import IMAML as IMAML
 from tfmeta.algorithms.leo import LEO as LEO
 from tfmeta.algorithms.maml import FOMAML as FOMAML

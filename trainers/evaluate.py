@@ -42,6 +42,13 @@ def define() -> None:
   )
 
   flags.DEFINE_integer(
+    "query_shots",
+    None,
+    "Query examples for each class; for regression, for each task. Default: "
+    "those of the run. The transductive results of Reptile's paper are for 1.",
+    lower_bound=1,
+  )
+  flags.DEFINE_integer(
     "queries_at_once",
     None,
     "Number of queries that are predicted in one pass. Default: all queries of "
@@ -62,6 +69,7 @@ def run(
   tasks: int,
   split: str = "test",
   ensemble: int = 1,
+  query_shots: int | None = None,
   queries_at_once: int | None = None,
   normalization: str | None = None,
 ) -> dict[str, Any]:
@@ -72,6 +80,8 @@ def run(
     tasks: Number of tasks. They are the same for all runs on the same data.
     split: "train", "validation" or "test".
     ensemble: Number of best epochs whose outputs are averaged.
+    query_shots: Query examples for each class. Defaults to `None`: those of the
+      run.
     queries_at_once: Number of queries in one pass. Defaults to `None`: all
       queries of a task.
     normalization: `"support_stats"`, or `None`: that of the training.
@@ -93,13 +103,17 @@ def run(
   values = folders.read_configuration(folder)
   _check_kind(folder, values, dataclasses.fields(configuration.Configuration))
   config = configuration.Configuration(**values)
+  if query_shots:
+    config = dataclasses.replace(config, query_shots=query_shots)
   learners = checkpoints.best_learners(config, folder, ensemble)
   how = {"queries_at_once": queries_at_once, "normalization": normalization}
   measured, written = results.measure(config, learners, split, tasks, **how)
   members = "" if ensemble == 1 else f"_ensemble_{ensemble}"
+  shots = f"_query_shots_{query_shots}" if query_shots else ""
   passes = f"_by_{queries_at_once}" if queries_at_once else ""
   kind = f"_{normalization}" if normalization else ""
-  path = folder / f"evaluation_{split}_{tasks}{members}{passes}{kind}.json"
+  how_measured = f"{members}{shots}{passes}{kind}"
+  path = folder / f"evaluation_{split}_{tasks}{how_measured}.json"
   results.write(path, written)
   print(f"{measured}\nWritten to {path}.")
   return written
@@ -139,6 +153,7 @@ def main(_: Sequence[str]) -> None:
     tasks=_FLAGS.tasks,
     split=_FLAGS.split,
     ensemble=_FLAGS.ensemble,
+    query_shots=_FLAGS.query_shots,
     queries_at_once=_FLAGS.queries_at_once,
     normalization=_FLAGS.normalization,
   )

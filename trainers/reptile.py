@@ -2,6 +2,16 @@
 
   python -m trainers.reptile
   python -m trainers.reptile --preset=omniglot_5way_1shot --workdir=runs/mine
+  python -m trainers.reptile --preset=omniglot_5way_1shot --epochs=50
+      --inner_learning_rate=0.003 --support_batch_size=25 --query_shots=1
+
+The third command learns faster than the published values of the preset: an
+update takes 25 images in each inner step, where the preset takes 10, and a
+larger inner rate. In trials of 40 CPU seconds on 32 filters, half as many
+updates in the same time reached 69.9% instead of 65.5% with 15 queries for each
+class, and 72.2% instead of 67.3% with one query. It has not been trained to the
+end, where a smaller inner rate may be better. The paper has one query for each
+class in its tests, so --query_shots=1 gives the accuracy to compare with it.
 
 Training tasks have more shots than test tasks (--train_shots), and the outer
 rate, which the paper calls epsilon, falls to zero. trainers/README.md lists the

@@ -28,7 +28,15 @@ LEARNERS = {
   "MAML": (tfmeta.MAML, {}),
   "EMAML": (tfmeta.EMAML, {"num_particles": PARTICLES}),
   "BMAML": (tfmeta.BMAML, {"num_particles": PARTICLES}),
-  "PLATIPUS": (tfmeta.PLATIPUS, {"num_samples": PARTICLES}),
+  "PLATIPUS": (
+    tfmeta.PLATIPUS,
+    {
+      "num_samples": PARTICLES,
+      "inner_loss_reduction": "mean",
+      "initial_prior_rate": 0.01,
+      "initial_posterior_rate": 0.01,
+    },
+  ),
 }
 
 # Inner learning rates that `benchmarks.particles --rates` found best. BMAML's

@@ -39,6 +39,22 @@ def is_covered(probabilities: np.ndarray, readings: np.ndarray) -> np.ndarray:
   return np.all(best >= READING_PROBABILITY, axis=1)
 
 
+def count_likeliest(
+  probabilities: np.ndarray, readings: np.ndarray
+) -> np.ndarray:
+  """Returns how many readings are the likeliest one for some sample, `[T]`.
+
+  This is the coverage of the PLATIPUS paper. It has no threshold, so a sample
+  with a slight preference counts as much as one that is sure.
+  """
+  labels = readings[:, np.newaxis]
+  given = np.take_along_axis(probabilities, labels, axis=-1)
+  of_samples = np.log(np.maximum(given, 1e-7)).sum(axis=2)
+  likeliest = of_samples.argmax(axis=-1)
+  found = [np.any(likeliest == one, axis=1) for one in range(2)]
+  return np.sum(found, axis=0)
+
+
 def shuffle_samples(probabilities: np.ndarray, seed: int = 0) -> np.ndarray:
   """Deals the answers to each query to the samples at random.
 
@@ -91,6 +107,7 @@ def all_metrics(
   shuffled = shuffle_samples(probabilities)
   found = {
     "covered": is_covered(probabilities, readings).mean(),
+    "likeliest_readings": count_likeliest(probabilities, readings).mean(),
     "covered_by_luck": is_covered(shuffled, readings).mean(),
     "takes_a_reading": _takes_reading(probabilities, readings).mean(),
     "disagreeing_open": differ[mask].mean(),

@@ -24,7 +24,11 @@ ROWS = (
   (tfmeta.Reptile, {"inner_learning_rate": 0.01}),
 )
 PROBABILISTIC_ROWS = (
-  (tfmeta.PLATIPUS, {"inner_learning_rate": 0.1, "num_samples": 2}),
+  (
+    tfmeta.PLATIPUS,
+    # The gradients of its rates are large, and some questions use SGD.
+    {"inner_learning_rate": 0.02, "num_samples": 2, "clipnorm": 0.1},
+  ),
   (tfmeta.EMAML, {"inner_learning_rate": 0.1, "num_particles": 2}),
   (tfmeta.BMAML, {"inner_learning_rate": 0.02, "num_particles": 2}),
 )
@@ -96,6 +100,21 @@ class CommonTest(tfmeta.testing.LearnerTestCase):
       backbones=[backbone],
       optimizer=lambda: keras.optimizers.Adam(0.01),
       checks=of_classes if backbone == "mlp" else STATISTICS,
+    )
+
+  @parameterized.parameters("mlp", "conv")
+  def test_exam_of_fine_tuning(self, backbone):
+    self.run_learner_test(
+      tfmeta.FineTuning,
+      init_kwargs={
+        "inner_learning_rate": 0.02,
+        "inner_steps": 11,  # So many steps run in a loop.
+        # No network of the exam is trained, so it has no moving statistics.
+        "normalization": "transductive" if backbone == "conv" else None,
+      },
+      backbones=[backbone],
+      optimizer=lambda: keras.optimizers.Adam(0.01),
+      checks=exam.CHECKS if backbone == "mlp" else STATISTICS,
     )
 
   def test_exam_of_a_hierarchical_prior(self):

@@ -10,7 +10,11 @@ import tensorflow as tf
 
 import tfmeta
 
-STEPS = {"inner_steps": 2, "inner_learning_rate": 0.3}
+STEPS = {
+  "inner_steps": 2,
+  "inner_learning_rate": 0.05,
+  "inner_loss_reduction": "sum",
+}
 
 
 def make_mlp(outputs=3, features=4):
@@ -39,9 +43,8 @@ def batch_of(tasks):
 
 class DegenerateTest(absltest.TestCase):
   def test_without_spread_and_shift_it_is_maml(self):
-    learner = make(kl_weight=0.0)
-    for rate in (learner.prior_rate, learner.posterior_rate):
-      rate.assign(0.0)
+    rates = {"initial_prior_rate": 0.0, "initial_posterior_rate": 0.0}
+    learner = make(kl_weight=0.0, **rates)
     maml = tfmeta.MAML(make_mlp(), dtype="float64", **STEPS)
     task = directional.mlp_task()
     with replaced_noise.without_noise():
@@ -59,17 +62,41 @@ class DegenerateTest(absltest.TestCase):
     )
 
   def test_without_spread_it_adapts_from_the_shifted_mean(self):
-    learner = make()
-    learner.prior_rate.assign(0.7)
+    learner = make(initial_prior_rate=0.1)
     task = directional.mlp_task()
     with replaced_noise.without_noise():
       found = learner.predict_samples(learner.adapt(*task[:2]), task[2])[0]
-    once = {"inner_steps": 1, "inner_learning_rate": 0.7}
+    once = {**STEPS, "inner_steps": 1, "inner_learning_rate": 0.1}
     shifted = tfmeta.MAML(make_mlp(), dtype="float64", **once)
     model = shifted.to_model(shifted.adapt(*task[:2]))
     maml = tfmeta.MAML(model, dtype="float64", **STEPS)
     expected = maml.predict_with(maml.adapt(*task[:2]), task[2])
     np.testing.assert_allclose(found, expected, rtol=1e-10)
+
+
+class SumTest(absltest.TestCase):
+  def test_by_default_all_examples_push_in_full(self):
+    """Shifts and steps by a set and its copy are twice those by the set."""
+    support_x, support_y, *_ = directional.mlp_task()
+    twice = [tf.concat([part, part], axis=0) for part in (support_x, support_y)]
+
+    def adapt(support, rate, **options):
+      learner = tfmeta.PLATIPUS(
+        make_mlp(),
+        inner_learning_rate=2 * rate,
+        initial_prior_rate=rate,
+        dtype="float64",
+        **options,
+      )
+      with replaced_noise.without_noise():
+        return learner.adapt(*support)
+
+    expected = adapt((support_x, support_y), 0.1)
+    found = adapt(twice, 0.05)
+    averaged = adapt(twice, 0.1, inner_loss_reduction="mean")
+    for one, other in zip(found, expected, strict=True):
+      np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-14)
+    self.assertGreater(np.abs(averaged[0] - expected[0]).max(), 1e-3)
 
 
 class LossTest(parameterized.TestCase):
@@ -99,7 +126,8 @@ class LossTest(parameterized.TestCase):
     places = [
       i
       for i, v in enumerate(learner.trainable_variables)
-      if v is learner.prior_rate or v is learner.posterior_rate
+      if v is learner.unscaled_prior_rate
+      or v is learner.unscaled_posterior_rate
     ]
     gradients = directional.gradients_of(learner, task)
     self.assertLen(places, 2)
@@ -110,10 +138,11 @@ class LossTest(parameterized.TestCase):
     support_x, support_y, *_ = directional.mlp_task()
     task = (support_x, support_y, support_x, support_y)  # Equal shifts.
     values = []
+    equal = {"initial_prior_rate": 0.01, "initial_posterior_rate": 0.01}
     for weight in (0.0, 5.0):
-      learner = make(kl_weight=weight)
+      learner = make(kl_weight=weight, **equal)
       values.append(float(learner.task_loss(*task)[0]))
-      learner.prior_rate.assign(0.5)
+      learner.unscaled_prior_rate.assign(0.5)
       values.append(float(learner.task_loss(*task)[0]))
     self.assertAlmostEqual(values[0], values[2], places=12)
     self.assertGreater(values[3], values[1] + 1e-3)
@@ -127,8 +156,10 @@ class SampleTest(absltest.TestCase):
         self.assertGreater(np.abs(kernels[i] - kernels[j]).min(), 0.0)
 
   def test_evaluated_tasks_and_samples_never_share_noise(self):
-    learner = make(num_samples=3, initial_scale=0.5, inner_steps=0)
-    learner.prior_rate.assign(0.0)  # Only the noise tells tasks apart.
+    # Only the noise tells tasks apart.
+    learner = make(
+      num_samples=3, initial_scale=0.5, inner_steps=0, initial_prior_rate=0.0
+    )
     tasks = [directional.mlp_task(seed) for seed in range(2)]
     self.assert_all_differ(
       np.concatenate([learner.adapt(*task[:2])[0] for task in tasks])
@@ -190,7 +221,7 @@ class SampleTest(absltest.TestCase):
     inputs, query_y = batch_of([directional.mlp_task()])
     results = []
     for rate in (0.01, 1e3):
-      learner.posterior_rate.assign(rate)
+      learner.unscaled_posterior_rate.assign(rate)
       results.append(
         learner.evaluate(inputs, query_y, verbose=0, return_dict=True)
       )
@@ -229,12 +260,32 @@ class ArgumentsTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, "equal model.*Received"):
       make(initial_from=other)
 
+  def test_rates_start_at_their_initial_values(self):
+    learner = make(initial_prior_rate=0.3, initial_posterior_rate=2e-4)
+    self.assertAlmostEqual(float(learner.prior_rate), 0.3, places=12)
+    self.assertAlmostEqual(float(learner.posterior_rate), 2e-4, places=12)
+    # A step of the outer loop is small compared with the rate.
+    learner.unscaled_posterior_rate.assign_add(2**-10)
+    expected = 2e-4 * (1 + 1 / 8)
+    self.assertAlmostEqual(float(learner.posterior_rate), expected, places=12)
+
+  def test_rates_in_files_of_earlier_versions_are_those_of_the_variables(self):
+    config = make().get_config()
+    del config["initial_prior_rate"], config["initial_posterior_rate"]
+    config["initial_shift_rate"] = 0.25
+    learner = tfmeta.PLATIPUS.from_config(config)
+    learner.unscaled_prior_rate.assign(0.07)
+    learner.unscaled_posterior_rate.assign(0.2)
+    self.assertAlmostEqual(float(learner.prior_rate), 0.07, places=12)
+    self.assertAlmostEqual(float(learner.posterior_rate), 0.2, places=12)
+
   @parameterized.parameters(
     {"num_samples": 0},
     {"kl_weight": -1.0},
     {"initial_scale": 1e-6},
     {"initial_scale": 20.0},
-    {"initial_shift_rate": float("nan")},
+    {"initial_prior_rate": float("nan")},
+    {"initial_posterior_rate": float("nan")},
     {"initial_from": "maml.keras"},
   )
   def test_arguments_out_of_range_are_refused(self, **options):

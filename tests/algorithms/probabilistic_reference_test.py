@@ -78,10 +78,11 @@ class PLATIPUSTest(absltest.TestCase):
       kl_weight=self.KL_WEIGHT,
       inner_steps=STEPS,
       inner_learning_rate=RATE,
+      inner_loss_reduction="mean",
+      initial_prior_rate=self.PRIOR_RATE,
+      initial_posterior_rate=self.POSTERIOR_RATE,
       dtype="float64",
     )
-    learner.prior_rate.assign(self.PRIOR_RATE)
-    learner.posterior_rate.assign(self.POSTERIOR_RATE)
     random = np.random.default_rng(0)
     for scales in (learner.prior_log_scales, learner.posterior_log_scales):
       for scale in scales:

@@ -42,6 +42,15 @@ class ReadingMetricsTest(absltest.TestCase):
       )
       self.assertEqual(found.tolist(), [expected])
 
+  def test_coverage_of_the_paper_counts_slight_preferences(self):
+    left, right = one_hot(LEFT, LEFT), one_hot(LEFT, RIGHT)
+    for sure in (0.51, 0.9):
+      for samples, expected in ((left, 1), (right, 2)):
+        found = reading_metrics.count_likeliest(
+          sure * samples + (1 - sure) * (1 - samples), BOTH
+        )
+        self.assertEqual(found.tolist(), [expected])
+
   def test_shuffling_keeps_the_answers_to_a_query_but_mixes_samples(self):
     samples = one_hot(*[LEFT, RIGHT] * 5)
     found = reading_metrics.shuffle_samples(samples)
@@ -71,6 +80,7 @@ class ReadingMetricsTest(absltest.TestCase):
     found = reading_metrics.all_metrics(one_hot(LEFT, RIGHT), BOTH)
     self.assertEqual(found["covered"], 1)
     self.assertEqual(found["takes_a_reading"], 1)
+    self.assertEqual(found["likeliest_readings"], 2)
     self.assertEqual(found["disagreeing_open"], 1)
     self.assertEqual(found["disagreeing_closed"], 0)
     self.assertEqual(found["sample_accuracy_closed"], 1)

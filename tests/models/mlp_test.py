@@ -46,6 +46,28 @@ class MlpTest(parameterized.TestCase):
     self.assertEqual(model.input.dtype, "float64")
     self.assertEqual(model.output.dtype, "float64")
 
+  def test_context_is_learned_and_starts_at_zero(self):
+    plain = models.mlp((2,), outputs=1, hidden=(3,))
+    model = models.mlp((2,), outputs=1, hidden=(3,), context=4)
+    names = [v.path for v in model.trainable_variables]
+    self.assertEqual(names[:2], ["context/values", "hidden_1/kernel"])
+    context, kernel, *others = model.trainable_variables
+    self.assertEqual((context.shape, kernel.shape), ((4,), (6, 3)))
+    for own, other in zip(plain.weights, [kernel[:2], *others], strict=True):
+      own.assign(other)
+    x = np.array([[1.0, -2.0], [0.5, 3.0]], "float32")
+    np.testing.assert_allclose(model(x), plain(x), rtol=1e-6)
+    # The context acts like a bias of the first hidden layer.
+    context.assign([1.0, -1.0, 2.0, 0.5])
+    plain.weights[1].assign_add((context[np.newaxis] @ kernel[2:])[0])
+    np.testing.assert_allclose(model(x), plain(x), rtol=1e-5, atol=1e-6)
+    copied = keras.Model.from_config(model.get_config())
+    self.assertEqual(copied.get_layer("context").units, 4)
+
+  def test_negative_context_is_refused(self):
+    with self.assertRaisesRegex(ValueError, "`context` must.*-1"):
+      models.mlp((1,), outputs=1, context=-1)
+
   @parameterized.parameters({"outputs": 0}, {"hidden": (3, 0)})
   def test_bad_size_is_refused(self, **options):
     with self.assertRaisesRegex(ValueError, "must be an integer of at least 1"):

@@ -31,6 +31,7 @@ COMMANDS = (
   "trainers.bmaml",
   "trainers.emaml",
   "trainers.evaluate",
+  "trainers.fine_tuning",
   "trainers.fomaml",
   "trainers.imaml",
   "trainers.launch",

@@ -9,6 +9,7 @@ from absl.testing import parameterized
 from trainers import anil
 from trainers import bmaml
 from trainers import emaml
+from trainers import fine_tuning
 from trainers import fomaml
 from trainers import imaml
 from trainers import leo
@@ -36,6 +37,7 @@ MODULES = (
   leo,
   imaml,
   proto_net,
+  fine_tuning,
 )
 TRAINERS = {module.TRAINER.name: module.TRAINER for module in MODULES}
 

@@ -229,6 +229,12 @@ class FinishedRunTest(RunTestCase):
     later = evaluate_quietly(self.folder, tasks=4)
     self.assertEqual(later["per_task"], self.result["per_task"])
 
+  def test_it_is_evaluated_with_other_numbers_of_queries(self):
+    one = evaluate_quietly(self.folder, tasks=4, query_shots=1)
+    self.assertEqual((self.result["query_shots"], one["query_shots"]), (3, 1))
+    path = self.folder / "evaluation_test_4_query_shots_1.json"
+    self.assertEqual(json.loads(path.read_text()), one)
+
   def test_the_best_epochs_vote(self):
     one, two = [
       evaluate_quietly(self.folder, tasks=4, ensemble=n) for n in (1, 2)

@@ -109,6 +109,19 @@ class WorkdirTest(parameterized.TestCase):
     self.assertIsNone(values["normalization"])
     self.claim(network_normalization="none")
 
+  def test_rates_of_a_platipus_of_an_earlier_version_are_not_scaled(self):
+    self.claim_and_work()
+    self.write(own={"initial_shift_rate": 0.25, "kl_weight": 0.1})
+    own = workdir.read_configuration(self.folder)["own"]
+    self.assertEqual(
+      own,
+      {
+        "initial_prior_rate": 2**-7,
+        "initial_posterior_rate": 2**-7,
+        "kl_weight": 0.1,
+      },
+    )
+
   def test_the_old_flag_of_such_a_network_is_refused_with_the_difference(self):
     self.claim_and_work()
     self.write(normalization="none")

@@ -16,6 +16,7 @@ from tfmeta.algorithms.context import Context
 from tfmeta.core import functional
 from tfmeta.core import inner_loop
 from tfmeta.core import random
+from tfmeta.typing import Reduction
 from tfmeta.typing import Weights
 
 # Logarithms of standard deviations in the order of the weights. A weight
@@ -24,6 +25,11 @@ LogScales = Sequence[tf.Tensor | None]
 
 _BOUNDS = (-10.0, 2.0)  # Bounds of the logarithms of standard deviations.
 _SMALLEST_SCALE, _LARGEST_SCALE = (math.exp(bound) for bound in _BOUNDS)
+
+# Optimizers such as Adam move a variable by about their learning rate, whatever
+# its size. The variables of the rates, which may be tiny, therefore start at a
+# usual size, and constants scale them. A power of 2 is exact in every dtype.
+_UNSCALED_RATE = 2**-7
 
 # Inner steps use the streams of random numbers from 0 up, and predictions use
 # -1: see `MetaLearner.state_of`.
@@ -43,27 +49,35 @@ class PLATIPUS(probabilistic.ProbabilisticLearner):
   whose mean is shifted by a gradient step on the query loss. A penalty keeps
   the posterior close to the prior [1]:
 
-      q = Normal(mu - posterior_rate * grad(query_loss)(mu), posterior_scales)
-      p = Normal(mu - prior_rate * grad(support_loss)(mu), prior_scales)
-      theta ~ q;  weights = theta, after inner_steps steps on the support loss
+      q = Normal(mu - posterior_rate * grad(query_sum)(mu), posterior_scales)
+      p = Normal(mu - prior_rate * grad(support_sum)(mu), prior_scales)
+      theta ~ q;  weights = theta, after inner_steps steps on support_sum
       minimize  mean over tasks of query_loss(weights) + kl_weight * KL(q || p)
 
+  Inner steps and shifts follow the gradient of a log-likelihood, a sum over the
+  examples, as in the paper. With `inner_loss_reduction="mean"`, each example
+  counts less the more there are, and samples do not come closer together near
+  the points if there are more of them. The query loss is a mean.
+
   The minimum is over mu (the weights of the model), both sets of standard
-  deviations (scales), and both rates. A prediction is a mean over `num_samples`
-  samples of p. The scales and shifts of normalization layers are not sampled:
-  in all samples, they equal their values in mu.
+  deviations (scales), and both rates. The variables of the rates start at 2^-7
+  and are scaled by constants, so that steps of an optimizer suit them. A
+  prediction is a mean over `num_samples` samples of p. The scales and shifts of
+  normalization layers are not sampled: in all samples, they equal their values
+  in mu.
 
   In training, `loss` and the metrics are measured on a sample of the posterior,
   which has seen the query labels. They say less about new tasks than validation
   does.
 
-  The objective of the paper contains the negative log-likelihood of the
-  queries. This learner has the query loss in its place. For class labels, the
-  cross entropy equals the mean negative log-likelihood per query. For
-  regression, the mean squared error equals, up to a constant, the mean negative
-  log-likelihood of a Gaussian with a standard deviation of 0.71 (the square
-  root of 1/2). The divergence is a sum over all weights, and `kl_weight` scales
-  it relative to this mean.
+  The objective of the paper is a bound: the negative log-likelihood of all Q
+  queries plus the divergence, a sum over all weights. This learner has the mean
+  query loss in place of the first term. Relative to the bound, it therefore
+  weighs the divergence by `kl_weight * Q` for class labels, and by `kl_weight *
+  Q / (2 s^2)` for a squared error and Gaussian noise of standard deviation s in
+  the targets. A `kl_weight` of 1 / Q, or of `2 s^2 / Q`, gives the bound
+  itself. Most of s is what the adapted weights still get wrong, so it depends
+  on the number of support examples, and one weight is a compromise.
 
   Differences from the paper (the authors published no code):
     - `prior_rate` and `posterior_rate` are one number each for all weights.
@@ -78,8 +92,12 @@ class PLATIPUS(probabilistic.ProbabilisticLearner):
     kl_weight: Float >= 0. Weight of the divergence. Defaults to 1e-3.
     initial_scale: Float in [4.6e-5, 7.3]. Initial value of all standard
       deviations. Defaults to 0.02.
-    initial_shift_rate: Float. Initial value of `prior_rate` and
-      `posterior_rate`. Defaults to 0.01.
+    initial_prior_rate: Float. Initial value of `prior_rate`, the step size of
+      the shift by the support set. Large values end in NaN, because the
+      gradient is a sum. Defaults to 0.002.
+    initial_posterior_rate: Float. Initial value of `posterior_rate`, the step
+      size of the shift by the queries, of which there are often more. Defaults
+      to 0.0002.
     initial_from: A trained learner with an equal model, such as a `MAML`, whose
       weights become the initial mu. It is not part of the configuration.
       Defaults to `None`, which keeps the weights of `model`.
@@ -92,6 +110,9 @@ class PLATIPUS(probabilistic.ProbabilisticLearner):
     inner_loss: A Keras loss, its name, or a function `(y, y_pred) -> [n]`, for
       the support set and the query set. Defaults to
       `SparseCategoricalCrossentropy(from_logits=True)`.
+    inner_loss_reduction: How the loss of an inner step or of a shift is reduced
+      over the examples: `"sum"` (default), `"mean"` or `"sum_over_ways"`. A
+      rate that suits a mean over n examples is n times too large for a sum.
     normalization: Which statistics batch normalization uses for query examples.
       `"transductive"`: the statistics of the query set itself.
       `"support_stats"`: the statistics of the support set under the adapted
@@ -106,8 +127,8 @@ class PLATIPUS(probabilistic.ProbabilisticLearner):
     **kwargs: Forwarded to `ProbabilisticLearner` and `MetaLearner`:
       `noise_stddev` (float > 0: in regression, the standard deviation of
       targets around the outputs of one sample; 1.0 by default),
-      `inner_loss_reduction`, `task_map`, `clipvalue`, `clipnorm`, and `name`
-      and `dtype` of the Keras model.
+      `task_map`, `clipvalue`, `clipnorm`, and `name` and `dtype` of the Keras
+      model.
 
   Raises:
     ImportError: If TensorFlow Probability is not installed.
@@ -126,12 +147,14 @@ class PLATIPUS(probabilistic.ProbabilisticLearner):
     num_samples: int = 10,
     kl_weight: float = 1e-3,
     initial_scale: float = 0.02,
-    initial_shift_rate: float = 0.01,
+    initial_prior_rate: float = 0.002,
+    initial_posterior_rate: float = 0.0002,
     initial_from: Any = None,
     inner_steps: int = 1,
     inner_learning_rate: float = 0.01,
     eval_inner_steps: int | None = None,
     inner_loss: Any = None,
+    inner_loss_reduction: Reduction = "sum",
     normalization: str | None = None,
     first_order: bool = False,
     seed: int = 0,
@@ -145,6 +168,7 @@ class PLATIPUS(probabilistic.ProbabilisticLearner):
       inner_learning_rate=inner_learning_rate,
       eval_inner_steps=eval_inner_steps,
       inner_loss=inner_loss,
+      inner_loss_reduction=inner_loss_reduction,
       normalization=normalization,
       seed=seed,
       **kwargs,
@@ -153,19 +177,31 @@ class PLATIPUS(probabilistic.ProbabilisticLearner):
     arguments.check_number(
       "initial_scale", initial_scale, least=_SMALLEST_SCALE, most=_LARGEST_SCALE
     )
-    arguments.check_number("initial_shift_rate", initial_shift_rate)
+    arguments.check_number("initial_prior_rate", initial_prior_rate)
+    arguments.check_number("initial_posterior_rate", initial_posterior_rate)
     self.kl_weight = kl_weight
     self.initial_scale = initial_scale
-    self.initial_shift_rate = initial_shift_rate
+    self.initial_prior_rate = initial_prior_rate
+    self.initial_posterior_rate = initial_posterior_rate
     self.first_order = first_order
     if initial_from is not None:
       _copy_weights(initial_from, model)
     self.prior_log_scales = self._log_scales("prior")
     self.posterior_log_scales = self._log_scales("posterior")
-    self.prior_rate = self._shift_rate("prior")
-    self.posterior_rate = self._shift_rate("posterior")
+    self.unscaled_prior_rate = self._unscaled_rate("prior")
+    self.unscaled_posterior_rate = self._unscaled_rate("posterior")
     if not first_order:
       self.warn_if_inexact()
+
+  @property
+  def prior_rate(self) -> tf.Tensor:
+    """Step size of the shift by the support set, a scalar."""
+    return _scaled(self.unscaled_prior_rate, self.initial_prior_rate)
+
+  @property
+  def posterior_rate(self) -> tf.Tensor:
+    """Step size of the shift by the queries, a scalar."""
+    return _scaled(self.unscaled_posterior_rate, self.initial_posterior_rate)
 
   def sampled_path(
     self, support_x: tf.Tensor, support_y: tf.Tensor, context: Context
@@ -217,9 +253,20 @@ class PLATIPUS(probabilistic.ProbabilisticLearner):
       **super().get_config(),
       "kl_weight": self.kl_weight,
       "initial_scale": self.initial_scale,
-      "initial_shift_rate": self.initial_shift_rate,
+      "initial_prior_rate": self.initial_prior_rate,
+      "initial_posterior_rate": self.initial_posterior_rate,
       "first_order": self.first_order,
     }
+
+  @classmethod
+  def from_config(cls, config: dict[str, Any]) -> "PLATIPUS":
+    config = dict(config)
+    if "initial_shift_rate" in config:
+      # In files of earlier versions, the variables are not scaled.
+      del config["initial_shift_rate"]
+      names = ("initial_prior_rate", "initial_posterior_rate")
+      config |= dict.fromkeys(names, _UNSCALED_RATE)
+    return super().from_config(config)
 
   def _prior_means(
     self, x: tf.Tensor, y: tf.Tensor, context: Context
@@ -227,13 +274,17 @@ class PLATIPUS(probabilistic.ProbabilisticLearner):
     return self._shifted(self.prior_rate, x, y, _PRIOR_STREAM, context)
 
   def _shifted(
-    self, rate: Any, x: tf.Tensor, y: tf.Tensor, stream: int, context: Context
+    self,
+    rate: tf.Tensor,
+    x: tf.Tensor,
+    y: tf.Tensor,
+    stream: int,
+    context: Context,
   ) -> Weights:
     """Returns the means after one gradient step on the loss of an example set.
 
     The scales and shifts of normalization layers do not change.
     """
-    rate = tf.convert_to_tensor(rate)
     loss_fn = self.support_loss(x, y, context)
     return inner_loop.gradient_step(
       lambda weights: loss_fn(weights, stream),
@@ -282,13 +333,17 @@ class PLATIPUS(probabilistic.ProbabilisticLearner):
       for variable, normalizes in pairs
     ]
 
-  def _shift_rate(self, name: str) -> Any:
+  def _unscaled_rate(self, name: str) -> Any:
     return self.add_weight(
       shape=(),
-      initializer=keras.initializers.Constant(self.initial_shift_rate),
+      initializer=keras.initializers.Constant(_UNSCALED_RATE),
       dtype=self.model.trainable_variables[0].dtype,
       name=f"{name}_rate",
     )
+
+
+def _scaled(rate: Any, initial: float) -> tf.Tensor:
+  return initial / _UNSCALED_RATE * tf.convert_to_tensor(rate)
 
 
 def _tensors(log_scales: list[Any]) -> list[tf.Tensor | None]:

@@ -1,7 +1,9 @@
 """Layers with exact second derivatives, and functions that walk layers."""
 
+from tfmeta.layers.cosine_dense import CosineDense as CosineDense
 from tfmeta.layers.exact import exact as exact
 from tfmeta.layers.exact import inexact_layers as inexact_layers
+from tfmeta.layers.learned_inputs import LearnedInputs as LearnedInputs
 from tfmeta.layers.learned_rates import LearnedRates as LearnedRates
 from tfmeta.layers.log_deviation import LogDeviation as LogDeviation
 from tfmeta.layers.mean_prediction import MeanPrediction as MeanPrediction

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import keras
 
 from tfmeta import arguments
+from tfmeta import layers
 from tfmeta.models import blocks
 
 
@@ -13,6 +14,7 @@ def mlp(
   *,
   outputs: int,
   hidden: Sequence[int] = (40, 40),
+  context: int = 0,
   activation: str = "relu",
   kernel_initializer: str | keras.Initializer = "glorot_uniform",
   dtype: str | None = None,
@@ -31,6 +33,9 @@ def mlp(
       flattened.
     outputs: Number of linear outputs: logits, or values of a regression.
     hidden: Units of the hidden layers, first to last. Defaults to `(40, 40)`.
+    context: Number of learned inputs, which are the same for all examples and
+      start at 0. They belong to the weights, so an inner loop adapts them. A
+      few numbers can then change the function as a whole. Defaults to 0.
     activation: Activation of the hidden layers. Defaults to `"relu"`.
     kernel_initializer: Initializer of all kernels. Biases start at 0. Defaults
       to `"glorot_uniform"`.
@@ -39,11 +44,12 @@ def mlp(
 
   Returns:
     A built model, `[n, *input_shape] -> [n, outputs]`. Its layers with weights
-    are called `hidden_1`, `hidden_2`, ..., and `head`.
+    are called `hidden_1`, `hidden_2`, ..., and `head`; the one of the learned
+    inputs is called `context`.
 
   Raises:
     ValueError: If `outputs` or an entry of `hidden` is not an integer of at
-      least 1.
+      least 1, or `context` of at least 0.
 
   References:
     C. Finn, P. Abbeel, S. Levine. Model-Agnostic Meta-Learning for Fast
@@ -53,9 +59,12 @@ def mlp(
   arguments.check_integer("outputs", outputs, least=1)
   for units in hidden:
     arguments.check_integer("hidden", units, least=1)
+  arguments.check_integer("context", context, least=0)
   inputs = x = blocks.model_input(input_shape, dtype)
   if len(input_shape) != 1:
     x = keras.layers.Flatten(dtype=dtype)(x)
+  if context:
+    x = layers.LearnedInputs(context, dtype=dtype, name="context")(x)
   options = {"kernel_initializer": kernel_initializer, "dtype": dtype}
   for number, units in enumerate(hidden, start=1):
     x = keras.layers.Dense(

@@ -148,6 +148,13 @@ class Configuration(run_configuration.RunConfiguration):
     why_unused=unused_flags.without_regression,
   )
 
+  context: int = option.field(
+    0,
+    "Number of learned inputs of the network, which adapt like its weights, "
+    "for regression.",
+    why_unused=unused_flags.without_regression,
+  )
+
   inner_steps: int = option.field(1, "Number of inner steps in training.")
   inner_learning_rate: float = option.field(
     0.4, "Step size of the inner loop; where rates are learned, their start."
@@ -184,7 +191,9 @@ class Configuration(run_configuration.RunConfiguration):
     100, "Number of updates in each epoch.", least=1
   )
   epochs: int = option.field(
-    10, "Number of epochs. A checkpoint is written after each.", least=1
+    10,
+    "Number of epochs. A checkpoint is written after each. With 0, the learner "
+    "is evaluated as it is.",
   )
   steps_per_execution: int = option.field(
     1,

@@ -256,8 +256,20 @@ _PAIR_DEFAULTS = {
 
 # BMAML's inner steps follow the gradient of a log-posterior. It is a sum over
 # the examples, and it is large when little noise is expected.
-_BMAML_SINUSOID = {"bmaml": {"inner_learning_rate": 0.001}}
-_BMAML_SINUSOID_OR_LINE = {"bmaml": {"inner_learning_rate": 0.0001}}
+# PLATIPUS takes the sum of the losses: a rate for the mean over n points is n
+# times too large.
+_SUMS_SINUSOID = {
+  "bmaml": {"inner_learning_rate": 0.001},
+  "platipus": {"inner_learning_rate": 0.001},
+}
+_SUMS_VARIED_SINUSOID = {
+  "bmaml": {"inner_learning_rate": 0.001},
+  "platipus": {"inner_learning_rate": 0.002},
+}
+_SUMS_SINUSOID_OR_LINE = {
+  "bmaml": {"inner_learning_rate": 0.0001},
+  "platipus": {"inner_learning_rate": 0.0002},
+}
 
 DATA_SETS = {
   "glyphs": DataSet(IMAGES, "glyphs"),
@@ -289,7 +301,7 @@ DATA_SETS = {
     flags=("num_tasks",),
     arguments=_sinusoid,
     defaults=_SINUSOID_DEFAULTS,
-    trainer_defaults=_BMAML_SINUSOID,
+    trainer_defaults=_SUMS_SINUSOID,
   ),
   "varied_sinusoid": DataSet(
     REGRESSION,
@@ -297,13 +309,13 @@ DATA_SETS = {
     flags=("num_tasks",),
     arguments=_varied_sinusoid,
     defaults=_VARIED_SINUSOID_DEFAULTS,
-    trainer_defaults=_BMAML_SINUSOID,
+    trainer_defaults=_SUMS_VARIED_SINUSOID,
   ),
   "sinusoid_or_line": DataSet(
     REGRESSION,
     "sinusoid_or_line",
     defaults=_SINUSOID_OR_LINE_DEFAULTS,
-    trainer_defaults=_BMAML_SINUSOID_OR_LINE,
+    trainer_defaults=_SUMS_SINUSOID_OR_LINE,
   ),
 }
 

@@ -31,6 +31,13 @@ INNER_CLIPNORM = option.Option(
   "weights together. Default: no limit.",
 )
 
+SUPPORT_BATCH_SIZE = option.Option(
+  "support_batch_size",
+  int,
+  None,
+  "Number of support examples in each inner step. Default: all.",
+)
+
 # Options of the inner loop. Without a value, the learner has its default, and
 # the configuration of earlier runs stays the same.
 INNER_OPTIONS = (
@@ -43,12 +50,7 @@ INNER_OPTIONS = (
     choices=("adam", "sgd"),
   ),
   INNER_CLIPNORM,
-  option.Option(
-    "support_batch_size",
-    int,
-    None,
-    "Number of support examples in each inner step. Default: all.",
-  ),
+  SUPPORT_BATCH_SIZE,
 )
 
 

@@ -8,6 +8,9 @@ import tensorflow as tf
 
 import tfmeta
 
+# Flags of a single learner that choose its network.
+_OF_NETWORK = ("body_from", "head")
+
 
 def build(
   config, elements: Any, strategy: tf.distribute.Strategy | None = None
@@ -37,6 +40,8 @@ def learning_rate(config) -> Any:
   """Returns the outer learning rate: a number, or a schedule of Keras."""
   rate, final = config.learning_rate, config.final_learning_rate
   updates = config.epochs * config.steps_per_epoch
+  if updates == 0:
+    return rate
   schedules = keras.optimizers.schedules
   if config.learning_rate_decay == "linear":
     return schedules.PolynomialDecay(rate, updates, end_learning_rate=final)
@@ -70,7 +75,7 @@ def _learner(config, inputs, targets) -> tfmeta.MetaLearner:
     "inner_loss_reduction": config.inner_loss_reduction,
   }
   return getattr(tfmeta, config.algorithm)(
-    _network(config, inputs, targets),
+    _network_with_head(config, inputs, targets),
     **(steps if config.algorithm != "ProtoNet" else {}),
     inner_loss="mse" if config.is_regression else None,
     normalization=config.normalization,
@@ -82,12 +87,66 @@ def _learner(config, inputs, targets) -> tfmeta.MetaLearner:
   )
 
 
+def _network_with_head(config, inputs, targets) -> keras.Model:
+  """Returns the network, with the head that the flags of the learner choose."""
+  if config.algorithm != "FineTuning":
+    return _network(config, inputs, targets)
+  shape = inputs["support_x"].shape[2:]
+  if config.is_embeddings:
+    # The body was trained and applied beforehand.
+    x = features = keras.Input(shape)
+  else:
+    body = _pretrained_body(config, shape)
+    x, features = body.inputs, body.outputs[0]
+  cosine = config.own["head"] == "cosine"
+  layer = tfmeta.layers.CosineDense if cosine else keras.layers.Dense
+  return keras.Model(x, layer(config.ways, name="head")(features))
+
+
+def _pretrained_body(config, shape) -> keras.Model:
+  """Returns the body that a run begins with, frozen if it is not trained."""
+  if config.is_regression:
+    raise ValueError(
+      "Fine-tuning begins with a body that was trained to tell classes apart, "
+      "so the data set must have classes. "
+      f"Received: dataset={config.dataset!r}"
+    )
+  path = config.own["body_from"]
+  body = _loaded(
+    "body_from",
+    path,
+    "a backbone, such as the one that `python -m trainers.pretrain` writes",
+  )
+  if body.input_shape[1:] != tuple(shape):
+    raise ValueError(
+      "`body_from` must be a backbone for the images of the data set, "
+      f"{tuple(shape)}. Received: body_from={path!r}, which takes "
+      f"{body.input_shape[1:]}"
+    )
+  body.trainable = config.epochs > 0
+  return body
+
+
+def _loaded(name: str, path: str, expected: str) -> Any:
+  """Returns the Keras model in a file that a flag names."""
+  file = pathlib.Path(path).expanduser()
+  if not file.is_file():
+    raise ValueError(
+      f"`{name}` must be {expected}. Received: {name}={path!r}, which is not "
+      "a file"
+    )
+  return keras.models.load_model(file)
+
+
 def _network(config, inputs, targets) -> keras.Model:
   # Axes of `support_x`: tasks, examples, and those of one example.
   shape = inputs["support_x"].shape[2:]
   if config.is_regression:
     return tfmeta.models.mlp(
-      shape, outputs=targets.shape[-1], hidden=config.hidden
+      shape,
+      outputs=targets.shape[-1],
+      hidden=config.hidden,
+      context=config.context,
     )
   if config.is_embeddings:
     # LEO generates weights without biases.
@@ -108,16 +167,13 @@ def _network(config, inputs, targets) -> keras.Model:
 
 def _own_arguments(config) -> dict[str, Any]:
   """Returns the arguments of this learner alone, with files loaded."""
-  own = dict(config.own)
+  own = {k: v for k, v in config.own.items() if k not in _OF_NETWORK}
   if path := own.get("initial_from"):
-    file = pathlib.Path(path).expanduser()
-    if not file.is_file():
-      raise ValueError(
-        "`initial_from` must be a learner that was saved, such as "
-        f"runs/maml/best.keras. Received: initial_from={path!r}, which is not "
-        "a file"
-      )
-    own["initial_from"] = keras.models.load_model(file)
+    own["initial_from"] = _loaded(
+      "initial_from",
+      path,
+      "a learner that was saved, such as runs/maml/best.keras",
+    )
   return own
 
 

@@ -38,8 +38,10 @@ def new_figure(width: float, height: float) -> Any:
 
 
 def plot_learning_curve(folder: pathlib.Path, history) -> None:
-  """Plots loss and accuracy of training and validation by epoch."""
+  """Plots loss and accuracy of training and validation by epoch, if any."""
   names = [name for name in ("loss", "accuracy") if name in history]
+  if not names:
+    return
   figure = new_figure(5 * len(names), 3.6)
   row = figure.subplots(1, len(names), squeeze=False)[0]
   for axes, name in zip(row, names, strict=True):

@@ -34,7 +34,7 @@ def final_results(config, learner, checkpoint) -> tuple[Any, dict[str, Any]]:
     **written,
     "epochs": checkpoint.epoch,
     "best_epochs": checkpoint.best_epochs,
-    "seconds": round(sum(checkpoint.history["seconds"]), 1),
+    "seconds": round(sum(checkpoint.history.get("seconds", [])), 1),
     "history": checkpoint.history,
   }
 

@@ -165,7 +165,9 @@ def train(
   done = checkpoint.restore(learner)
   if config.strategy == "multi_worker":
     strategies.check_agreement(strategy, done)
-  if done == config.epochs and writes:
+  if config.epochs == 0 and writes:
+    say("No epochs: the learner is evaluated as it is.")
+  elif done == config.epochs and writes:
     say(f"All {done} epochs are finished; the run is only evaluated again.")
   elif done and writes:
     say(f"Resuming after {done} of {config.epochs} epochs.")

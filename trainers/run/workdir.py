@@ -175,8 +175,14 @@ def _brought_up_to_date(values: dict[str, Any]) -> dict[str, Any]:
   """Returns the values of a run that an earlier version may have written.
 
   There, `--normalization=none` built a network without normalization, which is
-  now `--network_normalization=none`.
+  now `--network_normalization=none`, and the variables of PLATIPUS's rates were
+  not scaled, as they are not with an initial rate of 2**-7.
   """
+  if "initial_shift_rate" in values.get("own", {}):
+    own = dict(values["own"])
+    del own["initial_shift_rate"]
+    own |= {"initial_prior_rate": 2**-7, "initial_posterior_rate": 2**-7}
+    values = {**values, "own": own}
   if "network_normalization" in values or values.get("normalization") != "none":
     return values
   return {**values, "normalization": None, "network_normalization": "none"}
