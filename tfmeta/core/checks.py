@@ -277,12 +277,18 @@ def _checked_weight(name: str, weight: tf.Tensor, expected: Any) -> tf.Tensor:
   return checked_values.in_range(weight, weight, 0, weight.dtype.max, expected)
 
 
-def check_fit(loss: Any) -> None:
-  """Checks that `compile` was given no loss."""
+def check_fit(loss: Any, loss_weights: Any = None) -> None:
+  """Checks that `compile` was given no loss and no weights of losses."""
   if loss is not None:
     raise ValueError(
       "A learner is trained on its `inner_loss`: pass that to the "
       "constructor, and no `loss` to `compile`. Received: a compiled loss"
+    )
+  if loss_weights is not None:
+    raise ValueError(
+      "A learner has one loss, so `compile` takes no `loss_weights`: an "
+      "`inner_loss` of your own can weigh its parts, and `query_weight` weighs "
+      f"examples. Received: loss_weights={loss_weights!r}"
     )
 
 

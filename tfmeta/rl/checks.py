@@ -277,6 +277,11 @@ def check_compiled(learner: Any) -> None:
       "`compile` takes no loss for a learner that acts: `credit` chooses the "
       f"surrogate. Received: loss={learner.loss!r}"
     )
+  if keras_internals.compiled_argument(learner, "loss_weights") is not None:
+    raise ValueError(
+      "`compile` takes no `loss_weights` for a learner that acts: its loss is "
+      "one surrogate of the return. Received: loss_weights"
+    )
   if keras_internals.compiled_metrics(learner) is not None:
     raise ValueError(
       "`compile` takes no metrics for a learner that acts: it reports the mean "
