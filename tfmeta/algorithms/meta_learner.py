@@ -308,7 +308,8 @@ class MetaLearner(keras.Model):
       x: Examples, `[n, ...]`.
       context: Task, step and mode of the call. Defaults to `EVALUATION`.
     """
-    checks.check_weights(weights)
+    checks.check_weights(weights, self.model)
+    checks.check_examples("x", x, self.model)
     count = len(self.model.trainable_variables)
     known = weights[count:]
     of_batch = self.transductive and not known

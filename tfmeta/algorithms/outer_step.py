@@ -459,5 +459,5 @@ def build_for_fit(learner: Any, targets: Any) -> None:
   outputs = keras.KerasTensor(model.output_shape, model.compute_dtype)
   merged = (None, *targets.shape[2:])
   metrics.build(keras.KerasTensor(merged, targets.dtype), outputs)
-  compiled_metrics.check(learner, metrics.metrics)
+  compiled_metrics.check(learner, metrics.metrics, targets)
   compiled_metrics.warn(learner, metrics.metrics)

@@ -156,6 +156,12 @@ def check_queries(query_x: Any, query_y: Any) -> None:
       )
 
 
+def check_examples(name: str, x: Any, model: keras.Model) -> None:
+  """Checks the structure, types and shapes of examples of one task."""
+  arranged = model_inputs.arranged(model, name, x)
+  check_fits(name, model_inputs.tensors(arranged), model, leading=0)
+
+
 def check_fits(name: str, x: Any, model: keras.Model, *, leading: int) -> None:
   """Checks that examples have the types and shapes that the model takes.
 
@@ -166,7 +172,7 @@ def check_fits(name: str, x: Any, model: keras.Model, *, leading: int) -> None:
     leading: Number of axes before the examples: 1 for a batch of tasks, 0 for
       one task.
   """
-  axes = "[S, ...]" if leading == 0 else "[T, S, ...]"
+  axes = "[n, ...]" if leading == 0 else "[T, n, ...]"
   specs = tf.nest.flatten(model_inputs.input_specs(model))
   for spec, tensor in zip(specs, tf.nest.flatten(x), strict=True):
     shape, expected = tensor.shape, spec.shape[1:]
@@ -310,13 +316,43 @@ def warn_of_pixels(x: tf.Tensor, model: Any) -> None:
     )
 
 
-def check_weights(weights: Any) -> None:
-  """Checks that adapted weights are a structure, and not examples."""
-  if not isinstance(weights, list | tuple | dict):
+def check_weights(
+  weights: Any, model: keras.Model, samples: int | None = None
+) -> None:
+  """Checks that adapted weights are those of `model`, and not examples.
+
+  Args:
+    weights: One tensor for each of `model.trainable_variables`, and perhaps for
+      each of `model.non_trainable_variables`.
+    model: The model of the learner.
+    samples: Length of an axis before all others, that of the samples. Defaults
+      to `None`: there is no such axis.
+
+  Raises:
+    TypeError: If they are no list or tuple.
+    ValueError: If their number or a shape is another one.
+  """
+  if not isinstance(weights, list | tuple):
     raise TypeError(
       "`weights` must be what `adapt` returned, and comes before the examples. "
       f"Received: weights of type {type(weights).__name__}"
     )
+  variables = model.trainable_variables
+  both = len(variables) + len(model.non_trainable_variables)
+  if len(weights) not in (len(variables), both):
+    more = f", or {both} with statistics" if both > len(variables) else ""
+    raise ValueError(
+      f"`weights` must be what `adapt` returned, {len(variables)} tensors"
+      f"{more}. Received: {len(weights)} tensors"
+    )
+  for variable, weight in zip(variables, weights, strict=False):
+    shape = tf.TensorShape(getattr(weight, "shape", ()))
+    expected = (*([] if samples is None else [samples]), *variable.shape)
+    if not shape.is_compatible_with(expected):
+      raise ValueError(
+        "`weights` must be what `adapt` of this learner returned, with the "
+        f"shape {expected} for {variable.path!r}. Received: shape {shape}"
+      )
 
 
 def checked_targets(

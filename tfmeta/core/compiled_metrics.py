@@ -34,7 +34,7 @@ _OF_PROBABILITIES = (
 )
 
 
-def check(learner: Any, metrics: list[Any]) -> None:
+def check(learner: Any, metrics: list[Any], targets: Any) -> None:
   """Checks that metrics of Keras take the targets of a learner.
 
   Some of them would otherwise compare labels with outputs of another shape and
@@ -43,10 +43,16 @@ def check(learner: Any, metrics: list[Any]) -> None:
   Args:
     learner: A compiled `MetaLearner`.
     metrics: The metrics of Keras and of the user, built.
+    targets: A tensor or `tf.TensorSpec` with the shape and dtype of the query
+      targets of a batch.
 
   Raises:
     ValueError: If a metric takes other targets than the loss.
   """
+  # Keras chooses some metrics for the targets it sees. If the targets do not
+  # fit the loss, the first step says so.
+  if not _fits_loss(learner, targets):
+    return
   labels = learner.target_kind is Targets.LABELS
   for metric in metrics:
     if labels and _compares_each_output(metric):
@@ -66,6 +72,21 @@ def check(learner: Any, metrics: list[Any]) -> None:
       f"{type(metric).__name__} for outputs of shape "
       f"{learner.model.output_shape}"
     )
+
+
+def _fits_loss(learner: Any, targets: Any) -> bool:
+  known = learner.model.output_shape[1:]
+  sizes = [
+    size or (known[place] if place < len(known) else None) or 1
+    for place, size in enumerate(targets.shape[2:])
+  ]
+  try:
+    learner.checked_targets(
+      "Query labels", tf.zeros([1, 1, *sizes], targets.dtype)
+    )
+  except ValueError:
+    return False
+  return True
 
 
 def _compares_each_output(metric: Any) -> bool:
