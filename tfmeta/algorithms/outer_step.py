@@ -43,6 +43,7 @@ def train(learner: Any, data: Any) -> dict[str, Any]:
   Returns:
     The metrics by name.
   """
+  checks.check_optimizer(learner.optimizer)
   x, y = unpacked(learner, data)
   tasks = (*checked_tasks(learner, x), y)
   weights = checks.checked_weights(x, learner)

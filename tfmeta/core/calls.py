@@ -172,11 +172,29 @@ def _check_dataset(
 
 def _check_arrays(name: str, data: Mapping) -> None:
   """Checks that a dict of arrays holds at least one task."""
+  for key, value in data.items():
+    _check_types(key, value)
   arrays = tf.nest.flatten(dict(data))
   if any(getattr(array, "shape", (1,))[:1] == (0,) for array in arrays):
     raise ValueError(
       f"`{name}` must hold at least one task. Received: arrays of length 0"
     )
+
+
+def _check_types(name: str, value: Any) -> None:
+  """Checks that Keras can take a structure of arrays.
+
+  Its own error would show all values.
+  """
+  for array in tf.nest.flatten(value):
+    dtype = getattr(array, "dtype", type(array))
+    text = getattr(dtype, "kind", "") in ("U", "S")
+    if not hasattr(array, "shape") or text:
+      raise ValueError(
+        f"{name} must be an array of numbers, or a structure of arrays: call "
+        "np.asarray on lists, and pass strings as a tf.data.Dataset. Received: "
+        f"{getattr(dtype, '__name__', dtype)}"
+      )
 
 
 def _check_same_length(call: dict[str, Any]) -> None:

@@ -298,6 +298,15 @@ def check_fit(loss: Any, loss_weights: Any = None) -> None:
     )
 
 
+def check_optimizer(optimizer: Any) -> None:
+  """Checks that `compile` was given an optimizer, which training needs."""
+  if optimizer is None:
+    raise ValueError(
+      "Training needs an optimizer: pass one to `compile`, such as "
+      "keras.optimizers.Adam(1e-3). Received: optimizer=None"
+    )
+
+
 def warn_of_pixels(x: tf.Tensor, model: Any) -> None:
   """Warns, in eager mode, if images seem not to be scaled to [0, 1]."""
   layers = {type(layer).__name__ for layer in model.layers}
