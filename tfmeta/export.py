@@ -28,6 +28,7 @@ import tensorflow as tf
 from tfmeta.core import checked_values
 from tfmeta.core import checks
 from tfmeta.core import inputs
+from tfmeta.core import losses
 from tfmeta.core.losses import Targets
 
 
@@ -170,9 +171,12 @@ def _spec(learner: Any, name: str, leading: int) -> Any:
 
 
 def _target_spec(learner: Any, leading: int) -> tf.TensorSpec:
-  outputs = learner.model.output_shape
-  if learner.target_kind is Targets.LABELS:
-    labels = [None] * (leading + 1) + list(outputs[1:-1])
-    return tf.TensorSpec(labels, tf.int32, "support_y")
-  shape = [None] * (leading + 1) + list(outputs[1:])
-  return tf.TensorSpec(shape, tf.float32, "support_y")
+  shape = losses.shape_of_targets(
+    learner.inner_loss, learner.target_kind, learner.model.output_shape
+  )
+  labels = learner.target_kind is Targets.LABELS
+  return tf.TensorSpec(
+    [None] * (leading + 1) + shape,
+    tf.int32 if labels else tf.float32,
+    "support_y",
+  )

@@ -1,5 +1,6 @@
 """Tests that seeds of tasks, steps and samples never coincide."""
 
+import inspect
 import itertools
 
 from absl.testing import absltest
@@ -33,6 +34,13 @@ class ContextTest(absltest.TestCase):
       tuple(context.seed_from(3).numpy()),
       tuple(tfmeta.FIRST_STEP.seed_from(3).numpy()),
     )
+
+  def test_the_named_contexts_are_short_in_signatures(self):
+    text = str(inspect.signature(tfmeta.MAML.task_loss))
+    self.assertRegex(text, "Context = tfmeta.FIRST_STEP")
+    self.assertEqual(repr(tfmeta.EVALUATION), "tfmeta.EVALUATION")
+    other = tfmeta.FIRST_STEP.replace(index=3)
+    self.assertEqual(repr(other), "Context(training=True, step=0, index=3)")
 
 
 if __name__ == "__main__":

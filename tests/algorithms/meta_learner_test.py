@@ -1,6 +1,7 @@
 """Tests what all learners share: inputs, normalization, Keras and export."""
 
 import inspect
+import os
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -234,6 +235,44 @@ class InputTest(parameterized.TestCase):
     for wrong in (weights[:1], [], [*weights, weights[0]]):
       with self.assertRaisesRegex(ValueError, "what `adapt` returned"):
         learner.to_model(wrong)
+
+  def test_foreign_weights_are_one_sentence(self):
+    inputs, _ = _tasks(shape=(4,))
+    x, y = inputs["support_x"][0], inputs["support_y"][0]
+    for learner in (
+      tfmeta.MAML(_mlp()),
+      tfmeta.EMAML(_mlp(), num_particles=2),
+    ):
+      weights = learner.adapt(x, y)
+      for wrong in (
+        weights[:1],
+        [*weights, weights[0]],
+        [*weights[:-1], weights[-1][:1]],
+        [w[0] for w in weights],
+      ):
+        for method in (
+          lambda w, learner=learner: learner.predict_with(w, x),
+          learner.to_model,
+        ):
+          with self.assertRaisesRegex(ValueError, "what `adapt`.*Received"):
+            method(wrong)
+
+  def test_examples_that_do_not_fit_are_one_sentence(self):
+    inputs, _ = _tasks(shape=(4,))
+    learner = tfmeta.MAML(_mlp())
+    weights = tfmeta.core.weights_of(learner.model)
+    with self.assertRaisesRegex(ValueError, r"^x must be \[n, ...\].*Received"):
+      learner.predict_with(weights, inputs["query_x"])
+
+  def test_learners_are_saved_in_files_that_can_be_loaded(self):
+    folder = self.create_tempdir().full_path
+    learner = tfmeta.MAML(_mlp())
+    for wrong in ("learner.h5", "learner", "learner.tf"):
+      with self.assertRaisesRegex(ValueError, "'.keras'.*Received"):
+        learner.save(os.path.join(folder, wrong))
+    learner.save(os.path.join(folder, "files"), zipped=False)
+    loaded = keras.models.load_model(os.path.join(folder, "files"))
+    self.assertIsInstance(loaded, tfmeta.MAML)
 
   def test_missing_keys_are_named(self):
     inputs, query_y = _tasks(shape=(4,))

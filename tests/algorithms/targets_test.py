@@ -224,5 +224,35 @@ class SegmentationTest(absltest.TestCase):
     check_files(learner, x, labels)
 
 
+@keras.saving.register_keras_serializable("targets_test")
+def gaussian(y, y_pred):
+  """Returns the loss of one number, given its mean and log-variance."""
+  mean, log_variance = y_pred[..., 0], y_pred[..., 1]
+  return tf.square(y - mean) * tf.exp(-log_variance) + log_variance
+
+
+@keras.saving.register_keras_serializable("targets_test")
+def gaussian_of_columns(y, y_pred):
+  return gaussian(y[..., 0], y_pred)
+
+
+class OneTargetForTwoOutputsTest(parameterized.TestCase):
+  @parameterized.parameters((gaussian, 0), (gaussian_of_columns, slice(1)))
+  def test_from_fit_to_the_exported_file(self, loss, place):
+    learner = tfmeta.MAML(dense(2), inner_loss=loss)
+    learner.compile("sgd")
+    targets = X[..., place]
+    tasks = batched(X, targets)
+    learner.fit(tasks, verbose=0)
+    result = tfmeta.evaluate(learner, tasks)
+    self.assertAlmostEqual(
+      result.mean, learner.evaluate(tasks, verbose=0), places=5
+    )
+    self.assertRegex(str(result), r"loss \(95% interval\)")
+    with self.assertRaisesRegex(ValueError, "`noise_stddev`.*Received"):
+      tfmeta.evaluate(learner, tasks, noise_stddev=1.0)
+    check_files(learner, X, targets)
+
+
 if __name__ == "__main__":
   absltest.main()

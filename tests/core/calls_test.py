@@ -61,6 +61,22 @@ class EndlessTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, "at least one batch"):
       getattr(make(), name)(nothing, verbose=0)
 
+  @parameterized.parameters("list", "text")
+  def test_what_keras_cannot_take_is_one_sentence(self, kind):
+    inputs, targets = pair(LABELS)
+    if kind == "list":
+      inputs["support_x"] = inputs["support_x"].tolist()
+    else:
+      inputs["support_y"] = inputs["support_y"].astype(str)
+    with self.assertRaisesRegex(ValueError, "^support_. must be an array"):
+      make().fit(inputs, targets, verbose=0)
+
+  def test_training_needs_an_optimizer(self):
+    learner = make()
+    learner.compile(None)
+    with self.assertRaisesRegex(ValueError, "needs an optimizer.*Received"):
+      learner.fit(*pair(LABELS), verbose=0)
+
   def test_empty_arrays_are_refused(self):
     with self.assertRaisesRegex(ValueError, "arrays of length 0"):
       make().fit(*pair(LABELS[:0], X[:0]), verbose=0)

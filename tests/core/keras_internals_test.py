@@ -189,6 +189,26 @@ class CompiledTest(absltest.TestCase):
       self.assertFalse(any(value is known for value in values))
 
 
+class CompiledArgumentTest(absltest.TestCase):
+  def test_is_what_compile_was_given(self):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    self.assertIsNone(keras_internals.compiled_argument(model, "loss_weights"))
+    model.compile("sgd", loss_weights=2.0)
+    found = keras_internals.compiled_argument(model, "loss_weights")
+    self.assertEqual(found, 2.0)
+
+  def test_no_public_attribute_has_it(self):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", loss_weights=2.0)
+    self.assertFalse([n for n in public_names(model) if "loss_weight" in n])
+
+  def test_the_public_way_warns_of_functions(self):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", metrics=[lambda y, y_pred: y_pred])
+    with self.assertWarnsRegex(UserWarning, "lambda"):
+      model.get_compile_config()
+
+
 class BatchesSeenTest(absltest.TestCase):
   def test_counts_gradients_where_iterations_counts_updates(self):
     variable = keras.Variable([1.0])

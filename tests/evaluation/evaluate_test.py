@@ -1,4 +1,5 @@
 import functools
+import warnings
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -288,14 +289,23 @@ class KindsOfLabelsTest(absltest.TestCase):
     expected = tfmeta.evaluate(tfmeta.MAML(both), dataset((inputs, targets)))
     self.assert_same(found, expected)
 
-  def test_several_binary_outputs_are_refused(self):
+  def test_several_binary_labels_count_one_by_one(self):
     inputs, targets = classification_tasks()
     loss = keras.losses.BinaryCrossentropy(from_logits=True)
-    one_hot = np.eye(3, dtype="float32")[targets]
-    with self.assertRaisesRegex(ValueError, "one output. Received"):
-      tfmeta.evaluate(
-        make_classifier(inner_loss=loss), dataset((inputs, one_hot))
-      )
+    one_hot = np.eye(3, dtype="float32")
+    inputs = {**inputs, "support_y": one_hot[inputs["support_y"]]}
+    targets = one_hot[targets]
+    learner = make_classifier(inner_loss=loss)
+    learner.compile()
+    tasks = dataset((inputs, targets))
+    with warnings.catch_warnings():
+      warnings.simplefilter("error", UserWarning)
+      found = tfmeta.evaluate(learner, tasks)
+    right = (learner.predict(inputs, verbose=0) > 0) == (targets > 0)
+    np.testing.assert_allclose(found.per_task[:, -1], right.mean(axis=(1, 2)))
+    loss = learner.evaluate(inputs, targets, verbose=0)
+    self.assertAlmostEqual(found.nll[-1], loss, places=5)
+    self.assertIsNone(found.ways)
 
 
 class EnsembleTest(parameterized.TestCase):

@@ -20,6 +20,7 @@ CLOSED = {
   "tfmeta/algorithms/query_normalization.py": "predictions after training",
   "tfmeta/core/calls.py": "arguments of fit and sentences of errors",
   "tfmeta/core/checked_values.py": "checks of values, as their names say",
+  "tfmeta/core/compiled_metrics.py": "metrics that do not fit",
   "tfmeta/core/compiled_steps.py": "speed under XLA",
   "tfmeta/core/custom_gradients.py": "gradients in SavedModels",
   "tfmeta/core/shared_function.py": "how functions are compiled",

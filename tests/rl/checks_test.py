@@ -134,7 +134,7 @@ class CompileTest(parameterized.TestCase):
       learner.fit(tasks, steps_per_epoch=1, verbose=0)
 
 
-class DataTest(absltest.TestCase):
+class DataTest(parameterized.TestCase):
   def setUp(self):
     super().setUp()
     self.learner = tfmeta.rl.MAML(gaussian(), NAVIGATION, episodes=2)
@@ -147,6 +147,25 @@ class DataTest(absltest.TestCase):
     bandits = tfmeta.environments.Bandit().tasks("test").batch(2).take(1)
     with self.assertRaisesRegex(ValueError, "goal.*Received: .*good_arm"):
       tfmeta.rl.evaluate(self.learner, bandits)
+
+  @parameterized.parameters(
+    (np.nan, "goal of the tasks must be finite. Received: NaN"),
+    ("a", "'goal' must be float32.*Received: "),
+    (None, "'goal' must be float32.*Received: "),
+  )
+  def test_tasks_of_wrong_values(self, value, words):
+    tasks = {"goal": np.array([[value, value]])}
+    with self.assertRaisesRegex(ValueError, f"^{words}[^\n]*$"):
+      tfmeta.rl.collect_episodes(self.learner, tasks, steps=0)
+    if value is not None:
+      data = tf.data.Dataset.from_tensors(tasks)
+      with self.assertRaisesRegex(ValueError, words):
+        tfmeta.rl.evaluate(self.learner, data, steps=0)
+
+  def test_tasks_are_cast(self):
+    tasks = {"goal": np.array([[1, 0]])}
+    before, *_ = tfmeta.rl.collect_episodes(self.learner, tasks, steps=0)
+    self.assertEqual(before.rewards.shape[0], 1)
 
   def test_tasks_without_a_batch(self):
     with self.assertRaisesRegex(ValueError, "call .batch.*Received: "):

@@ -13,7 +13,7 @@ from tfmeta.core import random
 from tfmeta.core.frozen_body import Features
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Context:
   """The task, training step and mode that the inner loop is running in.
 
@@ -50,6 +50,18 @@ class Context:
   query_weight: Any = None
   normalization: str | None = None
   features: Features | None = None
+
+  def __repr__(self) -> str:
+    # Signatures show their defaults, which have names.
+    for name, known in _NAMED.items():
+      if self is known:
+        return f"tfmeta.{name}"
+    changed = [
+      f"{field.name}={value!r}"
+      for field in dataclasses.fields(self)
+      if (value := getattr(self, field.name)) is not field.default
+    ]
+    return f"Context({', '.join(changed)})"
 
   def replace(self, **changes: Any) -> "Context":
     """Returns a copy with some attributes changed."""
@@ -140,3 +152,4 @@ class Context:
 
 EVALUATION = Context()
 FIRST_STEP = Context(training=True, step=0)
+_NAMED = {"EVALUATION": EVALUATION, "FIRST_STEP": FIRST_STEP}

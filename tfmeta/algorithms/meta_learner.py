@@ -62,8 +62,8 @@ class MetaLearner(keras.Model):
 
   The inputs are a batch of tasks, `{"support_x": [T, S, ...], "support_y": [T,
   S, ...], "query_x": [T, Q, ...]}`, and the outputs are `[T, Q, ...]`. The
-  forward pass adapts to the support set. Therefore `compile`, `fit`,
-  `evaluate`, `predict`, `save` and callbacks work as in any Keras model.
+  forward pass adapts to the support set, so `compile`, `fit`, `evaluate`,
+  `predict`, `save` and callbacks work as in any Keras model.
 
   The inputs may also hold weights of examples: `support_weight` `[T, S]`, and
   `query_weight` `[T, Q]`, which `fit` and `evaluate` take as `sample_weight`
@@ -308,7 +308,8 @@ class MetaLearner(keras.Model):
       x: Examples, `[n, ...]`.
       context: Task, step and mode of the call. Defaults to `EVALUATION`.
     """
-    checks.check_weights(weights)
+    checks.check_weights(weights, self.model)
+    checks.check_examples("x", x, self.model)
     count = len(self.model.trainable_variables)
     known = weights[count:]
     of_batch = self.transductive and not known

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 import contextlib
 import functools
 from typing import Any
-import warnings
 
 import keras
 import tensorflow as tf
@@ -21,6 +20,7 @@ from tfmeta import arguments
 from tfmeta.algorithms.context import Context
 from tfmeta.core import checked_values
 from tfmeta.core import checks
+from tfmeta.core import compiled_metrics
 from tfmeta.core import inputs as model_inputs
 from tfmeta.core import keras_internals
 from tfmeta.core import losses
@@ -44,6 +44,7 @@ def train(learner: Any, data: Any) -> dict[str, Any]:
   Returns:
     The metrics by name.
   """
+  checks.check_optimizer(learner.optimizer)
   x, y = unpacked(learner, data)
   tasks = (*checked_tasks(learner, x), y)
   weights = checks.checked_weights(x, learner)
@@ -171,7 +172,10 @@ def unpacked(learner: Any, data: Any) -> tuple[Any, tf.Tensor]:
   Sample weights join the inputs, as `query_weight`.
   """
   x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
-  checks.check_fit(keras_internals.compiled_loss(learner))
+  checks.check_fit(
+    keras_internals.compiled_loss(learner),
+    keras_internals.compiled_argument(learner, "loss_weights"),
+  )
   checks.check_inputs(x, learner.model)
   checks.check_is_tensor("query_y", y)
   checks.check_queries(x["query_x"], y)
@@ -432,11 +436,12 @@ def _update_metric(
 ) -> None:
   # As in a plain model, the first axis is that of the examples.
   y, y_pred = losses.merged(y), losses.merged(y_pred)
-  if weight is None:
-    metric.update_state(y, y_pred)
-  else:
-    weight = tf.reshape(weight, [-1])
-    keras_internals.update_weighted(metric, y, y_pred, weight)
+  with compiled_metrics.named_errors(metric, y, y_pred):
+    if weight is None:
+      metric.update_state(y, y_pred)
+    else:
+      weight = tf.reshape(weight, [-1])
+      keras_internals.update_weighted(metric, y, y_pred, weight)
 
 
 def build_for_fit(learner: Any, targets: Any) -> None:
@@ -457,34 +462,5 @@ def build_for_fit(learner: Any, targets: Any) -> None:
   outputs = keras.KerasTensor(model.output_shape, model.compute_dtype)
   merged = (None, *targets.shape[2:])
   metrics.build(keras.KerasTensor(merged, targets.dtype), outputs)
-  _warn_of_accuracy(learner, metrics.metrics)
-
-
-def _warn_of_accuracy(learner: Any, metrics: list[Any]) -> None:
-  """Warns of accuracies that say nothing about the outputs of the learner."""
-  kind = learner.target_kind
-  accuracies = [
-    metric for metric in metrics if "acc" in metric.name.split("_")[-1]
-  ]
-  if kind is losses.Targets.NUMBERS and accuracies:
-    warnings.warn(
-      f"The metric {accuracies[0].name!r} counts outputs that equal their "
-      "targets, which says nothing about a regression: use 'mse' or 'mae'.",
-      stacklevel=2,
-    )
-  binary = [
-    metric
-    for metric in accuracies
-    if isinstance(metric, keras.metrics.BinaryAccuracy)
-    and getattr(metric, "threshold", None) == 0.5
-  ]
-  if (
-    kind is losses.Targets.BINARY
-    and losses.takes_logits(learner.inner_loss)
-    and binary
-  ):
-    warnings.warn(
-      f"The metric {binary[0].name!r} compares logits with 0.5, as if they "
-      "were probabilities: use keras.metrics.BinaryAccuracy(threshold=0.0).",
-      stacklevel=2,
-    )
+  compiled_metrics.check(learner, metrics.metrics, targets)
+  compiled_metrics.warn(learner, metrics.metrics)

@@ -13,6 +13,7 @@ from tfmeta import packages
 from tfmeta.algorithms import meta_learner
 from tfmeta.algorithms.context import EVALUATION
 from tfmeta.algorithms.context import Context
+from tfmeta.core import checks
 from tfmeta.core import functional
 from tfmeta.core import inner_rule
 from tfmeta.core import inputs as model_inputs
@@ -122,6 +123,7 @@ class ProbabilisticLearner(meta_learner.MetaLearner):
       x: Examples, `[n, ...]`.
       context: Task, step and mode of the call. Defaults to `EVALUATION`.
     """
+    checks.check_weights(weights, self.model, self.num_samples)
 
     def one_sample(weights: Weights, context: Context) -> tf.Tensor:
       return self.predict_sample(weights, x, context)
@@ -245,6 +247,7 @@ class ProbabilisticLearner(meta_learner.MetaLearner):
     Args:
       weights: Weights returned by `adapt`.
     """
+    checks.check_weights(weights, self.model, self.num_samples)
     to_model = super().to_model
     members = [
       to_model([w[index] for w in weights]) for index in range(self.num_samples)

@@ -51,6 +51,7 @@ def checked_calls(check_values: Callable[..., None]) -> Callable[[Any], Any]:
   def decorate(learner_class: Any) -> Any:
     for name in _DATA:
       setattr(learner_class, name, _checked_method(name, check_values))
+    learner_class.save = _checked_save(learner_class.save)
     for name in (*_DATA, *_OF_MODEL):
       method = getattr(learner_class, name)
       setattr(learner_class, name, unchanged.needs_unchanged_model(method))
@@ -74,6 +75,32 @@ def _checked_method(name: str, check_values: Callable[..., None]) -> Any:
     return result
 
   return checked_method
+
+
+def _checked_save(save: Any) -> Any:
+  """Makes `save` refuse files that Keras could write, but never load."""
+
+  @functools.wraps(save)
+  def checked_save(
+    self: Any,
+    filepath: Any,
+    overwrite: bool = True,
+    zipped: Any = None,
+    **kwargs: Any,
+  ) -> Any:
+    path = str(filepath)
+    # Folders, and repositories of Hugging Face, may have any name.
+    if zipped is None and not path.startswith("hf://"):
+      zipped = True
+    if zipped and not path.endswith(".keras"):
+      raise ValueError(
+        "`filepath` must end in '.keras', the only format of files that holds "
+        "a learner; `export` writes a SavedModel. Received: "
+        f"filepath={path!r}"
+      )
+    return save(self, filepath, overwrite, zipped, **kwargs)
+
+  return checked_save
 
 
 def checked(name: str, learner: Any, *args: Any, **kwargs: Any) -> dict:
@@ -145,11 +172,29 @@ def _check_dataset(
 
 def _check_arrays(name: str, data: Mapping) -> None:
   """Checks that a dict of arrays holds at least one task."""
+  for key, value in data.items():
+    _check_types(key, value)
   arrays = tf.nest.flatten(dict(data))
   if any(getattr(array, "shape", (1,))[:1] == (0,) for array in arrays):
     raise ValueError(
       f"`{name}` must hold at least one task. Received: arrays of length 0"
     )
+
+
+def _check_types(name: str, value: Any) -> None:
+  """Checks that Keras can take a structure of arrays.
+
+  Its own error would show all values.
+  """
+  for array in tf.nest.flatten(value):
+    dtype = getattr(array, "dtype", type(array))
+    text = getattr(dtype, "kind", "") in ("U", "S")
+    if not hasattr(array, "shape") or text:
+      raise ValueError(
+        f"{name} must be an array of numbers, or a structure of arrays: call "
+        "np.asarray on lists, and pass strings as a tf.data.Dataset. Received: "
+        f"{getattr(dtype, '__name__', dtype)}"
+      )
 
 
 def _check_same_length(call: dict[str, Any]) -> None:

@@ -157,6 +157,12 @@ def check_queries(query_x: Any, query_y: Any) -> None:
       )
 
 
+def check_examples(name: str, x: Any, model: keras.Model) -> None:
+  """Checks the structure, types and shapes of examples of one task."""
+  arranged = model_inputs.arranged(model, name, x)
+  check_fits(name, model_inputs.tensors(arranged), model, leading=0)
+
+
 def check_fits(name: str, x: Any, model: keras.Model, *, leading: int) -> None:
   """Checks that examples have the types and shapes that the model takes.
 
@@ -167,7 +173,7 @@ def check_fits(name: str, x: Any, model: keras.Model, *, leading: int) -> None:
     leading: Number of axes before the examples: 1 for a batch of tasks, 0 for
       one task.
   """
-  axes = "[S, ...]" if leading == 0 else "[T, S, ...]"
+  axes = "[n, ...]" if leading == 0 else "[T, n, ...]"
   specs = tf.nest.flatten(model_inputs.input_specs(model))
   for spec, tensor in zip(specs, tf.nest.flatten(x), strict=True):
     shape, expected = tensor.shape, spec.shape[1:]
@@ -278,12 +284,27 @@ def _checked_weight(name: str, weight: tf.Tensor, expected: Any) -> tf.Tensor:
   return checked_values.in_range(weight, weight, 0, weight.dtype.max, expected)
 
 
-def check_fit(loss: Any) -> None:
-  """Checks that `compile` was given no loss."""
+def check_fit(loss: Any, loss_weights: Any = None) -> None:
+  """Checks that `compile` was given no loss and no weights of losses."""
   if loss is not None:
     raise ValueError(
       "A learner is trained on its `inner_loss`: pass that to the "
       "constructor, and no `loss` to `compile`. Received: a compiled loss"
+    )
+  if loss_weights is not None:
+    raise ValueError(
+      "A learner has one loss, so `compile` takes no `loss_weights`: an "
+      "`inner_loss` of your own can weigh its parts, and `query_weight` weighs "
+      f"examples. Received: loss_weights={loss_weights!r}"
+    )
+
+
+def check_optimizer(optimizer: Any) -> None:
+  """Checks that `compile` was given an optimizer, which training needs."""
+  if optimizer is None:
+    raise ValueError(
+      "Training needs an optimizer: pass one to `compile`, such as "
+      "keras.optimizers.Adam(1e-3). Received: optimizer=None"
     )
 
 
@@ -305,13 +326,43 @@ def warn_of_pixels(x: tf.Tensor, model: Any) -> None:
     )
 
 
-def check_weights(weights: Any) -> None:
-  """Checks that adapted weights are a structure, and not examples."""
-  if not isinstance(weights, list | tuple | dict):
+def check_weights(
+  weights: Any, model: keras.Model, samples: int | None = None
+) -> None:
+  """Checks that adapted weights are those of `model`, and not examples.
+
+  Args:
+    weights: One tensor for each of `model.trainable_variables`, and perhaps for
+      each of `model.non_trainable_variables`.
+    model: The model of the learner.
+    samples: Length of an axis before all others, that of the samples. Defaults
+      to `None`: there is no such axis.
+
+  Raises:
+    TypeError: If they are no list or tuple.
+    ValueError: If their number or a shape is another one.
+  """
+  if not isinstance(weights, list | tuple):
     raise TypeError(
       "`weights` must be what `adapt` returned, and comes before the examples. "
       f"Received: weights of type {type(weights).__name__}"
     )
+  variables = model.trainable_variables
+  both = len(variables) + len(model.non_trainable_variables)
+  if len(weights) not in (len(variables), both):
+    more = f", or {both} with statistics" if both > len(variables) else ""
+    raise ValueError(
+      f"`weights` must be what `adapt` returned, {len(variables)} tensors"
+      f"{more}. Received: {len(weights)} tensors"
+    )
+  for variable, weight in zip(variables, weights, strict=False):
+    shape = tf.TensorShape(getattr(weight, "shape", ()))
+    expected = (*([] if samples is None else [samples]), *variable.shape)
+    if not shape.is_compatible_with(expected):
+      raise ValueError(
+        "`weights` must be what `adapt` of this learner returned, with the "
+        f"shape {expected} for {variable.path!r}. Received: shape {shape}"
+      )
 
 
 def checked_targets(

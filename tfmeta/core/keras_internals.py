@@ -107,6 +107,17 @@ def compiled_loss(model: keras.Model) -> Any:
   return model._compile_loss
 
 
+def compiled_argument(model: keras.Model, name: str) -> Any:
+  """Returns an argument of the last call of `compile`, or `None`.
+
+  Without a loss, `compile` drops some arguments, such as `loss_weights`. The
+  public `get_compile_config` serializes all arguments, and warns of each
+  function among them.
+  """
+  config = getattr(model, "_compile_config", None)
+  return None if config is None else config.config.get(name)
+
+
 def update_weighted(
   metrics: Any, y: tf.Tensor, y_pred: tf.Tensor, weight: tf.Tensor
 ) -> None:

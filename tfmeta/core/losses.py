@@ -166,6 +166,30 @@ def takes_one_target(loss: Loss, output_shape: Any) -> bool:
     return _takes(loss, tf.zeros(outputs.shape[:-1]), outputs)
 
 
+def shape_of_targets(
+  loss: Loss, kind: Targets, output_shape: Any
+) -> list[int | None]:
+  """Returns the shape of the target of one example; `None` may be any size.
+
+  Args:
+    loss: A Keras loss, or a function of the user.
+    kind: The kind of targets that `loss` takes.
+    output_shape: Shape of the model's outputs, `(None, ..., W)`.
+  """
+  features = list(output_shape[1:])
+  if kind is Targets.LABELS:
+    return features[:-1]
+  if takes_shape_of_outputs(loss) or features[-1] == 1:
+    return features
+  with tf.init_scope():
+    outputs = _outputs_for_trial(tuple(features))
+    if _takes(loss, tf.zeros_like(outputs[..., :1]), outputs):
+      return [*features[:-1], None]
+    if _takes(loss, tf.zeros_like(outputs), outputs):
+      return features
+  return features[:-1] if takes_one_target(loss, output_shape) else features
+
+
 def takes_logits(loss: Loss) -> bool:
   """Returns whether `loss` takes logits rather than probabilities.
 

@@ -26,6 +26,8 @@ from tfmeta.evaluation import measurements
 from tfmeta.evaluation import passes
 from tfmeta.evaluation import result
 
+_METRICS = ("accuracy", "mse", "loss")
+
 
 def evaluate(
   learner: meta_learner.MetaLearner | Sequence[meta_learner.MetaLearner],
@@ -41,7 +43,9 @@ def evaluate(
 
   The inner loss decides what is measured. If it takes class labels (integers,
   one-hot or binary), the metrics are accuracy, likelihood and calibration; if
-  it takes numbers, they are mean squared error and likelihood. Each is a mean
+  it takes numbers, they are mean squared error and likelihood; if it is a
+  function of yours that takes one number for several outputs, it is measured
+  itself. Several binary labels of an example count one by one. Each is a mean
   over tasks. The `loss` of `learner.evaluate` is one too, but its metrics are
   means over all queries, which differ if queries do not all count the same.
   Intervals are over tasks, so they do not say how much the result of another
@@ -93,7 +97,7 @@ def evaluate(
   _check_targets(
     first, tasks.element_spec[1], nearest_neighbour=nearest_neighbour
   )
-  _check_noise(first, noise_stddev)
+  _check_noise(first, noise_stddev, tasks.element_spec[1])
   if queries_at_once is not None:
     arguments.check_integer("queries_at_once", queries_at_once, least=1)
   context = query_normalization.context_for(first, normalization)
@@ -109,15 +113,17 @@ def evaluate(
   )
   with calls.plain_errors():
     measured = _measure_all(measure, tasks, verbose)
-  per_task = measured["accuracy" if classification else "mse"]
+  metric = next(name for name in _METRICS if name in measured)
+  per_task = measured[metric]
   support_size, query_size, *ways = measured["sizes"].max(axis=0).astype(int)
   of_classes = classification and bool(measured["sizes"][:, 3].all())
+  several = measurements.has_several_labels(first)
   if classification:
     _warn_of_ways(first, int(ways[0]))
   return result.EvaluationResult(
     learner=type(first).__name__,
     members=len(learners),
-    metric="accuracy" if classification else "mse",
+    metric=metric,
     per_task=per_task,
     after_steps=_after_steps(per_task.shape[1], first.inner_steps_for()),
     nll_per_task=measured.get("nll"),
@@ -126,7 +132,7 @@ def evaluate(
     reliability=measured["bins"][:, -1].sum(0) if classification else None,
     selective_accuracy=_selective(measured) if classification else None,
     nearest_neighbour=measured.get("nearest_neighbour"),
-    ways=int(ways[0]) if classification else None,
+    ways=int(ways[0]) if classification and not several else None,
     support_size=int(support_size),
     query_size=int(query_size),
     normalization=context.normalization_of(first),
@@ -192,11 +198,6 @@ def _check_targets(
   """Checks that there are metrics for the targets of the learner."""
   checks.check_is_tensor("query_y", targets)
   output_shape = learner.model.output_shape
-  if learner.target_kind is Targets.BINARY and output_shape[-1] != 1:
-    raise ValueError(
-      "Binary targets can be evaluated for a model with one output. Received: "
-      f"outputs of shape {output_shape}"
-    )
   one_label = learner.target_kind is Targets.LABELS and len(output_shape) == 2
   if nearest_neighbour and not one_label:
     raise ValueError(
@@ -212,7 +213,8 @@ def _warn_of_ways(learner: meta_learner.MetaLearner, ways: int) -> None:
   ignored = losses.ignored_class(learner.inner_loss)
   classes = output_shape[-1] if ignored is None else output_shape[-1] - 1
   unusual = ways < classes and not learner.serves_fewer_ways
-  if unusual and len(output_shape) == 2:
+  labels = learner.target_kind is not Targets.BINARY
+  if unusual and labels and len(output_shape) == 2:
     most = arguments.counted(ways, "class", "classes")
     warnings.warn(
       f"The model has {output_shape[-1]} outputs, and no support set holds "
@@ -221,14 +223,18 @@ def _warn_of_ways(learner: meta_learner.MetaLearner, ways: int) -> None:
     )
 
 
-def _check_noise(learner: meta_learner.MetaLearner, noise_stddev: Any) -> None:
+def _check_noise(
+  learner: meta_learner.MetaLearner, noise_stddev: Any, targets: Any
+) -> None:
   """Checks the standard deviation of regression targets, if there is one."""
   if noise_stddev is None:
     return
   arguments.check_number("noise_stddev", noise_stddev, above=0)
-  if learner.target_kind is not Targets.NUMBERS:
+  compared = measurements.compares_outputs(learner, targets.shape[2:])
+  if learner.target_kind is not Targets.NUMBERS or not compared:
     raise ValueError(
-      "`noise_stddev` applies to the targets of a regression only. Received: "
+      "`noise_stddev` applies to a regression with one target for each output "
+      "only. Received: "
       f"noise_stddev={noise_stddev} and {learner.target_kind.value}"
     )
 
@@ -270,7 +276,7 @@ def _traced_measure_function(
     support_y = learner.checked_targets("Support labels", support_y)
     targets = learner.checked_targets("Query labels", targets)
     batch = (support_x, support_y, query_x, targets)
-    of_samples = _uses_samples(learners)
+    of_samples = _uses_samples(learners, targets.shape[2:])
     found = [
       _along_path(each, batch, weights, first, how, of_samples=of_samples)
       for each in learners
@@ -335,11 +341,14 @@ def _without_padding(x: Any, y: tf.Tensor, weight: tf.Tensor | None) -> Any:
   return tf.nest.map_structure(lambda t: tf.boolean_mask(t, counted), (x, y))
 
 
-def _uses_samples(learners: Sequence[meta_learner.MetaLearner]) -> bool:
+def _uses_samples(
+  learners: Sequence[meta_learner.MetaLearner], shape: Any
+) -> bool:
   """Returns whether the likelihood is a mixture over samples of the weights."""
   learner, *others = learners
   regression = learner.target_kind is Targets.NUMBERS
-  return learner.probabilistic and regression and not others
+  compared = measurements.compares_outputs(learner, shape)
+  return learner.probabilistic and regression and compared and not others
 
 
 def _along_path(
@@ -453,7 +462,8 @@ def _mark_missing(measured: dict[str, np.ndarray], first: int) -> None:
 
   Such outputs would count as predictions of the first class.
   """
-  values = measured["mse"] if "mse" in measured else measured["nll"]
+  first_of = next(n for n in ("mse", "loss", "nll") if n in measured)
+  values = measured[first_of]
   bad = np.isnan(values)
   if not bad.any():
     return

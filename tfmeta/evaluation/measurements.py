@@ -20,7 +20,8 @@ def of_outputs(
 ) -> dict[str, tf.Tensor]:
   """Measures outputs for the queries of a task.
 
-  Each pixel or time step with a label of its own counts like a query.
+  Each pixel or time step with a label of its own counts like a query, and so
+  does each of several binary labels.
 
   Args:
     learner: A `MetaLearner`.
@@ -33,6 +34,11 @@ def of_outputs(
     Scalars by name; for classes also `bins`, `[B, 3]`, and for each label
     `confidence`, `right` and `counted`, `[n]`.
   """
+  if not compares_outputs(learner, targets.shape[1:]):
+    loss = losses.reduced_loss(
+      learner.inner_loss, targets, outputs, weight=weight
+    )
+    return {"loss": tf.cast(loss, tf.float32)}
   if learner.target_kind is Targets.NUMBERS:
     measured = {
       "mse": metrics.mean_squared_error(targets, outputs, weight=weight)
@@ -43,11 +49,12 @@ def of_outputs(
       )
     return measured
   labels = _as_labels(learner.target_kind, targets)
-  outputs = tf.reshape(outputs, [-1, outputs.shape[-1]])
+  binary = learner.target_kind is Targets.BINARY
+  outputs = tf.reshape(outputs, [-1, 1 if binary else outputs.shape[-1]])
   weight, counted = _of_labels(learner, labels, weight)
   labels = tf.where(counted, labels, tf.zeros_like(labels))
   from_logits = losses.takes_logits(learner.inner_loss)
-  if learner.target_kind is Targets.BINARY:
+  if binary:
     outputs = _of_two_classes(outputs, from_logits)
   logs = metrics.log_probabilities(outputs, from_logits=from_logits)
   best = tf.argmax(logs, -1)
@@ -60,6 +67,29 @@ def of_outputs(
     "right": tf.cast(tf.equal(best, tf.cast(labels, tf.int64)), tf.float32),
     "counted": tf.cast(counted, tf.float32),
   }
+
+
+def compares_outputs(learner: Any, shape: Any) -> bool:
+  """Returns whether each output has a target of its own, or a class label.
+
+  Otherwise, a loss of the user takes a few numbers for several outputs, such as
+  the mean and the variance of one number. Nothing but this loss is measured.
+
+  Args:
+    learner: A `MetaLearner`.
+    shape: Shape of the targets, without the axes of tasks and examples.
+  """
+  if learner.target_kind is not Targets.NUMBERS:
+    return True
+  outputs = tf.TensorShape(learner.model.output_shape[1:])
+  full = tf.TensorShape([*shape, 1]) if outputs[-1:] == [1] else shape
+  return outputs.is_compatible_with(shape) or outputs.is_compatible_with(full)
+
+
+def has_several_labels(learner: Any) -> bool:
+  """Returns whether an example has several binary labels."""
+  features = learner.model.output_shape[1:]
+  return learner.target_kind is Targets.BINARY and features != (1,)
 
 
 def _of_labels(

@@ -19,7 +19,8 @@ class EvaluationResult:
 
   Attributes:
     learner: Name of the learner's class.
-    metric: `"accuracy"` (in `[0, 1]`) or `"mse"` (mean squared error).
+    metric: `"accuracy"` (in `[0, 1]`), `"mse"` (mean squared error), or
+      `"loss"`, the inner loss of targets that are not compared with outputs.
     per_task: `[T, P]` float64, `metric` over the queries of each task.
     after_steps: `[P]` integers, the number of inner steps taken: 0, 1, 2, ...
       If the learner does not tell the steps apart, only 0 and the last one.
@@ -35,7 +36,8 @@ class EvaluationResult:
       10%, 20%, ..., 100% of all queries. `None` in regression.
     nearest_neighbour: `[T]` accuracy of `metrics.nearest_neighbour`, or `None`.
     ways: Number of classes in a task, which may be fewer than the model has
-      outputs. The largest number if tasks differ. `None` in regression.
+      outputs. The largest number if tasks differ. `None` in regression, and if
+      each example has several binary labels.
     support_size: Number of support examples in a task, or the largest number.
     query_size: Number of query examples in a task, or the largest number.
     normalization: Which statistics normalize queries: the `normalization` of
@@ -215,7 +217,7 @@ class EvaluationResult:
     return line.rstrip()
 
   def _with_interval(self, mean: Any, interval: Any) -> str:
-    form = ".4f" if self.metric == "mse" else ".2%"
+    form = ".2%" if self.metric == "accuracy" else ".4f"
     known = interval is not None and not math.isnan(interval)
     shown = f"{interval:{form}}" if known else "?"
     return f"{mean:{form}} {metrics.plus_minus()} {shown}"

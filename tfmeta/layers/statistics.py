@@ -12,6 +12,7 @@ import weakref
 import keras
 import tensorflow as tf
 
+from tfmeta.core import checks
 from tfmeta.core import functional
 from tfmeta.core import keras_internals
 from tfmeta.layers import copying
@@ -106,17 +107,11 @@ def adapted_copy(
     A plain Keras model.
 
   Raises:
-    ValueError: If the number of weights is another one, or if `model` cannot be
-      made again from its configuration.
+    ValueError: If the number or a shape of the weights is another one, or if
+      `model` cannot be made again from its configuration.
   """
-  trainable = len(model.trainable_variables)
-  both = trainable + len(model.non_trainable_variables)
-  if len(weights) not in (trainable, both):
-    raise ValueError(
-      f"`weights` must be what `adapt` returned, {trainable} tensors, or "
-      f"{both} with statistics. Received: {len(weights)} tensors"
-    )
-  of_batch = transductive and len(weights) == trainable
+  checks.check_weights(weights, model)
+  of_batch = transductive and len(weights) == len(model.trainable_variables)
   edit = _transductive_config if of_batch else lambda config: config
   copy = copying.called(copying.rebuild(model, edit))
   variables = copy.trainable_variables + copy.non_trainable_variables

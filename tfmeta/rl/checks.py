@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfmeta import arguments
+from tfmeta.core import checked_values
 from tfmeta.core import credit as surrogates
 from tfmeta.core import keras_internals
 from tfmeta.environments.base import Environment
@@ -149,7 +150,10 @@ def _check_stateless(policy: keras.Model) -> None:
 
 
 def checked_tasks(data: Any, environment: Environment) -> Any:
-  """Returns a batch of tasks, after checking that it fits the environment."""
+  """Returns a batch of tasks, after checking that it fits the environment.
+
+  Numbers are cast to the types of the environment's own tasks.
+  """
   tasks = data[0] if isinstance(data, tuple) and len(data) == 1 else data
   expected = environment.task_spec()
   if not isinstance(tasks, dict) or tasks.keys() != expected.keys():
@@ -159,7 +163,10 @@ def checked_tasks(data: Any, environment: Environment) -> Any:
       "environment.tasks(split, seed=...).batch(T) yields them: dictionaries "
       f"with the keys {sorted(expected)}. Received: {keys}"
     )
-  tensors = {name: tf.convert_to_tensor(t) for name, t in tasks.items()}
+  tensors = {
+    name: _task_tensor(name, tasks[name], spec.dtype)
+    for name, spec in expected.items()
+  }
   for name, tensor in tensors.items():
     if not tensor.shape[1:].is_compatible_with(expected[name].shape) or (
       tensor.shape.rank != expected[name].shape.rank + 1
@@ -169,7 +176,26 @@ def checked_tasks(data: Any, environment: Environment) -> Any:
         f"{tuple(expected[name].shape)}: call .batch(T) on the tasks. "
         f"Received: shape {tensor.shape}"
       )
-  return tensors
+  return {
+    name: checked_values.finite(f"{name} of the tasks", tensor)
+    for name, tensor in tensors.items()
+  }
+
+
+def _task_tensor(name: str, value: Any, dtype: tf.DType) -> tf.Tensor:
+  """Returns a part of a batch of tasks as a tensor of the type it must have."""
+  try:
+    tensor = tf.convert_to_tensor(value)
+  except (TypeError, ValueError):  # An array of objects, or a ragged list.
+    tensor = tf.constant("")
+  found = tensor.dtype
+  to_float = dtype.is_floating and (found.is_floating or found.is_integer)
+  if found == dtype or to_float or (dtype.is_integer and found.is_integer):
+    return tf.cast(tensor, dtype)
+  raise ValueError(
+    f"{name!r} must be {dtype.name}, as in the tasks of the environment. "
+    f"Received: {value!r}"
+  )
 
 
 def checked_episodes(episodes: Any, learner: Any) -> Episodes:
@@ -276,6 +302,11 @@ def check_compiled(learner: Any) -> None:
     raise ValueError(
       "`compile` takes no loss for a learner that acts: `credit` chooses the "
       f"surrogate. Received: loss={learner.loss!r}"
+    )
+  if keras_internals.compiled_argument(learner, "loss_weights") is not None:
+    raise ValueError(
+      "`compile` takes no `loss_weights` for a learner that acts: its loss is "
+      "one surrogate of the return. Received: loss_weights"
     )
   if keras_internals.compiled_metrics(learner) is not None:
     raise ValueError(
