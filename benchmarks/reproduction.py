@@ -30,6 +30,7 @@ from matplotlib import figure
 from benchmarks.shared import reports
 from benchmarks.shared import reproduction_rows
 from benchmarks.shared.reproduction_rows import Row
+from trainers import evaluate
 
 _ROWS = flags.DEFINE_list("rows", None, "Names of rows. Default: all rows.")
 _LIST = flags.DEFINE_bool("list", False, "Print the rows and their commands.")
@@ -56,6 +57,8 @@ def run(row: Row, seed: int) -> None:
   subprocess.run([sys.executable, *command], check=True)
   with (folder / "result.json").open(encoding="utf-8") as file:
     result = json.load(file)
+  if row.ensemble > 1:
+    result |= _of_ensemble(row, folder)
   result = {k: v for k, v in result.items() if k not in _NOT_KEPT}
   result["command"] = " ".join(["python", *command])
   kept = RESULTS / row.name
@@ -65,6 +68,11 @@ def run(row: Row, seed: int) -> None:
       shutil.copy(folder / name, kept / name)
     result["sha256"] = digest(kept / "best.keras")
   reports.write(kept / f"result_{seed}.json", result)
+
+
+def _of_ensemble(row: Row, folder: pathlib.Path) -> dict[str, Any]:
+  """Returns the results of the best epochs of a run together."""
+  return evaluate.run(folder, tasks=1000, ensemble=row.ensemble)
 
 
 def digest(path: pathlib.Path) -> str:

@@ -1,8 +1,11 @@
 """Tests that the tables of published figures show the results that are kept."""
 
+import dataclasses
 import json
+import pathlib
 
 from absl.testing import absltest
+from absl.testing import flagsaver
 from absl.testing import parameterized
 
 from benchmarks import reproduction
@@ -84,6 +87,27 @@ class RowsTest(parameterized.TestCase):
     self.assertIs(found["reached"], reached)
     self.assertAlmostEqual(found["figure"], figure)
     self.assertEqual(found["hours"], 1)
+
+  def test_a_row_of_an_ensemble_keeps_the_figures_of_the_ensemble(self):
+    folder = pathlib.Path(self.create_tempdir().full_path)
+    row = dataclasses.replace(ROWS["sinusoid_10shot_maml"], ensemble=5)
+    written = folder / f"{row.name}_3" / "result.json"
+    written.parent.mkdir()
+    written.write_text('{"accuracy": 0.5, "seconds": 7, "per_task": [0.5]}')
+    of_ensemble = absltest.mock.Mock(return_value={"accuracy": 0.75})
+    with (
+      flagsaver.flagsaver(runs=str(folder)),
+      absltest.mock.patch.object(reproduction, "RESULTS", folder),
+      absltest.mock.patch.object(reproduction.subprocess, "run"),
+      absltest.mock.patch.object(reproduction.evaluate, "run", of_ensemble),
+    ):
+      reproduction.run(row, 3)
+    of_ensemble.assert_called_once_with(written.parent, tasks=1000, ensemble=5)
+    path = folder / row.name / "result_3.json"
+    result = json.loads(path.read_text(encoding="utf-8"))
+    self.assertEqual(result["accuracy"], 0.75)
+    self.assertEqual(result["seconds"], 7)
+    self.assertNotIn("per_task", result)
 
   def test_an_unknown_row_is_named(self):
     with self.assertRaisesRegex(ValueError, "--list.*Received: sinus"):
