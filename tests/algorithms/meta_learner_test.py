@@ -142,7 +142,9 @@ class InputTest(parameterized.TestCase):
   def test_targets_that_are_no_class_labels_are_refused(self, changed):
     inputs, query_y = _tasks(shape=(4,))
     labels = changed(query_y)
-    sentence = "labels must be integers from 0 to 2, with . axes.*Received"
+    sentence = (
+      "labels must be integers from 0 to 2, with (1 axis|2 axes).*Received"
+    )
     for task in (
       (inputs, labels),
       ({**inputs, "support_y": labels}, query_y),

@@ -171,7 +171,9 @@ class RegressionTest(parameterized.TestCase):
 
   def test_noise_makes_no_sense_for_classes(self):
     learner = make(tfmeta.MAML, outputs=3)
-    with self.assertRaisesRegex(ValueError, "regression only. Received"):
+    with self.assertRaisesRegex(
+      ValueError, "applies to a regression .*only. Received"
+    ):
       tfmeta.evaluate(
         learner, batches(classification_tasks()), noise_stddev=0.5
       )

@@ -321,9 +321,16 @@ class TrainTest(absltest.TestCase):
         self.train(self.make("MAML", dataset=name, ways=5))
 
   def test_values_out_of_range_are_named(self):
-    for name in ("epochs", "eval_tasks", "meta_batch_size", "learning_rate"):
+    for name in (
+      "steps_per_epoch",
+      "eval_tasks",
+      "meta_batch_size",
+      "learning_rate",
+    ):
       with self.assertRaisesRegex(ValueError, f"Received: {name}=0"):
         self.make("MAML", **{name: 0})
+    with self.assertRaisesRegex(ValueError, "Received: epochs=-1"):
+      self.make("MAML", epochs=-1)
     with self.assertRaisesRegex(ValueError, "at least 2. Received: ways=1"):
       self.make("MAML", ways=1)
     file = self.folder.with_name("file")

@@ -243,7 +243,9 @@ class MetaLearner(keras.Model):
           "with the default tfmeta.EVALUATION (tfmeta.FIRST_STEP for "
           f"`task_loss`). Received: {name}{inspect.signature(method)}"
         )
-      setattr(cls, name, unchanged.needs_unchanged_model(method))
+    for name in {*_TAKE_CONTEXT, *calls.OF_MODEL} & set(vars(cls)):
+      method = unchanged.needs_unchanged_model(vars(cls)[name])
+      setattr(cls, name, method)
 
   def adapt(
     self,

@@ -29,7 +29,7 @@ _DATA = {
 }
 
 # Further methods of learners that need the model as it was.
-_OF_MODEL = (
+OF_MODEL = (
   "adapt",
   "predict_with",
   "task_loss",
@@ -52,7 +52,7 @@ def checked_calls(check_values: Callable[..., None]) -> Callable[[Any], Any]:
     for name in _DATA:
       setattr(learner_class, name, _checked_method(name, check_values))
     learner_class.save = _checked_save(learner_class.save)
-    for name in (*_DATA, *_OF_MODEL):
+    for name in (*_DATA, *OF_MODEL):
       method = getattr(learner_class, name)
       setattr(learner_class, name, unchanged.needs_unchanged_model(method))
     return learner_class
