@@ -223,6 +223,7 @@ def plot(path: pathlib.Path) -> None:
   axes = canvas.subplots(1, len(panels), squeeze=False)[0]
   for axis, (title, rows) in zip(axes, panels, strict=True):
     _plot_rows(axis, rows)
+    axis.locator_params(axis="x", nbins=5)
     axis.set_xlabel(title)
   handles = axes[0].get_legend_handles_labels()
   canvas.legend(*handles, loc="outside upper center", ncols=2)
