@@ -30,7 +30,6 @@ from matplotlib import figure
 from benchmarks.shared import reports
 from benchmarks.shared import reproduction_rows
 from benchmarks.shared.reproduction_rows import Row
-from trainers import evaluate
 
 _ROWS = flags.DEFINE_list("rows", None, "Names of rows. Default: all rows.")
 _LIST = flags.DEFINE_bool("list", False, "Print the rows and their commands.")
@@ -72,7 +71,10 @@ def run(row: Row, seed: int) -> None:
 
 def _of_ensemble(row: Row, folder: pathlib.Path) -> dict[str, Any]:
   """Returns the results of the best epochs of a run together."""
-  return evaluate.run(folder, tasks=1000, ensemble=row.ensemble)
+  how = (f"--workdir={folder}", f"--ensemble={row.ensemble}", "--tasks=1000")
+  subprocess.run([sys.executable, "-m", "trainers.evaluate", *how], check=True)
+  path = folder / f"evaluation_test_1000_ensemble_{row.ensemble}.json"
+  return json.loads(path.read_text(encoding="utf-8"))
 
 
 def digest(path: pathlib.Path) -> str:

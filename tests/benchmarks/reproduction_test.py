@@ -94,15 +94,17 @@ class RowsTest(parameterized.TestCase):
     written = folder / f"{row.name}_3" / "result.json"
     written.parent.mkdir()
     written.write_text('{"accuracy": 0.5, "seconds": 7, "per_task": [0.5]}')
-    of_ensemble = absltest.mock.Mock(return_value={"accuracy": 0.75})
+    of_ensemble = written.with_name("evaluation_test_1000_ensemble_5.json")
+    of_ensemble.write_text('{"accuracy": 0.75}')
     with (
       flagsaver.flagsaver(runs=str(folder)),
       absltest.mock.patch.object(reproduction, "RESULTS", folder),
-      absltest.mock.patch.object(reproduction.subprocess, "run"),
-      absltest.mock.patch.object(reproduction.evaluate, "run", of_ensemble),
+      absltest.mock.patch.object(reproduction.subprocess, "run") as run,
     ):
       reproduction.run(row, 3)
-    of_ensemble.assert_called_once_with(written.parent, tasks=1000, ensemble=5)
+    evaluated = run.call_args_list[-1].args[0]
+    self.assertIn("trainers.evaluate", evaluated)
+    self.assertIn("--ensemble=5", evaluated)
     path = folder / row.name / "result_3.json"
     result = json.loads(path.read_text(encoding="utf-8"))
     self.assertEqual(result["accuracy"], 0.75)
