@@ -37,13 +37,12 @@ def training_tasks(config, *, start: int = 0) -> tf.data.Dataset:
 
 def evaluation_tasks(config, split: str, count: int) -> tf.data.Dataset:
   """Returns batches with the first `count` tasks of a split."""
-  spec = tfmeta.TaskSpec(
-    ways=config.ways, shots=config.shots, query_shots=config.query_shots
-  )
   # Results on the training split are measured on tasks that the training
   # itself does not see.
   seed = config.seed + 1 if split == "train" else EVALUATION_SEED
-  tasks = data_sets.find(config.dataset).tasks(config, split, spec, seed=seed)
+  tasks = data_sets.find(config.dataset).tasks(
+    config, split, _evaluation_spec(config), seed=seed
+  )
   return tasks.take(count).batch(min(count, _EVALUATION_BATCH)).prefetch(2)
 
 
@@ -61,15 +60,12 @@ def class_names(config, split: str) -> list[str] | None:
     return None
   sizes = tfmeta.data.count_images(class_folders.folder_of(config, split))
   numbers = np.repeat(np.arange(len(sizes)), [*sizes.values()])
-  spec = tfmeta.TaskSpec(
-    ways=config.ways, shots=config.shots, query_shots=config.query_shots
-  )
   # A task depends on the number of images in each class, the seed and the
   # index alone. Where examples are numbers of classes, it tells which it took.
   tasks = tfmeta.data.tasks_from_arrays(
     numbers[:, np.newaxis].astype("float32"),
     numbers,
-    spec,
+    _evaluation_spec(config),
     seed=EVALUATION_SEED,
   )
   ((inputs, _),) = tasks.take(1).as_numpy_iterator()
@@ -77,3 +73,9 @@ def class_names(config, split: str) -> list[str] | None:
     zip(inputs["support_y"], inputs["support_x"][:, 0].astype(int), strict=True)
   )
   return [[*sizes][taken[label]] for label in range(config.ways)]
+
+
+def _evaluation_spec(config) -> tfmeta.TaskSpec:
+  return tfmeta.TaskSpec(
+    ways=config.ways, shots=config.shots, query_shots=config.query_shots
+  )
