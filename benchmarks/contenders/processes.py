@@ -30,13 +30,21 @@ class Runner:
       with a library in `PEERS` needs that library, and is left out if the
       library is not installed.
     peers_python: Python interpreter that can import these libraries.
+    root: Checkout whose contenders and whose tfmeta run.
 
   Attributes:
     contenders: The names that can run.
   """
 
-  def __init__(self, contenders: Sequence[str], *, peers_python: str):
+  def __init__(
+    self,
+    contenders: Sequence[str],
+    *,
+    peers_python: str = sys.executable,
+    root: pathlib.Path = ROOT,
+  ):
     self._peers_python = peers_python
+    self._root = root
     self._peer_versions = {name: self._version(name) for name in PEERS}
     for name, version in self._peer_versions.items():
       if version is None:
@@ -69,7 +77,7 @@ class Runner:
     command = [self._python(contender), "-m", module, *arguments]
     environment = _kernels_for(options.get("case"))
     try:
-      done = _run(command, limit, environment)
+      done = _run(command, limit, environment, self._root)
     except subprocess.TimeoutExpired as error:
       message = f"{contender} did not finish in {limit} s: {options}"
       raise TooSlow(message) from error
@@ -107,12 +115,14 @@ def _run(
   command: list[str],
   limit: float | None = None,
   environment: dict[str, str] | None = None,
+  root: pathlib.Path = ROOT,
 ) -> subprocess.CompletedProcess:
-  quiet = {"TF_CPP_MIN_LOG_LEVEL": "3"}
+  # An editable installation must not decide whose tfmeta runs.
+  ours = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(root)}
   return subprocess.run(
     command,
-    cwd=ROOT,
-    env={**os.environ, **quiet, **(environment or {})},
+    cwd=root,
+    env={**os.environ, **ours, **(environment or {})},
     capture_output=True,
     text=True,
     timeout=limit,
