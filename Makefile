@@ -1,8 +1,9 @@
 # make demo          trains, evaluates, exports, and uses the export without
 #                    tfmeta
-# make test          runs all tests
-# make test_lowest   runs the fast tests with the oldest packages that are
-#                    supported
+# make test          runs all tests but the long ones
+# make test_all      runs all tests
+# make test_lowest   runs the tests of `make test` with the oldest packages that
+#                    are supported
 # Each first creates the virtual environment that it needs.
 
 PYTHON ?= $(firstword $(shell command -v python3.11 python3))
@@ -16,7 +17,7 @@ ifneq ($(wildcard ../shared/data/tfds/omniglot),)
   export TFDS_DATA_DIR ?= $(abspath ../shared/data/tfds)
 endif
 
-.PHONY: install demo test test_lowest lint bazel build_file public_api clean
+.PHONY: install demo test test_all test_lowest lint bazel build_file public_api clean
 
 install: .venv/installed
 
@@ -34,13 +35,18 @@ demo: install
 	  $(BIN)/python -S -P examples/classify_without_tfmeta.py \
 	  runs/maml/saved_model
 
-test: install
-	$(BIN)/python -m pytest -n 3 --dist load --maxschedchunk 1
+PYTEST := -m pytest -n 3 --dist load --maxschedchunk 1
 
-# The fast tests with the lowest versions that pyproject.toml allows, in an
+test: install
+	$(BIN)/python $(PYTEST) -m "not long"
+
+test_all: install
+	$(BIN)/python $(PYTEST)
+
+# The same tests as in `make test` with the lowest versions that pyproject.toml allows, in an
 # environment of their own. TensorFlow's lowest one needs Python 3.11 or 3.12.
 test_lowest: .venv_lowest/installed
-	.venv_lowest/bin/python -m pytest -n 3 -m "not long"
+	.venv_lowest/bin/python $(PYTEST) -m "not long"
 
 .venv_lowest/installed: pyproject.toml
 	rm -rf .venv_lowest

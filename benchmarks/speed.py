@@ -434,8 +434,13 @@ def _plot_growth(axes, field: str, runs: dict[str, dict]) -> None:
   axes.grid(alpha=0.3)
 
 
-def measure(report: dict) -> None:
-  """Adds the results of all parts that the flags name to `report`."""
+def measure(report: dict, output: pathlib.Path) -> None:
+  """Adds the results of all parts that the flags name to `report`.
+
+  Args:
+    report: The report, as `main` writes it.
+    output: JSON file to write after each part.
+  """
   runner = processes.Runner([*CONTENDERS], peers_python=_PEERS_PYTHON.value)
   options = {
     "rounds": 1 if _QUICK.value else _ROUNDS.value,
@@ -452,6 +457,8 @@ def measure(report: dict) -> None:
       "versions": runner.versions(),
       **PARTS[part](runner, **options),
     }
+    report["summary"] = summarize(report["parts"])
+    reports.write(output, report)
 
 
 def main(_) -> None:
@@ -460,10 +467,8 @@ def main(_) -> None:
   report = {"parts": {}}
   if output.exists():
     report["parts"] = json.loads(output.read_text(encoding="utf-8"))["parts"]
-  measure(report)
-  report["summary"] = summarize(report["parts"])
+  measure(report, output)
   print(as_text(report))
-  reports.write(output, report)
   plot(report, output.with_suffix(".png"))
   print(f"Wrote {output} and {output.with_suffix('.png')}.")
   if report["summary"]["disagreements"]:

@@ -68,8 +68,8 @@ def pytest_collection_finish() -> None:
 
 def pytest_collection_modifyitems(config, items) -> None:
   """Marks the long tests, and starts with them, so that none is left alone."""
-  paths = {config.rootpath / path for path in long_tests.PATHS}
+  del config
   for item in items:
-    if item.path in paths:
+    if long_tests.is_long(item.nodeid):
       item.add_marker(pytest.mark.long)
-  items.sort(key=lambda item: item.path not in paths)
+  items.sort(key=lambda item: not long_tests.is_long(item.nodeid))

@@ -244,8 +244,10 @@ class WeightsTest(parameterized.TestCase):
       results.append(tfmeta.evaluate(learner, tasks))
       learners.append(learner)
     pairs = zip(*(each.variables for each in learners), strict=True)
+    # Two updates in float32 differ by up to 5e-5 on some processors. A task
+    # that counted would change gradients by a quarter.
     for one, other in pairs:
-      np.testing.assert_allclose(one, other, atol=2e-5)
+      np.testing.assert_allclose(one, other, rtol=1e-4, atol=2e-5)
     for name, values in logs[0].items():
       np.testing.assert_allclose(values, logs[1][name], rtol=1e-4)
     self.assertEqual([found.tasks for found in results], [3, 3])
