@@ -25,6 +25,7 @@ from matplotlib import figure
 
 from benchmarks.contenders import processes
 from benchmarks.shared import reports
+from benchmarks.shared import workload
 
 # Names of the contenders' modules and how plots call them.
 CONTENDERS = {
@@ -40,23 +41,7 @@ CONTENDER_CASES = ("sinusoid", "conv4", "conv4_first_order", "conv4_84")
 # If losses differ by more, relatively, contenders do not compute the same.
 LARGEST_DISAGREEMENT = 1e-4
 
-LEARNERS = (
-  "MAML",
-  "FOMAML",
-  "ANIL",
-  "MetaSGD",
-  "MAMLPlusPlus",
-  "Reptile",
-  "IMAML",
-  "ProtoNet",
-  "PLATIPUS",
-  "EMAML",
-  "BMAML",
-)
 LEARNER_CASES = ("sinusoid", "conv4", "conv4_84")
-# Prototypes are those of classes.
-NOT_FOR = (("sinusoid", "ProtoNet"),)
-
 # Values of one field of the case `conv4`, while the others keep theirs.
 GROWTH = {
   "tasks": (8, 32, 128),
@@ -141,8 +126,8 @@ def measure_learners(
   pairs = [
     (case, name)
     for case in LEARNER_CASES
-    for name in LEARNERS
-    if (case, name) not in NOT_FOR
+    for name in workload.LEARNERS
+    if (case, name) not in workload.NOT_FOR
   ]
   for case, name in [*pairs, ("embeddings", "LEO")]:
     found = runner.run(OURS, case=case, learner=name, seconds=seconds / 2)

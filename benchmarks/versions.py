@@ -16,16 +16,16 @@ from typing import Any
 from absl import app
 from absl import flags
 
-from benchmarks import speed
 from benchmarks.contenders import processes
 from benchmarks.shared import reports
+from benchmarks.shared import workload
 
 _EARLIER = flags.DEFINE_string(
   "earlier", None, "Checkout of an earlier commit.", required=True
 )
 _CASES = flags.DEFINE_list("cases", ["sinusoid", "conv4"], "Cases of `speed`.")
 _LEARNERS = flags.DEFINE_list(
-  "learners", list(speed.LEARNERS), "Classes of tfmeta to measure."
+  "learners", list(workload.LEARNERS), "Classes of tfmeta to measure."
 )
 _ROUNDS = flags.DEFINE_integer("rounds", 2, "Runs of each version.")
 _SECONDS = flags.DEFINE_float("seconds", 3.0, "About how long a run trains.")
@@ -33,6 +33,7 @@ _OUTPUT = flags.DEFINE_string(
   "output", "benchmarks/results/versions.json", "JSON file to write."
 )
 
+CONTENDER = "tfmeta_fit"
 KEPT = ("cpu_seconds_per_task", "first_call_seconds", "peak_mib")
 
 
@@ -59,7 +60,7 @@ def measure(
     for version, runner in runners.items():
       options = {"case": case, "learner": learner, "seconds": _SECONDS.value}
       try:
-        found = runner.run(speed.OURS, **options)
+        found = runner.run(CONTENDER, **options)
       except RuntimeError as error:
         if f"has no attribute {learner!r}" not in str(error):
           raise
@@ -93,7 +94,7 @@ def main(_) -> None:
     "now": processes.ROOT,
   }
   runners = {
-    version: processes.Runner([speed.OURS], root=root)
+    version: processes.Runner([CONTENDER], root=root)
     for version, root in roots.items()
   }
   report: dict[str, Any] = {
@@ -104,7 +105,7 @@ def main(_) -> None:
   for case in _CASES.value:
     report["cases"][case] = {}
     for learner in _LEARNERS.value:
-      if (case, learner) in speed.NOT_FOR:
+      if (case, learner) in workload.NOT_FOR:
         continue
       found = measure(runners, case, learner)
       report["cases"][case][learner] = found

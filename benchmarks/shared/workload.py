@@ -18,6 +18,24 @@ ADAM_EPSILON = 1e-7
 NORM_EPSILON = 1e-3
 
 
+# Classes of tfmeta that are measured.
+LEARNERS = (
+  "MAML",
+  "FOMAML",
+  "ANIL",
+  "MetaSGD",
+  "MAMLPlusPlus",
+  "Reptile",
+  "IMAML",
+  "ProtoNet",
+  "PLATIPUS",
+  "EMAML",
+  "BMAML",
+)
+# Prototypes are those of classes.
+NOT_FOR = (("sinusoid", "ProtoNet"),)
+
+
 @dataclasses.dataclass(frozen=True)
 class Case:
   """A training run that every contender repeats.
