@@ -3,8 +3,8 @@
 The program traces one task of `tfmeta.MAML`, collects the convolutions and
 matrix products in its graph, and runs each of them alone, as a plain operation
 on tensors of the same shapes. It subtracts the time that Python takes to start
-an operation. No library that computes the same result with TensorFlow's kernels
-can be faster than the sum.
+an operation. With these kernels, another implementation can be faster only with
+fewer operations or other shapes.
 """
 
 import argparse

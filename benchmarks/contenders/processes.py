@@ -46,8 +46,9 @@ class Runner:
     self._peers_python = peers_python
     self._root = root
     self._peer_versions = {name: self._version(name) for name in PEERS}
+    needed = {_peer_of(contender) for contender in contenders}
     for name, version in self._peer_versions.items():
-      if version is None:
+      if version is None and name in needed:
         print(
           f"{name} is not installed and is left out. To include it, run "
           "`pip install -e .[benchmarks]` or set --peers_python."

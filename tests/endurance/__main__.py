@@ -94,7 +94,7 @@ def kill() -> dict[str, Any]:
     "runs_compared": len(ends),
     "runs_that_differ": sum(bool(row["differences"]) for row in ends),
     "lost_epochs": sum(row.get("lost", 0) for row in rows),
-    "orphans": sum(row.get("orphans", 0) for row in kills),
+    "orphans": sum(row.get("orphans", 0) for row in rows),
     "tracebacks": sum(row["tracebacks"] for row in ends),
   }
 
@@ -166,7 +166,8 @@ def main(_) -> None:
   for part in PARTS:
     if part in _PARTS.value:
       print(part, flush=True)
-      report[part] = make[part]()
+      command = " ".join(["python -m tests.endurance", *sys.argv[1:]])
+      report[part] = {"command": command, **make[part]()}
       path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 

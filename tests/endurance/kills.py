@@ -157,11 +157,20 @@ def kill_often(
     if run.process.returncode is not None:
       row["orphans"] = orphans(folder)
       row["lost"] = _lost(run, before)
-      run, before = None, done
+      run = None
+    # A launcher whose workers were killed starts them again.
+    before = done
     rows.append(row)
   run = run or runs.Run(name, folder)
   finish(run)
-  rows.append({"trainer": name, "ended": True, "lost": _lost(run, before)})
+  rows.append(
+    {
+      "trainer": name,
+      "ended": True,
+      "orphans": orphans(folder),
+      "lost": _lost(run, before),
+    }
+  )
   return rows
 
 

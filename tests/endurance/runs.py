@@ -89,11 +89,14 @@ class Run:
     return {int(worker): int(process) for worker, process in found}
 
   def resumed_after(self) -> int | None:
-    """Returns how many finished epochs the run says that it has found."""
-    found = re.search(
+    """Returns how many finished epochs the run says that it has found.
+
+    Workers that were started again say so each time, and the last time counts.
+    """
+    found = re.findall(
       r"Resuming after (\d+) of|All (\d+) epochs are finished", self.said
     )
-    return int(found[1] or found[2]) if found else None
+    return max(map(int, filter(None, found[-1]))) if found else None
 
 
 def finished_epochs(folder: pathlib.Path) -> int:
