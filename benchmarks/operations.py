@@ -104,8 +104,12 @@ def main(_) -> None:
   """Records every case in its own process, prints tables and writes JSON."""
   # TensorFlow reads this when a process imports it; `speed` sets it too.
   os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
-  report: dict[str, Any] = {"command": reports.command("operations")}
-  report["cases"] = {}
+  report: dict[str, Any] = {
+    "command": reports.command("operations"),
+    "machine": reports.machine(),
+    "tensorflow": tf.__version__,
+    "cases": {},
+  }
   context = multiprocessing.get_context("spawn")
   for case in _CASES.value:
     with futures.ProcessPoolExecutor(1, context) as pool:

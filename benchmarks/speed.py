@@ -12,9 +12,7 @@ benchmarks/results/speed.md explains what is measured.
 
 import functools
 import json
-import os
 import pathlib
-import platform
 import statistics
 import sys
 from typing import Any
@@ -437,8 +435,8 @@ def measure(report: dict, output: pathlib.Path) -> None:
   for part in _PARTS.value:
     report["parts"][part] = {
       "command": reports.command("speed", hide=places),
-      "machine": {"cpus": os.cpu_count(), "processor": platform.processor()},
-      "load_before": os.getloadavg()[0],
+      "machine": reports.machine(),
+      "commit": reports.commit(processes.ROOT),
       "versions": runner.versions(),
       **PARTS[part](runner, **options),
     }

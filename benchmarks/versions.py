@@ -10,7 +10,6 @@ command writes `benchmarks/results/versions.json`.
 
 import pathlib
 import statistics
-import subprocess
 from typing import Any
 
 from absl import app
@@ -37,27 +36,17 @@ CONTENDER = "tfmeta_fit"
 KEPT = ("cpu_seconds_per_task", "first_call_seconds", "peak_mib")
 
 
-def commit_of(root: pathlib.Path) -> str:
-  """Returns the short name of the commit that is checked out in a folder."""
-  done = subprocess.run(
-    ["git", "-C", str(root), "describe", "--always", "--dirty"],
-    capture_output=True,
-    text=True,
-    check=True,
-  )
-  return done.stdout.strip()
-
-
 def measure(
   runners: dict[str, processes.Runner], case: str, learner: str
 ) -> dict[str, Any]:
   """Returns the medians over rounds of both versions, and all runs.
 
-  A version that lacks the learner is left out.
+  The versions take turns in going first. A version that lacks the learner is
+  left out.
   """
   runs: dict[str, list[dict]] = {version: [] for version in runners}
-  for _ in range(_ROUNDS.value):
-    for version, runner in runners.items():
+  for number in range(_ROUNDS.value):
+    for version, runner in list(runners.items())[:: 1 - 2 * (number % 2)]:
       options = {"case": case, "learner": learner, "seconds": _SECONDS.value}
       try:
         found = runner.run(CONTENDER, **options)
@@ -99,7 +88,10 @@ def main(_) -> None:
   }
   report: dict[str, Any] = {
     "command": reports.command("versions", hide=["--earlier"]),
-    "commits": {version: commit_of(root) for version, root in roots.items()},
+    "commits": {
+      version: reports.commit(root) for version, root in roots.items()
+    },
+    "machine": reports.machine(),
     "cases": {},
   }
   for case in _CASES.value:

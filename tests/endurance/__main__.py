@@ -15,6 +15,8 @@ entry of `benchmarks/results/endurance.json` and leaves those of the others:
   disks     Runs on disks that are too small, which end in a sentence. With
             enough space they go on and end as an undisturbed run.
   repeats   The same training in several processes with the default threads.
+
+It ends with exit code 1 if any of this fails.
 """
 
 import collections
@@ -29,8 +31,9 @@ from typing import Any
 from absl import app
 from absl import flags
 
+from tests.endurance import faults
+
 PARTS = ("kills", "damages", "disks", "repeats")
-KINDS = ("checkpoints", "pickles", "tars", "images")
 
 _PARTS = flags.DEFINE_multi_enum("parts", list(PARTS), PARTS, "What to do.")
 _KILLS = flags.DEFINE_integer("kills", 100, "Number of kills.")
@@ -102,7 +105,7 @@ def kill() -> dict[str, Any]:
 def damage() -> dict[str, Any]:
   """Returns the counts of what happened to damaged files, by their kind."""
   found = {}
-  for kind in KINDS:
+  for kind in faults.KINDS:
     found[kind] = _damage_kind(kind)
     print(f"  {kind}: {dict(found[kind])}", flush=True)
   return found
@@ -138,6 +141,8 @@ def fill_disks() -> dict[str, Any]:
   for row in lines_of("disks", f"--disks={_DISKS.value}"):
     print(f"  {row}", flush=True)
     rows.append(row)
+  if not rows:
+    sys.exit("The part 'disks' must mount file systems, which is forbidden.")
   return {
     "disks": len(rows),
     "full": sum(row["exit_code"] != 0 for row in rows),
@@ -163,12 +168,16 @@ def main(_) -> None:
   path = pathlib.Path(_OUTPUT.value)
   report = json.loads(path.read_text()) if path.exists() else {}
   make = dict(zip(PARTS, (kill, damage, fill_disks, repeat), strict=True))
+  found = 0
   for part in PARTS:
     if part in _PARTS.value:
       print(part, flush=True)
       command = " ".join(["python -m tests.endurance", *sys.argv[1:]])
       report[part] = {"command": command, **make[part]()}
       path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+      found += faults.count(report[part])
+  if found:
+    sys.exit(f"{found} of these attempts went wrong; see {path}.")
 
 
 if __name__ == "__main__":
