@@ -117,6 +117,28 @@ class TaskDatasetTest(parameterized.TestCase):
       self._numbers(5)[0, 0], self._numbers(5 + 2**32)[0, 0]
     )
 
+  def _blocks(self, start):
+    def sample_block(key):
+      return sampler.uniform(key, [sampler.BLOCK, 2], 0.0, 1.0)
+
+    tasks = sampler.block_dataset(sample_block, seed=3, start=start)
+    return np.stack(list(tasks.take(150).as_numpy_iterator()))
+
+  @parameterized.parameters(7, 64, 100)
+  def test_a_start_within_a_block_equals_skip(self, start):
+    first, later = self._blocks(0), self._blocks(start)
+    np.testing.assert_array_equal(first[start:], later[: 150 - start])
+
+  def test_blocks_differ(self):
+    self.assertLen(np.unique(self._blocks(0)), 300)
+
+  def test_blocks_are_infinite(self):
+    tasks = sampler.block_dataset(
+      lambda key: tf.zeros(64), seed=0, start=2**63 - 1
+    )
+    self.assertEqual(tasks.cardinality(), tf.data.INFINITE_CARDINALITY)
+    self.assertEqual(next(tasks.as_numpy_iterator()), 0.0)
+
   def test_dataset_is_infinite(self):
     tasks = sampler.task_dataset(lambda key: key, seed=0, start=0)
     self.assertEqual(tasks.cardinality(), tf.data.INFINITE_CARDINALITY)

@@ -20,6 +20,9 @@ from tfmeta.data import task
 # Seeds and task indices are int64 and not negative.
 LARGEST_INDEX = 2**63 - 1
 
+# Tasks of a block in `block_dataset`.
+BLOCK = 64
+
 # The default algorithm depends on the device and on XLA.
 _ALGORITHM = "philox"
 
@@ -47,22 +50,68 @@ def task_dataset(
     TypeError: If `seed` or `start` is not an integer.
     ValueError: If `seed` or `start` is out of range.
   """
+  _check_indices(seed, start)
+  return _infinite(_sampled(sample_task, seed, start, salt))
+
+
+def block_dataset(
+  sample_block: Callable[[tf.Tensor], Any],
+  *,
+  seed: int,
+  start: int,
+  salt: int = 0,
+) -> tf.data.Dataset:
+  """Returns the infinite dataset of tasks that are sampled in blocks.
+
+  Where a task is a few numbers, the operations of a task take much longer to
+  start than to run, and longer than an update of the learner. A block of
+  `BLOCK` tasks takes about the time of a single one.
+
+  Args:
+    sample_block: Function from a key, int64 `[2]`, to the elements of `BLOCK`
+      tasks, stacked along axis 0. It is traced without AutoGraph.
+    seed: Integer in [0, 2**63).
+    start: Integer in [0, 2**63), the index of the first task.
+    salt: Integer that differs between the splits of a data set. Defaults to 0.
+
+  Returns:
+    A `tf.data.Dataset` of single tasks, in the order of their index.
+
+  Raises:
+    TypeError: If `seed` or `start` is not an integer.
+    ValueError: If `seed` or `start` is out of range.
+  """
+  _check_indices(seed, start)
+  blocks = _sampled(sample_block, seed, start // BLOCK, salt)
+  return _infinite(blocks.unbatch().skip(start % BLOCK))
+
+
+def _check_indices(seed: int, start: int) -> None:
   arguments.check_integer("seed", seed, 0, LARGEST_INDEX)
   arguments.check_integer("start", start, 0, LARGEST_INDEX)
+
+
+def _sampled(
+  sample: Callable[[tf.Tensor], Any], seed: int, start: int, salt: int
+) -> tf.data.Dataset:
+  """Returns `sample(key)` for the keys of all indices from `start` on."""
   root = tf.constant([seed, salt], tf.int64)
-  indices = tf.data.Dataset.counter(start=start, dtype=tf.int64)
 
   # AutoGraph would convert each function that is called here, for seconds, and
   # none has control flow of Python that depends on tensors.
   @tf.autograph.experimental.do_not_convert
-  def task(index: tf.Tensor) -> Any:
-    return sample_task(fold_in(root, index))
+  def sample_index(index: tf.Tensor) -> Any:
+    return sample(fold_in(root, index))
 
-  tasks = indices.map(
-    task,
-    num_parallel_calls=tf.data.AUTOTUNE,
-    deterministic=True,
-  ).apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
+  return tf.data.Dataset.counter(start=start, dtype=tf.int64).map(
+    sample_index, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+  )
+
+
+def _infinite(tasks: tf.data.Dataset) -> tf.data.Dataset:
+  tasks = tasks.apply(
+    tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
+  )
   # Sharding by data lets each worker take its share of every batch. The
   # default first looks for files to divide, and there are none.
   options = tf.data.Options()

@@ -51,9 +51,10 @@ def sinusoid(
     relative_noise: Whether the standard deviation is `noise_stddev` times the
       amplitude of the task. Defaults to `False`.
     noisy_query: Whether query targets have noise too. Defaults to `True`.
-    num_tasks: Integer >= 1, the number of different sinusoids, which follow
-      from the seed. Each task takes one of them, with new inputs. Defaults to
-      `None`: every task has a new sinusoid.
+    num_tasks: Integer in [1, 2**31), the number of different sinusoids, which
+      follow from the seed. Each task takes one of them, with new inputs. They
+      are kept in memory, 12 bytes each. Defaults to `None`: every task has a
+      new sinusoid.
 
   Returns:
     An infinite `tf.data.Dataset` of single tasks `({"support_x": [shots, 1],
@@ -80,21 +81,20 @@ def sinusoid(
   arguments.check_number("noise_stddev", noise_stddev, least=0.0)
   arguments.check_integer("seed", seed, 0, sampler.LARGEST_INDEX)
   # These salts differ from those of the tasks' own keys.
-  function_root = [seed, salt + len(splits.SPLITS)]
-  function_key_of = _function_keys(function_root, num_tasks)
+  function_key = tf.constant([seed, salt + len(splits.SPLITS)], tf.int64)
+  functions_of = _functions(function_key, ranges.values(), num_tasks)
   size = spec.support_size + spec.query_size
 
-  def sample_task(key: tf.Tensor) -> task.TaskElement:
+  def sample_block(key: tf.Tensor) -> task.TaskElement:
     function_key, x_key, noise_key = sampler.split_key(key, 3)
-    function_key = function_key_of(function_key)
-    height, shift, rate = _sample_parameters(function_key, ranges.values())
-    x = sampler.uniform(x_key, [size, 1], *x_range)
+    height, shift, rate = functions_of(function_key)
+    x = sampler.uniform(x_key, [sampler.BLOCK, size, 1], *x_range)
     noise = _sample_noise(noise_key, spec, noisy_query) * noise_stddev
     noise = noise * height if relative_noise else noise
     y = height * tf.sin(rate * x - shift)
-    return task.to_element(x, y + noise, spec)
+    return _to_elements(x, y + noise, spec)
 
-  return sampler.task_dataset(sample_task, seed=seed, start=start, salt=salt)
+  return sampler.block_dataset(sample_block, seed=seed, start=start, salt=salt)
 
 
 def sinusoid_or_line(
@@ -159,16 +159,18 @@ def sinusoid_or_line(
   arguments.check_number("noise_stddev", noise_stddev, least=0.0)
   size = spec.support_size + spec.query_size
 
-  def sample_task(key: tf.Tensor) -> task.TaskElement:
+  def sample_block(key: tf.Tensor) -> task.TaskElement:
     kind_key, x_key, noise_key, key = sampler.split_key(key, 4)
-    height, shift, rise, level = _sample_parameters(key, ranges.values())
-    x = sampler.uniform(x_key, [size, 1], *x_range)
-    is_line = sampler.uniform(kind_key, [], 0.0, 1.0) < 0.5
+    height, shift, rise, level = _sample_parameters(
+      key, sampler.BLOCK, ranges.values()
+    )
+    x = sampler.uniform(x_key, [sampler.BLOCK, size, 1], *x_range)
+    is_line = sampler.uniform(kind_key, [sampler.BLOCK, 1, 1], 0.0, 1.0) < 0.5
     y = tf.where(is_line, rise * x + level, height * tf.sin(x - shift))
-    noise = sampler.normal(noise_key, [size, 1])
-    return task.to_element(x, y + noise_stddev * noise, spec)
+    noise = sampler.normal(noise_key, x.shape)
+    return _to_elements(x, y + noise_stddev * noise, spec)
 
-  return sampler.task_dataset(sample_task, seed=seed, start=start, salt=salt)
+  return sampler.block_dataset(sample_block, seed=seed, start=start, salt=salt)
 
 
 def _check_ranges(**ranges: tuple[float, float]) -> None:
@@ -177,38 +179,63 @@ def _check_ranges(**ranges: tuple[float, float]) -> None:
 
 
 def _sample_parameters(
-  key: tf.Tensor, ranges: Iterable[tuple[float, float]]
+  key: tf.Tensor, count: int, ranges: Iterable[tuple[float, float]]
 ) -> list[tf.Tensor]:
-  """Samples one scalar in each range, independently."""
+  """Samples `count` numbers `[count, 1, 1]` in each range, independently."""
   bounds = list(ranges)
   keys = sampler.split_key(key, len(bounds))
-  return [sampler.uniform(k, [], *b) for k, b in zip(keys, bounds, strict=True)]
+  shape = [count, 1, 1]
+  return [
+    sampler.uniform(k, shape, *b) for k, b in zip(keys, bounds, strict=True)
+  ]
 
 
-def _function_keys(
-  root: list[int], num_tasks: int | None
-) -> Callable[[tf.Tensor], tf.Tensor]:
-  """Returns the function from a task's key to the key of its sinusoid."""
+def _functions(
+  root: tf.Tensor,
+  ranges: Iterable[tuple[float, float]],
+  num_tasks: int | None,
+) -> Callable[[tf.Tensor], list[tf.Tensor]]:
+  """Returns the function from a key to the parameters of a block's sinusoids.
+
+  Args:
+    root: Key of the sinusoids if their number is limited.
+    ranges: Range of each parameter.
+    num_tasks: Number of different sinusoids, or `None`.
+  """
   if num_tasks is None:
-    return lambda key: key
-  arguments.check_integer("num_tasks", num_tasks, least=1)
+    return lambda key: _sample_parameters(key, sampler.BLOCK, ranges)
+  arguments.check_integer("num_tasks", num_tasks, 1, 2**31 - 1)
+  parameters = _sample_parameters(root, num_tasks, ranges)
 
-  def choose_function(key: tf.Tensor) -> tf.Tensor:
-    number = sampler.uniform_integers(key, [], num_tasks, tf.int64)
-    return sampler.fold_in(tf.constant(root, tf.int64), number)
+  def choose_functions(key: tf.Tensor) -> list[tf.Tensor]:
+    numbers = sampler.uniform_integers(key, [sampler.BLOCK], num_tasks)
+    return [tf.gather(values, numbers) for values in parameters]
 
-  return choose_function
+  return choose_functions
 
 
 def _sample_noise(
   key: tf.Tensor, spec: task.TaskSpec, noisy_query: bool
 ) -> tf.Tensor:
-  """Samples standard normal noise, `[S + Q, 1]`.
+  """Samples standard normal noise, `[BLOCK, S + Q, 1]`.
 
   Without `noisy_query` the noise of query targets is zero. The noise of support
   targets is the same either way.
   """
   size = spec.support_size + spec.query_size
-  noise = sampler.normal(key, [size, 1])
+  noise = sampler.normal(key, [sampler.BLOCK, size, 1])
   has_noise = (tf.range(size) < spec.support_size) | noisy_query
   return tf.where(has_noise[:, tf.newaxis], noise, 0.0)
+
+
+def _to_elements(
+  x: tf.Tensor, y: tf.Tensor, spec: task.TaskSpec
+) -> task.TaskElement:
+  """Returns the elements of tasks whose examples are stacked, as a block."""
+  size = spec.support_size
+  inputs = {
+    "support_x": x[:, :size],
+    "support_y": y[:, :size],
+    "query_x": x[:, size:],
+  }
+  return inputs, y[:, size:]
