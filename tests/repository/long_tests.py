@@ -1,7 +1,7 @@
 """Tests that `make test` and `make test_lowest` leave out, for their time.
 
-They take three quarters of the time of all tests. `make test_all` runs them too,
-and starts with them. Bazel allows their files 15 minutes.
+They take three quarters of the time of all tests. `make test_all` runs them
+too, and starts with them. Bazel allows their files 15 minutes.
 """
 
 # A file, a class of a file, or a test of a class.
