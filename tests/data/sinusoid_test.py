@@ -123,6 +123,15 @@ class SinusoidTest(parameterized.TestCase):
     self.assertLess(_distance(later, amplitudes).max(), 1e-4)
     self.assertGreater(np.median(_distance(others, amplitudes)), 1e-2)
 
+  def test_tasks_of_a_block_are_independent(self):
+    x, y = _default_tasks()
+    residuals = _fit(*_take(64, noise_stddev=0.5))[2]
+    for values in (x[:64], y[:64], residuals):
+      # The largest of 2,016 correlations of 25 numbers: 0.8 by chance once in
+      # 300 samples.
+      correlations = np.corrcoef(values) - np.eye(64)
+      self.assertLess(np.abs(correlations).max(), 0.9)
+
   def test_splits_and_seeds_share_no_input(self):
     sampled = [
       _take(5, split=split, seed=seed)[0]
@@ -155,6 +164,10 @@ class SinusoidTest(parameterized.TestCase):
     (dict(x_range=(0, math.inf)), "`x_range`.*finite"),
     (dict(phase=(1,)), "`phase` must be two finite numbers"),
     (dict(num_tasks=0), "`num_tasks` must be an integer from 1 to"),
+    (
+      dict(num_tasks=2**31),
+      "`num_tasks` must be an integer from 1 to 100",
+    ),
     (dict(seed=-3), "`seed`.*seed=-3"),
   )
   def test_wrong_arguments_are_rejected(self, arguments, message):

@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import signal
+import sys
 import tempfile
 import time
 from typing import Any
@@ -154,12 +155,12 @@ def kill_often(
     if not strike(run, victim):
       continue
     row = {"trainer": name, "victim": victim, "moment": moment, "epochs": done}
+    row["lost"] = lost_epochs(run, before, done)
+    # A launcher whose workers were killed goes on and starts them again.
     if run.process.returncode is not None:
       row["orphans"] = orphans(folder)
-      row["lost"] = _lost(run, before)
       run = None
-    # A launcher whose workers were killed starts them again.
-    before = done
+    before = max(before, done)
     rows.append(row)
   run = run or runs.Run(name, folder)
   finish(run)
@@ -168,19 +169,25 @@ def kill_often(
       "trainer": name,
       "ended": True,
       "orphans": orphans(folder),
-      "lost": _lost(run, before),
+      "lost": lost_epochs(run, before, runs.finished_epochs(folder)),
     }
   )
   return rows
 
 
-def _lost(run, before) -> int:
-  """Returns how many finished epochs a run has not found again."""
-  after = run.resumed_after()
-  if after is None:
+def lost_epochs(run: Any, before: int, done: int) -> int:
+  """Returns how many finished epochs are gone, or were not found by a run.
+
+  Args:
+    run: The run, which has ended, was killed, or lost some of its workers.
+    before: Epochs that were finished when an earlier run was killed.
+    done: Epochs in the checkpoints now.
+  """
+  found = run.resumed_after()
+  if found is None:
     # A run that was killed early may have said nothing yet.
-    return 0 if run.process.returncode else before
-  return max(0, before - after)
+    found = 0 if run.process.returncode == 0 else before
+  return max(0, before - min(found, done))
 
 
 def _say(row) -> None:
@@ -216,6 +223,8 @@ def main(_) -> None:
       end["tracebacks"] = log.count("Traceback (most recent call last)")
       _say(end)
       done, turn = done + len(rows), turn + 1
+  if done < _KILLS.value:
+    sys.exit(f"Only {done} kills hit a process that was alive.")
 
 
 if __name__ == "__main__":

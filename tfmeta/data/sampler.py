@@ -1,9 +1,9 @@
 """Samples tasks: task i is a pure function of the data, the seed and i.
 
 All random numbers are stateless (Philox). Their key is made of the seed, a salt
-that identifies the split, and the index of the task. A dataset can therefore
-start at any index without computing the tasks before it, and two runs with the
-same seed see the same tasks.
+that identifies the split, and the index of the task or of its block. A dataset
+can therefore start at any index without computing the tasks of earlier blocks,
+and two runs with the same seed see the same tasks.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from tfmeta.data import task
 # Seeds and task indices are int64 and not negative.
 LARGEST_INDEX = 2**63 - 1
 
-# Tasks of a block in `block_dataset`.
+# Tasks of a block in `block_dataset`. Another number would change every task.
 BLOCK = 64
 
 # The default algorithm depends on the device and on XLA.
@@ -63,9 +63,9 @@ def block_dataset(
 ) -> tf.data.Dataset:
   """Returns the infinite dataset of tasks that are sampled in blocks.
 
-  Where a task is a few numbers, the operations of a task take much longer to
-  start than to run, and longer than an update of the learner. A block of
-  `BLOCK` tasks takes about the time of a single one.
+  Where a task is a few numbers, its operations take longer to start than to
+  run, and longer than the learner takes for the task. A block starts them once
+  for all of its tasks.
 
   Args:
     sample_block: Function from a key, int64 `[2]`, to the elements of `BLOCK`

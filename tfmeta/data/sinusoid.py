@@ -11,6 +11,9 @@ from tfmeta.data import sampler
 from tfmeta.data import splits
 from tfmeta.data import task
 
+# They are kept in memory.
+_MOST_FUNCTIONS = 10**7
+
 
 def sinusoid(
   split: str,
@@ -51,9 +54,9 @@ def sinusoid(
     relative_noise: Whether the standard deviation is `noise_stddev` times the
       amplitude of the task. Defaults to `False`.
     noisy_query: Whether query targets have noise too. Defaults to `True`.
-    num_tasks: Integer in [1, 2**31), the number of different sinusoids, which
-      follow from the seed. Each task takes one of them, with new inputs. They
-      are kept in memory, 12 bytes each. Defaults to `None`: every task has a
+    num_tasks: Integer in [1, 10**7], the number of different sinusoids, which
+      follow from the seed and are kept in memory, 12 bytes each. Each task
+      takes one of them, with new inputs. Defaults to `None`: every task has a
       new sinusoid.
 
   Returns:
@@ -204,8 +207,10 @@ def _functions(
   """
   if num_tasks is None:
     return lambda key: _sample_parameters(key, sampler.BLOCK, ranges)
-  arguments.check_integer("num_tasks", num_tasks, 1, 2**31 - 1)
-  parameters = _sample_parameters(root, num_tasks, ranges)
+  arguments.check_integer("num_tasks", num_tasks, 1, _MOST_FUNCTIONS)
+  # Other devices may round differently.
+  with tf.device("CPU"):
+    parameters = _sample_parameters(root, num_tasks, ranges)
 
   def choose_functions(key: tf.Tensor) -> list[tf.Tensor]:
     numbers = sampler.uniform_integers(key, [sampler.BLOCK], num_tasks)
