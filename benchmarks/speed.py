@@ -179,13 +179,18 @@ def measure_data(
 ) -> dict[str, Any]:
   """Measures how many tasks per second the data sets deliver."""
   found = {}
-  for dataset in ("glyphs", "omniglot") if data_dir else ("glyphs",):
+  for dataset in CONSUMERS:
+    if dataset == "omniglot" and not data_dir:
+      continue
     options = {"data_dir": data_dir} if dataset == "omniglot" else {}
     found[dataset] = runner.run(
       "data_pipeline", dataset=dataset, seconds=seconds, **options
     )["tasks_per_second"]
   return {"tasks_per_second": found}
 
+
+# Data sets, and the case that consumes their tasks.
+CONSUMERS = {"glyphs": "conv4", "omniglot": "conv4", "sinusoid": "sinusoid"}
 
 PARTS = {
   **{
@@ -260,12 +265,13 @@ def summarize(parts: dict) -> dict:
   if "memory" in parts:
     first, last = parts["memory"]["peak_mib"].values()
     summary["memory_growth"] = last / first - 1
-  if "data" in parts and "conv4" in summary.get("cases", {}):
-    consumed = summary["cases"]["conv4"][OURS]["tasks_per_second"]
-    delivered = parts["data"]["tasks_per_second"]
-    summary["data_over_learner"] = {
-      name: speed / consumed for name, speed in delivered.items()
-    }
+  cases = summary.get("cases", {})
+  delivered = parts.get("data", {"tasks_per_second": {}})["tasks_per_second"]
+  summary["data_over_learner"] = {
+    name: speed / cases[CONSUMERS[name]][OURS]["tasks_per_second"]
+    for name, speed in delivered.items()
+    if CONSUMERS[name] in cases
+  }
   return summary
 
 
@@ -333,7 +339,8 @@ def as_text(report: dict) -> str:
   if "memory_growth" in summary:
     lines.append(f"memory, 8 to 64 tasks: {summary['memory_growth']:+.1%}")
   for name, ratio in summary.get("data_over_learner", {}).items():
-    lines.append(f"{name} delivers {ratio:.0f} times what conv4 consumes")
+    consumer = CONSUMERS[name]
+    lines.append(f"{name} delivers {ratio:,.1f} times what {consumer} consumes")
   return "\n".join([*lines, *summary["disagreements"]])
 
 

@@ -48,8 +48,8 @@ def main() -> None:
 def _operations(case) -> collections.Counter:
   """Counts the operations of a task by kind, attributes and shapes."""
   model = tfmeta.models.conv4(case.image, ways=case.ways, filters=case.filters)
-  # Inner steps call a function of their own, in which the graph of the task
-  # does not show the operations, unless Keras's layer pools.
+  # tfmeta's pooling moves inner steps into a function of its own, which hides
+  # their operations. Keras's layer keeps them in the graph.
   model = keras.models.clone_model(model, clone_function=_with_keras_pooling)
   learner = tfmeta.MAML(
     model,
