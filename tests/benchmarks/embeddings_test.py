@@ -65,12 +65,12 @@ class ChoiceTest(absltest.TestCase):
       mock.patch.object(embeddings, "held_out_tasks", lambda split: split),
       mock.patch.object(tfmeta, "evaluate", evaluate),
     ):
-      choices = [{"rate": rate} for rate in (1, 3, 2)]
+      choices = [{"rate": rate} for rate in (float("nan"), 3, 2)]
       found = embeddings.test_best(make, choices)
     self.assertEqual(
       found, {"options": {"rate": 3}, "validation": 3, "accuracy": -3}
     )
-    self.assertEqual(made, [(1, 10), (3, 10), (2, 10), (3, 100)])
+    self.assertEqual(made[1:], [(3, 10), (2, 10), (3, 100)])
     self.assertEqual([t for t in tested if t[0] == "test"], [("test", 3, 100)])
 
 

@@ -183,6 +183,8 @@ def _train(images, folder, config) -> tuple[keras.Model, dict[str, Any]]:
       initial_epoch=done,
       epochs=config.epochs,
       verbose=0,
+      # Keras warns that it will not shuffle a dataset, unless told not to.
+      shuffle=False,
       callbacks=[
         tfmeta.callbacks.TerminateOnDivergence(),
         keras.callbacks.TensorBoard(folder / "logs", write_graph=False),
