@@ -28,6 +28,11 @@ _FLAGS = flags.FLAGS
 
 def define() -> None:
   """Defines the flags."""
+  _define_images()
+  _define_training()
+
+
+def _define_images() -> None:
   flags.DEFINE_enum(
     "dataset",
     "glyphs",
@@ -61,6 +66,9 @@ def define() -> None:
     "classes.",
     lower_bound=0,
   )
+
+
+def _define_training() -> None:
   flags.DEFINE_string(
     "workdir", "runs/pretrain", "Folder to which everything is written."
   )
