@@ -116,9 +116,10 @@ def _read_test(config: Any, read_split: Callable[[Any, str], Images]) -> Images:
     return read_split(config, "test")
   except FileNotFoundError as error:
     raise ValueError(
-      "Without test classes, `held_out_classes` must be above 0: so many "
-      "training classes are then for validation, and the validation classes "
-      f"for tests. Received: held_out_classes=0. {error}"
+      f"The images of {config.dataset} have no test classes, so "
+      "`held_out_classes` must be above 0: so many training classes are then "
+      "for validation, and the validation classes for tests. "
+      "Received: held_out_classes=0"
     ) from error
 
 
