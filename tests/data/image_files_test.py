@@ -56,6 +56,14 @@ class ImageFilesTest(parameterized.TestCase):
     # Picking single pixels would give 0 or 200.
     np.testing.assert_allclose(shrunk[1:-1, 1:-1], 100, atol=10)
 
+  def test_many_images_are_scaled_like_one(self):
+    images = np.random.default_rng(0).integers(0, 256, [5, 8, 6, 3], np.uint8)
+    with mock.patch.object(image_files, "_AT_ONCE", 2):
+      found = image_files.scale_all(images, (4, 3))
+    expected = [image_files.scale(image, (4, 3)) for image in images]
+    np.testing.assert_array_equal(found, expected)
+    self.assertIs(image_files.scale_all(images, (8, 6)), images)
+
   def test_an_unreadable_file_is_named(self):
     for content in (
       b"text",

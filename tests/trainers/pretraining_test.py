@@ -146,14 +146,63 @@ class PretrainingTest(absltest.TestCase):
       self.assertGreater(min(image.size), 300)
 
   def test_validation_is_on_other_images_of_the_same_classes(self):
-    images = np.arange(3 * 10).reshape(3, 10, 1, 1, 1).astype("uint8")
-    train, validation = pretraining.held_out(images, 0.2)
-    self.assertEqual((len(train[0]), len(validation[0])), (24, 6))
-    seen = {round(255 * float(x)) for x in train[0].ravel()}
-    held_out = {round(255 * float(x)) for x in validation[0].ravel()}
-    self.assertEqual(held_out, {8, 9, 18, 19, 28, 29})
-    self.assertEmpty(seen & held_out)
-    np.testing.assert_array_equal(validation[1], [0, 0, 1, 1, 2, 2])
+    # Classes of 10 and 5 images, which need not lie side by side.
+    labels = np.array([0] * 5 + [1] * 5 + [0] * 5)
+    train, validation = pretraining.held_out(labels, 0.2)
+    self.assertEqual(train.tolist(), [0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12])
+    self.assertEqual(validation.tolist(), [9, 13, 14])
+
+  def test_backbones_have_their_layers(self):
+    for backbone, kind, widths in (
+      ("conv4", tfmeta.layers.MaxPooling2D, [4]),
+      ("conv4_stride", type(None), [4]),
+      ("resnet12", keras.layers.Add, [4, 10, 20, 40]),
+    ):
+      config = pretraining.Pretraining(
+        "glyphs", str(self.folder), **OPTIONS, backbone=backbone
+      )
+      network = pretraining.classifier_of((16, 16, 3), 5, config, steps=1)
+      self.assertEqual(network.output_shape, (None, 5))
+      pools = [x for x in network.layers if isinstance(x, kind)]
+      self.assertLen(pools, 0 if backbone == "conv4_stride" else 4)
+      found = {x.filters for x in network.layers if hasattr(x, "filters")}
+      self.assertEqual(sorted(found), widths)
+
+  def test_photographs_are_mirrored_and_drawings_are_not(self):
+    images = np.zeros([200, 1, 2, 1], np.uint8)
+    images[:, 0, 1, 0] = np.arange(1, 201)
+    for dataset, least, most in (
+      ("mini_imagenet", 60, 140),
+      ("glyphs", 0, 0),
+    ):
+      mirrored = []
+      for x, labels in self.batches(dataset, images, start=0):
+        first, second = np.round(255 * x.numpy()[:, 0, :, 0]).astype(int).T
+        np.testing.assert_array_equal(first + second, labels + 1)
+        mirrored += [set(labels.numpy()[first > 0])]
+      epochs = [set().union(*mirrored[i : i + 4]) for i in (0, 4)]
+      for epoch in epochs:
+        self.assertBetween(len(epoch), least, most)
+      self.assertEqual(epochs[0] == epochs[1], dataset == "glyphs")
+
+  def test_a_resumed_run_reads_what_it_would_have_read(self):
+    images = np.arange(400, dtype=np.uint16).astype(np.uint8)
+    images = images.reshape(200, 1, 2, 1)
+    whole = list(self.batches("mini_imagenet", images, start=0))
+    resumed = list(self.batches("mini_imagenet", images, start=1))
+    self.assertLen(resumed, 4)
+    for one, other in zip(whole[4:], resumed, strict=True):
+      np.testing.assert_array_equal(one[0], other[0])
+      np.testing.assert_array_equal(one[1], other[1])
+
+  def batches(self, dataset, images, start):
+    """Returns batches of 50 in two epochs."""
+    config = pretraining.Pretraining(
+      dataset, str(self.folder), **{**OPTIONS, "batch_size": 50}
+    )
+    labels = np.arange(len(images))
+    examples = tf.constant(images), tf.constant(labels)
+    return pretraining.batches(examples, labels, config, start=start)
 
   def test_an_unknown_data_set_is_named(self):
     with self.assertRaisesRegex(ValueError, "Received: dataset='letters'"):

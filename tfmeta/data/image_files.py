@@ -12,6 +12,9 @@ import tensorflow as tf
 # kilobytes can hold an image of some gigabytes.
 LARGEST_IMAGE = 2**26
 
+# Images that are scaled together.
+_AT_ONCE = 256
+
 _SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 
 
@@ -103,17 +106,38 @@ def _webp_size(content: bytes) -> tuple[int, int]:
   return width % 2**14, height % 2**14
 
 
+def scale_all(images: np.ndarray, size: Sequence[int]) -> np.ndarray:
+  """Scales images as `scale` does, some at a time.
+
+  Args:
+    images: uint8 `[n, height, width, channels]`, which may be mapped from disk.
+    size: New height and width.
+
+  Returns:
+    uint8 `[n, *size, channels]`: `images` themselves if they have this size.
+  """
+  if images.shape[1:3] == tuple(size):
+    return images
+  scaled = np.empty([len(images), *size, images.shape[3]], np.uint8)
+  # In float32, all images at once may be larger than the memory.
+  for start in range(0, len(images), _AT_ONCE):
+    part = slice(start, start + _AT_ONCE)
+    scaled[part] = scale(images[part], size)
+  return scaled
+
+
 def scale(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
   """Scales an image with antialiasing, without keeping its aspect ratio.
 
   Args:
-    image: uint8 `[height, width, channels]`.
+    image: uint8 `[height, width, channels]`, or several, `[n, height, width,
+      channels]`.
     size: New height and width.
 
   Returns:
-    uint8 `[*size, channels]`.
+    uint8 `[*size, channels]` or `[n, *size, channels]`.
   """
-  if image.shape[:2] == tuple(size):
+  if image.shape[-3:-1] == tuple(size):
     return image
   scaled = tf.image.resize(image, list(size), antialias=True)
   return tf.cast(tf.round(scaled), tf.uint8).numpy()

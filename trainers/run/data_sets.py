@@ -149,13 +149,13 @@ def check_options(name: str, *, num_tasks: Any, size: Any) -> None:
     )
 
 
-def images_by_class(name: str, split: str, data_dir: str | None = None) -> Any:
+def images_by_class(name: str, split: str, **options: Any) -> Any:
   """Returns all images of a split as a uint8 array `[classes, n, h, w, c]`.
 
   Args:
     name: "glyphs" or "omniglot".
     split: "train", "validation" or "test".
-    data_dir: Folder of TFDS data sets, for Omniglot. Defaults to TFDS's own.
+    **options: Arguments of `tfmeta.data.omniglot_drawings`, for Omniglot.
 
   Raises:
     ValueError: If the data set is another one.
@@ -163,7 +163,7 @@ def images_by_class(name: str, split: str, data_dir: str | None = None) -> Any:
   import tfmeta
 
   if name == "omniglot":
-    return tfmeta.data.omniglot_drawings(split, data_dir=data_dir)
+    return tfmeta.data.omniglot_drawings(split, **options)
   if name == "glyphs":
     count = _GLYPH_CLASSES[split]
     images = tfmeta.data.glyph_drawings(count, _GLYPH_IMAGES, split=split)
@@ -183,7 +183,7 @@ def _glyph_pairs(config, split) -> Any:
 
 
 def _omniglot_pairs(config, split) -> Any:
-  return images_by_class("omniglot", split, config.data_dir)
+  return images_by_class("omniglot", split, data_dir=config.data_dir)
 
 
 def _embeddings_folder(config, split) -> dict[str, Any]:
@@ -327,6 +327,3 @@ _DIRECTORY = DataSet(
   source=_image_folder,
 )
 _EMBEDDINGS = DataSet(EMBEDDINGS, "embeddings", arguments=_embeddings_folder)
-
-# Data sets that pre-training can read.
-WITH_CLASSES = ("glyphs", "omniglot")

@@ -1,5 +1,6 @@
 """Trains an ordinary classifier, and writes the embeddings of its backbone."""
 
+from collections.abc import Sequence
 import dataclasses
 import math
 import os
@@ -12,7 +13,7 @@ import tensorflow as tf
 
 import tfmeta
 from tfmeta import whole_files
-from trainers.run import data_sets
+from trainers.run import labeled_images
 from trainers.run import option
 from trainers.run import packages
 from trainers.run import paths
@@ -32,14 +33,21 @@ class Pretraining:
   """The configuration of a pre-training.
 
   Attributes:
-    dataset: "glyphs" or "omniglot".
+    dataset: A key of `labeled_images.SOURCES`.
     workdir: Folder to write to.
     data_dir: Folder of TFDS data sets. `None` leaves the choice to TFDS.
-    filters: Filters of each convolution.
+    filters: Filters of each convolution; for "resnet12", of the first stage.
     epochs: Number of passes through all training images.
     batch_size: Number of images in each update.
     learning_rate: Initial learning rate of Adam, which falls by a cosine.
-    seed: Seed of the weights and of the order of the images.
+    seed: Seed of the weights, and of the order of the images and which of them
+      are mirrored.
+    backbone: "conv4", "conv4_stride" or "resnet12".
+    size: Height and width of the images. `None` leaves them as they are.
+    held_out_classes: Number of training classes that are written as the
+      validation classes instead.
+    manual_dir: Folder with the files of miniImageNet. `None` leaves the choice
+      to TFDS.
 
   Raises:
     ValueError: If a value is wrong.
@@ -53,6 +61,11 @@ class Pretraining:
   batch_size: int
   learning_rate: float
   seed: int
+  # Folders of earlier versions have none of these, so they need a default.
+  backbone: str = "conv4"
+  size: int | None = None
+  held_out_classes: int = 0
+  manual_dir: str | None = None
 
   strategy: ClassVar[str] = "none"
 
@@ -70,7 +83,8 @@ class Pretraining:
   def settings(self) -> dict[str, Any]:
     """The values on which the weights depend."""
     values = dataclasses.asdict(self)
-    return {k: v for k, v in values.items() if k not in ("workdir", "data_dir")}
+    folders_of_user = ("workdir", "data_dir", "manual_dir")
+    return {k: v for k, v in values.items() if k not in folders_of_user}
 
 
 def run(
@@ -82,7 +96,7 @@ def run(
   weights.
 
   Args:
-    dataset: "glyphs" or "omniglot".
+    dataset: A key of `labeled_images.SOURCES`.
     workdir: Folder to write to.
     **values: The other attributes of `Pretraining`.
 
@@ -103,16 +117,21 @@ def run(
 
 
 def _pretrain(folder, config) -> dict[str, Any]:
-  images = data_sets.images_by_class(config.dataset, "train", config.data_dir)
+  splits = labeled_images.read(config)
+  images = splits["train"]
   classifier, history = _train(images, folder, config)
   backbone = _backbone_of(classifier)
   with whole_files.replacing(folder / "backbone.keras") as path:
     backbone.save(path)
-  _write_embeddings(backbone, folder / "embeddings", config)
+  for split, of_split in splits.items():
+    values = _embeddings_of(of_split.values, backbone)
+    tfmeta.data.write_embeddings(
+      split, folder / "embeddings", values, of_split.classes
+    )
   # Earlier versions used this key, and their folders can still be used.
   result = {
     "settings": config.settings,
-    "classes": len(images),
+    "classes": len(np.unique(images.classes)),
     "history": history,
   }
   folders.write_json(folder / folders.PRETRAINED, result)
@@ -120,26 +139,34 @@ def _pretrain(folder, config) -> dict[str, Any]:
   return result
 
 
-def held_out(images: np.ndarray, share: float) -> tuple[Any, Any]:
-  """Splits the images of each class into training and validation.
+def held_out(labels: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+  """Divides the images of each class into training and validation.
 
   Args:
-    images: Uint8 array `[classes, n, h, w, c]`.
+    labels: Integers `[n]`, the classes of the images, from 0 on.
     share: Share of the images of each class, the last ones, for validation.
 
   Returns:
-    Two pairs `(x, y)`: x float32 `[n, h, w, c]` in [0, 1], y the class.
+    The indices of the images for training, and of those for validation.
   """
-  kept = round((1 - share) * images.shape[1])
-  return _examples(images[:, :kept]), _examples(images[:, kept:])
+  counts = np.bincount(labels)
+  order = np.argsort(labels, kind="stable")
+  # The place of each image among those of its class.
+  places = np.empty_like(order)
+  places[order] = np.arange(len(labels)) - np.repeat(
+    np.cumsum(counts) - counts, counts
+  )
+  kept = places < np.round((1 - share) * counts)[labels]
+  return np.flatnonzero(kept), np.flatnonzero(~kept)
 
 
 def _train(images, folder, config) -> tuple[keras.Model, dict[str, Any]]:
   """Trains to the last epoch, from the last checkpoint in `folder`."""
   keras.utils.set_random_seed(config.seed)
-  examples, validation = held_out(images, _HELD_OUT)
-  steps = math.ceil(len(examples[0]) / config.batch_size)
-  classifier = _classifier(images.shape, config, steps)
+  names, labels = np.unique(images.classes, return_inverse=True)
+  chosen, others = held_out(labels, _HELD_OUT)
+  steps = math.ceil(len(chosen) / config.batch_size)
+  classifier = classifier_of(images.values.shape[1:], len(names), config, steps)
   checkpoint = tfmeta.callbacks.Checkpoint(folder / folders.CHECKPOINTS)
   done = checkpoint.restore(classifier)
   if done == config.epochs:
@@ -147,14 +174,17 @@ def _train(images, folder, config) -> tuple[keras.Model, dict[str, Any]]:
   elif done:
     training.say(f"Resuming after {done} of {config.epochs} epochs.")
   if done < config.epochs:
+    # As bytes, the images take a quarter of the memory.
+    examples = tf.constant(images.values), tf.constant(labels)
     classifier.fit(
-      _batches(examples, config, start=done),
-      validation_data=validation,
-      validation_batch_size=config.batch_size,
+      batches(examples, chosen, config, start=done),
+      validation_data=_in_order(examples, others, config.batch_size),
       steps_per_epoch=steps,
       initial_epoch=done,
       epochs=config.epochs,
       verbose=0,
+      # Keras warns that it will not shuffle a dataset, unless told not to.
+      shuffle=False,
       callbacks=[
         tfmeta.callbacks.TerminateOnDivergence(),
         keras.callbacks.TensorBoard(folder / "logs", write_graph=False),
@@ -165,11 +195,18 @@ def _train(images, folder, config) -> tuple[keras.Model, dict[str, Any]]:
   return classifier, checkpoint.history
 
 
-def _classifier(shape, config, steps) -> keras.Model:
-  """Returns the compiled classifier of images `[classes, n, h, w, c]`."""
-  classifier = tfmeta.models.conv4(
-    shape[2:], ways=shape[0], filters=config.filters
-  )
+def classifier_of(
+  shape: Sequence[int], classes: int, config: Pretraining, steps: int
+) -> keras.Model:
+  """Returns the compiled classifier.
+
+  Args:
+    shape: Height, width and channels of the images.
+    classes: Number of classes.
+    config: The configuration of the run.
+    steps: Number of updates in an epoch.
+  """
+  classifier = _BACKBONES[config.backbone](shape, classes, config.filters)
   rate = keras.optimizers.schedules.CosineDecay(
     config.learning_rate, config.epochs * steps
   )
@@ -181,26 +218,85 @@ def _classifier(shape, config, steps) -> keras.Model:
   return classifier
 
 
-def _batches(examples, config, *, start: int) -> tf.data.Dataset:
+def _conv4(shape, classes, filters) -> keras.Model:
+  return tfmeta.models.conv4(shape, ways=classes, filters=filters)
+
+
+def _conv4_stride(shape, classes, filters) -> keras.Model:
+  return tfmeta.models.conv4(
+    shape, ways=classes, filters=filters, pooling="stride"
+  )
+
+
+def _resnet12(shape, classes, filters) -> keras.Model:
+  # The authors have 64, 160, 320 and 640 filters.
+  widths = [filters * halves // 2 for halves in (2, 5, 10, 20)]
+  return tfmeta.models.resnet12(shape, ways=classes, filters=widths)
+
+
+_BACKBONES = {
+  "conv4": _conv4,
+  "conv4_stride": _conv4_stride,
+  "resnet12": _resnet12,
+}
+
+
+def batches(examples, chosen, config, *, start: int) -> tf.data.Dataset:
   """Returns the batches of all epochs from `start` on.
 
-  The order in an epoch depends on the seed and the epoch alone, so that a
-  resumed run reads what it would have read without the interruption.
+  The order in an epoch, and which images are mirrored, depend on the seed and
+  the epoch alone, so that a resumed run reads what it would have read without
+  the interruption.
+
+  Args:
+    examples: Images, uint8 `[n, h, w, c]`, and their labels, `[n]`.
+    chosen: Indices of the examples to use.
+    config: The configuration of the run.
+    start: Number of epochs to leave out.
+
+  Returns:
+    A dataset of pairs: images, float32 in [0, 1], and labels.
   """
-  images, labels = map(tf.constant, examples)
+  images, labels = examples
+  share = 0.5 if labeled_images.SOURCES[config.dataset].mirrored else 0.0
 
   def batches_of(epoch):
     order = tf.random.experimental.stateless_shuffle(
-      tf.range(len(labels)), [config.seed, epoch], alg="philox"
+      tf.constant(chosen), [config.seed, epoch], alg="philox"
     )
-    return tf.data.Dataset.from_tensor_slices(order).batch(config.batch_size)
+    # A seed of its own makes the choice independent of the order.
+    seed = tf.random.fold_in([config.seed, epoch], 1, alg="philox")
+    chance = tf.random.stateless_uniform([len(chosen)], seed, alg="philox")
+    return tf.data.Dataset.from_tensor_slices((order, chance < share)).batch(
+      config.batch_size
+    )
+
+  def read(indices, is_mirrored):
+    x = _scaled(tf.gather(images, indices))
+    x = tf.where(is_mirrored[:, None, None, None], x[:, :, ::-1], x)
+    return x, tf.gather(labels, indices)
 
   return (
     tf.data.Dataset.range(start, config.epochs)
     .flat_map(batches_of)
-    .map(lambda i: (tf.gather(images, i), tf.gather(labels, i)))
+    .map(read)
     .prefetch(2)
   )
+
+
+def _in_order(examples, indices, batch_size) -> tf.data.Dataset:
+  """Returns one pass through the examples with the given indices."""
+  images, labels = examples
+  return (
+    tf.data.Dataset.from_tensor_slices(indices)
+    .batch(batch_size)
+    .map(lambda i: (_scaled(tf.gather(images, i)), tf.gather(labels, i)))
+    .prefetch(2)
+  )
+
+
+def _scaled(images) -> tf.Tensor:
+  return tf.cast(images, tf.float32) / 255
 
 
 def _backbone_of(model) -> keras.Model:
@@ -208,16 +304,8 @@ def _backbone_of(model) -> keras.Model:
   return keras.Model(model.input, model.layers[-1].input, name="backbone")
 
 
-def _write_embeddings(backbone, folder, config) -> None:
-  """Writes the embeddings of all three splits."""
-  for split in data_sets.SPLITS:
-    images = data_sets.images_by_class(config.dataset, split, config.data_dir)
-    x, y = _examples(images)
-    values = backbone.predict(x, batch_size=_BATCH, verbose=0)
-    tfmeta.data.write_embeddings(split, folder, values, y)
-
-
-def _examples(images) -> tuple[np.ndarray, np.ndarray]:
-  classes, count = images.shape[:2]
-  x = images.reshape(-1, *images.shape[2:]).astype("float32") / 255
-  return x, np.repeat(np.arange(classes), count)
+def _embeddings_of(images, backbone) -> np.ndarray:
+  batches = tf.data.Dataset.from_tensor_slices(tf.constant(images))
+  return backbone.predict(
+    batches.batch(_BATCH).map(_scaled).prefetch(2), verbose=0
+  )

@@ -69,6 +69,27 @@ class PreparedTest(absltest.TestCase):
         for way in range(2):
           self.assertIn({*grays[labels == way]}, allowed)
 
+  def test_images_have_the_classes_of_the_split(self):
+    x, names = data.mini_imagenet_images(
+      "validation", data_dir=self.data, manual_dir=self.manual
+    )
+    expected = np.repeat(CLASSES["validation"][:3], 3)
+    self.assertEqual(names.tolist(), expected.tolist())
+    self.assertEqual(x.shape, (9, 84, 84, 3))
+    grays = [27, 28, 29, 36, 37, 38, 45, 46, 47]
+    np.testing.assert_array_equal(x[:, 40, 40, 0], grays)
+
+  def test_images_are_scaled_to_a_size(self):
+    for size in (42, 20):
+      x, _ = data.mini_imagenet_images("train", size=size, data_dir=self.data)
+      self.assertEqual((x.shape, x.dtype), ((9, size, size, 3), np.uint8))
+      grays = [0, 1, 2, 9, 10, 11, 18, 19, 20]
+      np.testing.assert_array_equal(x[:, 5, 5, 0], grays)
+
+  def test_a_size_above_84_is_rejected(self):
+    with self.assertRaisesRegex(ValueError, "from 1 to 84. Received: size=85"):
+      data.mini_imagenet_images("train", size=85, data_dir=self.data)
+
   def test_prepared_data_needs_no_files(self):
     first = [grays.tolist() for grays, _ in self.grays("train")]
     options = {"manual_dir": None, "memory_limit": 0}

@@ -1,4 +1,4 @@
-"""Tasks of miniImageNet and tieredImageNet."""
+"""Tasks and images of miniImageNet and tieredImageNet."""
 
 import os
 import pathlib
@@ -10,6 +10,7 @@ import tensorflow as tf
 from tfmeta import arguments
 from tfmeta import packages
 from tfmeta.data import arrays
+from tfmeta.data import image_files
 from tfmeta.data import splits
 from tfmeta.data import task
 from tfmeta.data import tfds_builders
@@ -72,10 +73,44 @@ def mini_imagenet(
     [2] S. Ravi, H. Larochelle. Optimization as a Model for Few-Shot Learning.
         ICLR 2017. https://openreview.net/forum?id=rJY0-Kcll
   """
-  x, y = _read_split("mini_imagenet", split, spec, data_dir, manual_dir)
+  task.check_has_ways(spec)
+  x, y = _read_split("mini_imagenet", split, data_dir, manual_dir)
   return arrays.tasks_from_arrays(
     x, y, spec, seed=seed, start=start, memory_limit=memory_limit
   )
+
+
+def mini_imagenet_images(
+  split: str,
+  *,
+  size: int = 84,
+  data_dir: str | os.PathLike[str] | None = None,
+  manual_dir: str | os.PathLike[str] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns all images of a split, for example to train a classifier.
+
+  Args:
+    split: "train", "validation" or "test".
+    size: Integer in [1, 84], height and width in pixels. Smaller images are
+      scaled down with antialiasing. Defaults to 84.
+    data_dir: Folder of TFDS data sets; see `mini_imagenet`.
+    manual_dir: Folder with the files to read; see `mini_imagenet`.
+
+  Returns:
+    Images, uint8 `[n, size, size, 3]`, and the names of their classes, `[n]`.
+    Images of 84x84 are mapped from disk, so that they cannot be written to.
+
+  Raises:
+    FileNotFoundError: If the split is not stored and `manual_dir` does not hold
+      it.
+    ImportError: If TFDS is not installed.
+    TypeError: If `size` is not an integer.
+    ValueError: If `split` is unknown, `size` is out of range, or a file has
+      another format or holds classes of another split.
+  """
+  size = arguments.check_integer("size", size, least=1, most=84)
+  images, names = _read_split("mini_imagenet", split, data_dir, manual_dir)
+  return image_files.scale_all(images, (size, size)), names
 
 
 def tiered_imagenet(
@@ -131,7 +166,8 @@ def tiered_imagenet(
         H. Larochelle, R. Zemel. Meta-Learning for Semi-Supervised Few-Shot
         Classification. ICLR 2018. https://arxiv.org/abs/1803.00676
   """
-  x, y = _read_split("tiered_imagenet", split, spec, data_dir, manual_dir)
+  task.check_has_ways(spec)
+  x, y = _read_split("tiered_imagenet", split, data_dir, manual_dir)
   return arrays.tasks_from_arrays(
     x, y, spec, seed=seed, start=start, memory_limit=memory_limit
   )
@@ -140,13 +176,11 @@ def tiered_imagenet(
 def _read_split(
   name: str,
   split: str,
-  spec: task.TaskSpec,
   data_dir: str | os.PathLike[str] | None,
   manual_dir: str | os.PathLike[str] | None,
 ) -> tuple[np.ndarray, np.ndarray]:
   """Returns the images of a split, and the name of each image's class."""
   arguments.check_choice("split", split, splits.SPLITS)
-  task.check_has_ways(spec)
   # Importing the builders registers them with TFDS, which takes seconds to
   # load.
   from tfmeta.data.imagenet import builders
