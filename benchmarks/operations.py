@@ -18,9 +18,9 @@ from typing import Any
 from absl import app
 from absl import flags
 import tensorflow as tf
-from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
 from benchmarks.contenders import tfmeta_fit
+from benchmarks.shared import profiles
 from benchmarks.shared import reports
 from benchmarks.shared import workload
 
@@ -31,44 +31,6 @@ _UPDATES = flags.DEFINE_integer("updates", 5, "Updates to record.")
 _OUTPUT = flags.DEFINE_string(
   "output", "benchmarks/results/operations.json", "JSON file to write."
 )
-
-# Kinds of operations, by what their names contain; the first that fits counts.
-KINDS = {
-  "convolutions": ("conv2d",),
-  "products": ("matmul",),
-  "normalization": ("batchnorm",),
-  "pooling": ("pool",),
-}
-OTHERS = "others"
-
-
-def kind_of(operation: str) -> str:
-  """Returns the kind of an operation, by its name in TensorFlow."""
-  name = operation.lower()
-  fits = (k for k, parts in KINDS.items() if any(p in name for p in parts))
-  return next(fits, OTHERS)
-
-
-def seconds_by_operation(folder: str) -> collections.Counter:
-  """Returns the seconds of each operation in a profile of TensorFlow.
-
-  Args:
-    folder: Folder of the profile.
-  """
-  seconds: collections.Counter = collections.Counter()
-  for path in pathlib.Path(folder).rglob("*.xplane.pb"):
-    space = xplane_pb2.XSpace()
-    space.ParseFromString(path.read_bytes())
-    for plane in space.planes:
-      for line in plane.lines:
-        for event in line.events:
-          # An operation is recorded as `node:operation`; other events are
-          # those of the runtime, which contain operations.
-          name = plane.event_metadata[event.metadata_id].name
-          node, _, operation = name.rpartition(":")
-          if node and " " not in name and not node.endswith(":"):
-            seconds[operation] += event.duration_ps / 1e12
-  return seconds
 
 
 def record(name: str, updates: int) -> dict[str, Any]:
@@ -90,11 +52,11 @@ def record(name: str, updates: int) -> dict[str, Any]:
   with tempfile.TemporaryDirectory() as folder:
     with tf.profiler.experimental.Profile(folder):
       update(updates, lambda: None)
-    seconds = seconds_by_operation(folder)
+    seconds = profiles.seconds_by_operation(folder)
   kinds: collections.Counter = collections.Counter()
   factor = 1e3 / updates / case.tasks
   for operation, value in seconds.items():
-    kinds[kind_of(operation)] += factor * value
+    kinds[profiles.kind_of(operation)] += factor * value
   operations = {n: factor * value for n, value in seconds.most_common()}
   kept = {n: value for n, value in operations.items() if value >= 0.05}
   return {"kinds": dict(kinds.most_common()), "operations": kept}

@@ -1,6 +1,8 @@
 """Tests that checks accept valid arguments and name the invalid ones."""
 
 import math
+import pathlib
+import warnings
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -60,6 +62,16 @@ class OthersTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, "32 bits.*Received: seed="):
       arguments.check_seed("seed", seed)
     self.assertEqual(arguments.check_seed("seed", -(2**31)), -(2**31))
+
+  @parameterized.parameters("runs/[a]", "runs/a*", "what?/b", "a\\b")
+  def test_export_warns_of_paths_that_tensorflow_takes_for_patterns(self, path):
+    with self.assertWarnsRegex(UserWarning, "a pattern.*Received: filepath="):
+      arguments.check_export_path(path)
+
+  def test_export_warns_of_no_other_path(self):
+    with warnings.catch_warnings():
+      warnings.simplefilter("error")
+      arguments.check_export_path(pathlib.Path("runs", "a b", "{c}]"))
 
 
 if __name__ == "__main__":

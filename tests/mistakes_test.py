@@ -11,6 +11,7 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import keras
 import numpy as np
+import tensorflow as tf
 
 import tfmeta
 from trainers.run import configuration
@@ -51,6 +52,13 @@ def adapt(support_x, support_y, **kwargs):
   return make(**kwargs).adapt(np.asarray(support_x), np.asarray(support_y))
 
 
+def queries_of(count):
+  """Returns a batch of two tasks with that many queries."""
+  inputs, query_y = next(iter(tasks().batch(2)))
+  inputs["query_x"] = inputs["query_x"][:, :count]
+  return tf.data.Dataset.from_tensors((inputs, query_y[:, :count]))
+
+
 FLAGS = (
   (lambda: configure(ways=0), "ways=0"),
   (lambda: configure(shots=-1), "shots=-1"),
@@ -68,6 +76,11 @@ FLAGS = (
   (
     lambda: data_sets.check_exists(configure(dataset="omnigolt")),
     "'omnigolt'. Did you mean omniglot",
+  ),
+  (lambda: data_sets.check_exists(configure(dataset="")), "dataset=''"),
+  (
+    lambda: data_sets.check_exists(configure(dataset="~no_such_user/x")),
+    "dataset='~no_such_user/x'",
   ),
   (
     lambda: data_sets.check_exists(configure(dataset="./glyphs")),
@@ -94,6 +107,10 @@ DATA = (
   (
     lambda: tfmeta.data.tasks_from_directory("no/such", SPEC),
     "path='no/such'",
+  ),
+  (
+    lambda: tfmeta.data.tasks_from_directory("~no_such_user", SPEC),
+    "path='~no_such_user'",
   ),
   (
     lambda: tfmeta.data.embeddings("train", SPEC, data_dir="no/such"),
@@ -152,6 +169,11 @@ CALLS = (
   (lambda: tfmeta.evaluate(make(), tasks().take(1)), "single tasks"),
   (lambda: tfmeta.evaluate(make(), []), "tasks of type list"),
   (lambda: tfmeta.evaluate([], tasks().batch(2).take(1)), r"\[\]"),
+  (
+    lambda: compiled().fit(queries_of(0), verbose=0),
+    r"query_x \(2, 0, 2\), query_y \(2, 0\)",
+  ),
+  (lambda: make().export(""), "filepath=''"),
   (lambda: make().export("x", format="pickle"), "format=pickle"),
   (
     lambda: make().export("x.tflite", normalization="moving"),

@@ -1,4 +1,4 @@
-"""Checks of plain arguments: numbers, choices and seeds.
+"""Checks of plain arguments: numbers, choices, seeds and paths.
 
 Each function returns the value that it was given, or raises an error that says
 what the argument must be and ends in `Received: name=value`.
@@ -6,7 +6,10 @@ what the argument must be and ends in `Received: name=value`.
 
 from collections.abc import Iterable
 import math
+import os
+import pathlib
 from typing import Any
+import warnings
 
 import numpy as np
 
@@ -136,6 +139,53 @@ def check_seed(name: str, value: Any) -> int:
       f"Received: {name}={value!r}"
     )
   return int(value)
+
+
+def path(name: str, value: Any) -> pathlib.Path:
+  """Returns a path that a user gave, with `~` expanded.
+
+  Args:
+    name: Name of the argument, for the message.
+    value: String or path.
+
+  Raises:
+    ValueError: If it is empty, or begins with the home of an unknown user.
+  """
+  _check_not_empty(name, value)
+  try:
+    return pathlib.Path(value).expanduser()
+  except RuntimeError:
+    raise ValueError(
+      f"`{name}` must not begin with the home of a user who does not exist "
+      f"here. Received: {name}={os.fspath(value)!r}"
+    ) from None
+
+
+def check_export_path(value: Any) -> None:
+  """Checks the folder to which a SavedModel shall be written.
+
+  Warns if TensorFlow will not find the files in it, because it takes their
+  path for a pattern.
+
+  Raises:
+    ValueError: If the path is empty.
+  """
+  _check_not_empty("filepath", value)
+  found = os.path.abspath(value)
+  if set("[*?\\") & set(found):
+    warnings.warn(
+      "TensorFlow takes the path of a SavedModel for a pattern, and may not "
+      "find the files of this one. Copy it to a folder without [, *, ? and \\ "
+      f"in its path to load it. Received: filepath={found!r}",
+      stacklevel=4,
+    )
+
+
+def _check_not_empty(name: str, value: Any) -> None:
+  if not os.fspath(value):
+    raise ValueError(
+      f"`{name}` must name a folder or a file. Received: {name}={value!r}"
+    )
 
 
 def counted(count: int, singular: str, plural: str) -> str:

@@ -25,6 +25,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfmeta import arguments
 from tfmeta.core import checked_values
 from tfmeta.core import checks
 from tfmeta.core import inputs
@@ -40,6 +41,7 @@ def export_saved_model(learner: Any, filepath: Any, context: Any) -> None:
     filepath: Folder to write; it is created if necessary.
     context: The `Context` in which the signatures adapt and predict.
   """
+  arguments.check_export_path(filepath)
   adapt, like = _traced_adapt(learner, context)
   flat = tf.nest.flatten(like)
   specs = {

@@ -19,6 +19,7 @@ from absl import flags
 
 from trainers.run import command_line
 from trainers.run import kernels
+from trainers.run import paths
 
 _FLAGS = flags.FLAGS
 
@@ -95,7 +96,6 @@ def run(
   # These modules load TensorFlow. Imported here, they do not delay --help.
   from trainers.run import checkpoints
   from trainers.run import configuration
-  from trainers.run import paths
   from trainers.run import results
   from trainers.run import workdir as folders
 
@@ -146,7 +146,7 @@ def _check_kind(folder, values, fields) -> None:
 
 def main(_: Sequence[str]) -> None:
   """Runs what the flags say."""
-  _check_folder(pathlib.Path(_FLAGS.workdir).expanduser())
+  _check_folder(pathlib.Path(paths.local("workdir", _FLAGS.workdir)))
   kernels.prepare(_FLAGS.tasks)
   run(
     _FLAGS.workdir,

@@ -19,6 +19,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -237,6 +238,17 @@ def _say(line) -> None:
   print(f"[launch] {line}", file=sys.stderr, flush=True)
 
 
+def _check_strategy(arguments) -> None:
+  """Refuses a trainer whose workers would each train a learner of their own."""
+  is_trainer = any(word.startswith("trainers.") for word in arguments)
+  text = " ".join(arguments).replace("=", " ")
+  if is_trainer and not re.search(r"--?(strategy multi_worker|flagfile)", text):
+    raise ValueError(
+      "The workers of a trainer must train one learner together: add "
+      f"--strategy=multi_worker to its command. Received: {' '.join(arguments)}"
+    )
+
+
 def main(arguments: Sequence[str]) -> int:
   """Runs the command that follows after `--`."""
   if len(arguments) < 2:
@@ -245,6 +257,7 @@ def main(arguments: Sequence[str]) -> int:
       "trainers.launch --workers=2 -- python -m trainers.maml "
       "--strategy=multi_worker`. Received: nothing"
     )
+  _check_strategy(arguments[1:])
   return run(
     arguments[1:],
     workers=_FLAGS.workers,

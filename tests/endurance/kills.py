@@ -155,7 +155,7 @@ def kill_often(
     if not strike(run, victim):
       continue
     row = {"trainer": name, "victim": victim, "moment": moment, "epochs": done}
-    row["lost"] = lost_epochs(run, before, done)
+    row["lost"] = runs.lost_epochs(run, before, done)
     # A launcher whose workers were killed goes on and starts them again.
     if run.process.returncode is not None:
       row["orphans"] = orphans(folder)
@@ -169,25 +169,10 @@ def kill_often(
       "trainer": name,
       "ended": True,
       "orphans": orphans(folder),
-      "lost": lost_epochs(run, before, runs.finished_epochs(folder)),
+      "lost": runs.lost_epochs(run, before, runs.finished_epochs(folder)),
     }
   )
   return rows
-
-
-def lost_epochs(run: Any, before: int, done: int) -> int:
-  """Returns how many finished epochs are gone, or were not found by a run.
-
-  Args:
-    run: The run, which has ended, was killed, or lost some of its workers.
-    before: Epochs that were finished when an earlier run was killed.
-    done: Epochs in the checkpoints now.
-  """
-  found = run.resumed_after()
-  if found is None:
-    # A run that was killed early may have said nothing yet.
-    found = 0 if run.process.returncode == 0 else before
-  return max(0, before - min(found, done))
 
 
 def _say(row) -> None:

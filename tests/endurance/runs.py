@@ -105,6 +105,21 @@ def finished_epochs(folder: pathlib.Path) -> int:
   return max((int(mark.name[6:11]) for mark in marks), default=0)
 
 
+def lost_epochs(run: Run, before: int, done: int) -> int:
+  """Returns how many finished epochs are gone, or were not found by a run.
+
+  Args:
+    run: The run, which has ended, was killed, or lost some of its workers.
+    before: Epochs that were finished when an earlier run was killed.
+    done: Epochs in the checkpoints now.
+  """
+  found = run.resumed_after()
+  if found is None:
+    # A run that was killed early may have said nothing yet.
+    found = 0 if run.process.returncode == 0 else before
+  return max(0, before - min(found, done))
+
+
 def processes_of(folder: pathlib.Path) -> list[int]:
   """Returns the processes that have `folder` in their command line."""
   found, word = [], os.fsencode(folder)

@@ -50,6 +50,19 @@ COMMANDS = (
 # A command, what it is given, and a part of what it then says.
 MISTAKES = (
   (
+    "trainers.launch",
+    "--",
+    "python",
+    "-m",
+    "trainers.maml",
+    "add --strategy=multi_worker to its command. Received: python -m",
+  ),
+  (
+    "trainers.evaluate",
+    "--workdir=~no_such_user/x",
+    "home of a user who does not exist here. Received: workdir='~no_such_user",
+  ),
+  (
     "trainers.rl",
     "--num_particles=3",
     "error: `num_particles` would have no effect here: --learner=maml",
@@ -159,6 +172,22 @@ class ProcessTest(absltest.TestCase):
         self.assertIn("Unknown command line flag 'no_such_flag'", said)
         self.assertNotIn("Traceback", said)
 
+  def test_help_that_is_not_read_to_its_end_is_no_error(self):
+    process = subprocess.Popen(
+      [sys.executable, "-m", "trainers.maml", "--help"],
+      cwd=ROOT,
+      # Less than the help, so that it cannot be written at once.
+      stdout=subprocess.PIPE,
+      pipesize=4096,
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+    process.stdout.readline()
+    process.stdout.close()
+    self.assertNotIn("Traceback", process.stderr.read())
+    process.stderr.close()
+    self.assertEqual(process.wait(), command_line.UNREAD)
+
   def test_a_wrong_value_is_one_sentence(self):
     ended = run_commands([[name, *given] for name, *given, _ in MISTAKES])
     for (name, *_, sentence), (code, said) in zip(MISTAKES, ended, strict=True):
@@ -236,6 +265,20 @@ class AttemptTest(absltest.TestCase):
     code, said = self.attempt(lambda _: evaluate.run(self.folder, tasks=1))
     self.assertEqual(code, 1)
     self.assertIn("This folder holds no run", said)
+
+  def test_a_damaged_learner_is_said_to_be_damaged(self):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    path = pathlib.Path(self.create_tempdir().full_path, "best.keras")
+    model.save(path)
+    self.assertLen(learners.load(path).weights, 2)
+    whole = path.read_bytes()
+    changed = bytearray(whole)
+    changed[len(whole) // 2] ^= 255
+    for damaged in (whole[:2000], whole[:50], bytes(changed)):
+      path.write_bytes(damaged)
+      code, said = self.attempt(lambda _: learners.load(path))
+      self.assertEqual(code, 1)
+      self.assertRegex(said, "A .keras file is damaged.*Received: .*best.keras")
 
   def test_evaluating_a_run_of_another_kind_says_so(self):
     self.folder.mkdir()

@@ -20,6 +20,10 @@ class LocalTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, f"`x` .* this machine.*{path}"):
       paths.local("x", path)
 
+  def test_refuses_the_home_of_a_user_who_does_not_exist(self):
+    with self.assertRaisesRegex(ValueError, "`x` .*home.*'~no_such_user/a'"):
+      paths.local("x", "~no_such_user/a")
+
   @parameterized.parameters("workdir", "data_dir", "manual_dir")
   def test_paths_of_a_configuration(self, name):
     given = {"workdir": "run", name: "~/there"}

@@ -141,7 +141,7 @@ def check_features(support: Any, query: Any, *, leading: int) -> None:
 
 
 def check_queries(query_x: Any, query_y: Any) -> None:
-  """Checks that a batch of tasks has one target for each query example.
+  """Checks that a batch of tasks has query examples, with a target for each.
 
   A single target would be compared with all outputs of its task.
 
@@ -150,9 +150,11 @@ def check_queries(query_x: Any, query_y: Any) -> None:
     query_y: Query targets or their specification.
   """
   for x in tf.nest.flatten(query_x):
-    if not query_y.shape[:2].is_compatible_with(x.shape[:2]):
+    fits = query_y.shape[:2].is_compatible_with(x.shape[:2])
+    if not fits or x.shape[1] == 0:
       raise ValueError(
-        "query_y must hold one target for each example of query_x. "
+        "A task must hold at least one query example, and query_y one target "
+        "for each example of query_x. "
         f"Received: query_x {x.shape}, query_y {query_y.shape}"
       )
 

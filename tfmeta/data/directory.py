@@ -64,7 +64,7 @@ def tasks_from_directory(
   task.check_has_ways(spec)
   height, width = _check_size(size)
   arguments.check_choice("channels", channels, (1, 3))
-  classes = _list_images(pathlib.Path(path).expanduser())
+  classes = _list_images(arguments.path("path", path))
   sizes = np.array([len(files) for files in classes.values()])
   sampler.check_classes(sizes, list(classes), spec)
   files = [file for members in classes.values() for file in members]
@@ -91,7 +91,7 @@ def count_images(path: str | os.PathLike[str]) -> dict[str, int]:
     FileNotFoundError: If `path` is not a folder.
     ValueError: If there are no class folders.
   """
-  classes = _list_images(pathlib.Path(path).expanduser())
+  classes = _list_images(arguments.path("path", path))
   return {name: len(files) for name, files in classes.items()}
 
 

@@ -142,4 +142,4 @@ def _path(split: str, data_dir: str | os.PathLike[str]) -> pathlib.Path:
   arguments.check_choice("split", split, splits.SPLITS)
   # The authors of LEO abbreviate this name only.
   name = "val" if split == "validation" else split
-  return pathlib.Path(data_dir).expanduser() / f"{name}_embeddings.pkl"
+  return arguments.path("data_dir", data_dir) / f"{name}_embeddings.pkl"

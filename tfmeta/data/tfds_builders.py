@@ -8,6 +8,7 @@ from typing import Any
 from urllib import parse
 from urllib import request
 
+from tfmeta import arguments
 from tfmeta import packages
 
 # How long a host may take to answer.
@@ -88,7 +89,9 @@ def prepare(
 
 def expand_folder(data_dir: str | os.PathLike[str] | None) -> str | None:
   """Returns `data_dir` as a string, with `~` replaced by the home folder."""
-  return None if data_dir is None else os.path.expanduser(os.fspath(data_dir))
+  if data_dir is None:
+    return None
+  return os.fspath(arguments.path("data_dir", data_dir))
 
 
 def _hosts(builder: Any) -> set[str]:

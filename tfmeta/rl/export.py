@@ -24,6 +24,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfmeta import arguments
 from tfmeta.core import exact_gradients
 from tfmeta.rl.episodes import Episodes
 
@@ -35,6 +36,7 @@ def export_saved_model(learner: Any, filepath: Any) -> None:
     learner: A `PolicyLearner`.
     filepath: Folder to write; it is created if necessary.
   """
+  arguments.check_export_path(filepath)
   names = [
     v.path.replace("/", "__") for v in learner.policy.trainable_variables
   ]

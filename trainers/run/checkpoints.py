@@ -2,9 +2,8 @@
 
 import pathlib
 
-import keras
-
 import tfmeta
+from trainers.run import learner
 from trainers.run import workdir
 
 
@@ -37,16 +36,14 @@ def best_learners(
       "This run has not finished: resume it with its own command. "
       f"Received: workdir={str(folder)!r}"
     )
-  learners = [
-    keras.models.load_model(folder / workdir.LEARNER) for _ in range(count)
-  ]
+  learners = [learner.load(folder / workdir.LEARNER) for _ in range(count)]
   if count == 1:
     return learners
   checkpoint = of_run(config, folder)
   # Reads which epochs were the best.
   checkpoint.restore(learners[0])
-  for rank, learner in enumerate(learners):
-    if not checkpoint.load_best(learner, rank):
+  for rank, member in enumerate(learners):
+    if not checkpoint.load_best(member, rank):
       raise ValueError(
         f"This run has not kept the weights of {count} epochs; --keep_best of "
         f"the trainer sets how many are kept. Received: ensemble={count}"

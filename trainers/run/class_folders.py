@@ -5,6 +5,7 @@ import pathlib
 import random
 import tempfile
 
+from trainers.run import paths
 from trainers.run import workers
 
 SPLITS = ("train", "validation", "test")
@@ -33,7 +34,7 @@ def folder_of(config, split: str) -> pathlib.Path:
     ValueError: If the data set has only some of the folders, or too few
       classes.
   """
-  path = pathlib.Path(config.dataset).expanduser()
+  path = pathlib.Path(paths.local("dataset", config.dataset))
   found = _split_folders(path)
   two = [*found] == ["train", "validation"]
   if len(found) == len(SPLITS) or (two and split == "train"):

@@ -21,6 +21,8 @@ absl_flags.disclaim_key_flags()
 
 # Exit code by which a shell reports Ctrl-C.
 INTERRUPTED = 130
+# The same for output that nobody reads.
+UNREAD = 141
 
 # TensorFlow begins the messages of errors in user code that it traces like
 # this. They tell of a fault of the program, and their text is a traceback.
@@ -37,7 +39,13 @@ def run(main: Callable[..., Any], *, takes_arguments: bool = False) -> None:
     takes_arguments: Whether words that are not flags are allowed.
   """
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-  app.run(functools.partial(attempt, main, takes_arguments=takes_arguments))
+  try:
+    app.run(functools.partial(attempt, main, takes_arguments=takes_arguments))
+  except BrokenPipeError:
+    # A program such as `head` has read enough of the help. Python would fail
+    # once more when it closes standard output.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(UNREAD)
 
 
 def train(trainer: flags.Trainer) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from trainers.run import class_folders
+from trainers.run import paths
 
 IMAGES = "images"
 EMBEDDINGS = "embeddings"
@@ -91,13 +92,22 @@ def find(name: str) -> DataSet:
   """
   if name in DATA_SETS:
     return DATA_SETS[name]
-  folder = pathlib.Path(name).expanduser()
+  folder = _folder(name)
   return _EMBEDDINGS if (folder / _EMBEDDINGS_FILE).exists() else _DIRECTORY
+
+
+def _folder(name: str) -> pathlib.Path:
+  if not name:
+    raise ValueError(
+      "`dataset` must be a data set or a folder that exists. Received: "
+      "dataset=''"
+    )
+  return pathlib.Path(paths.local("dataset", name))
 
 
 def is_known(name: str) -> bool:
   """Returns whether `name` is a data set or a folder that exists."""
-  return name in DATA_SETS or pathlib.Path(name).expanduser().is_dir()
+  return name in DATA_SETS or _folder(name).is_dir()
 
 
 def check_exists(config: Any) -> None:
@@ -115,7 +125,7 @@ def check_exists(config: Any) -> None:
     )
   if is_known(name):
     return
-  if pathlib.Path(name).expanduser().name != name:
+  if _folder(name).name != name:
     raise ValueError(
       "`dataset` must be a data set or a folder that exists. Received: "
       f"dataset={name!r}, which does not exist"

@@ -2,11 +2,14 @@
 
 import pathlib
 from typing import Any
+import zipfile
+import zlib
 
 import keras
 import tensorflow as tf
 
 import tfmeta
+from trainers.run import paths
 
 # Flags of a single learner that choose its network.
 _OF_NETWORK = ("body_from", "head")
@@ -129,13 +132,36 @@ def _pretrained_body(config, shape) -> keras.Model:
 
 def _loaded(name: str, path: str, expected: str) -> Any:
   """Returns the Keras model in a file that a flag names."""
-  file = pathlib.Path(path).expanduser()
+  file = pathlib.Path(paths.local(name, path))
   if not file.is_file():
     raise ValueError(
       f"`{name}` must be {expected}. Received: {name}={path!r}, which is not "
       "a file"
     )
+  return load(file)
+
+
+def load(file: pathlib.Path) -> Any:
+  """Returns the Keras model in a file.
+
+  Raises:
+    ValueError: If the file is a damaged archive.
+  """
+  # Keras says of a damaged archive that it was not found.
+  if file.suffix == ".keras" and not _is_whole(file):
+    raise ValueError(
+      "A .keras file is damaged. The command of the trainer that wrote it "
+      f"writes it again. Received: {str(file)!r}"
+    )
   return keras.models.load_model(file)
+
+
+def _is_whole(file: pathlib.Path) -> bool:
+  try:
+    with zipfile.ZipFile(file) as archive:
+      return archive.testzip() is None
+  except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError):
+    return False
 
 
 def _network(config, inputs, targets) -> keras.Model:

@@ -14,11 +14,18 @@ def local(name: str, path: str) -> str:
     path: What the user gave.
 
   Raises:
-    ValueError: If the path is an address, such as that of a bucket.
+    ValueError: If the path is an address, such as that of a bucket, or begins
+      with the home of an unknown user.
   """
   if _SCHEME.match(path):
     raise ValueError(
       f"`{name}` must be a path on this machine: mount or copy what is stored "
       f"elsewhere. Received: {name}={path!r}"
     )
-  return os.path.expanduser(path)
+  expanded = os.path.expanduser(path)
+  if expanded.startswith("~"):
+    raise ValueError(
+      f"`{name}` must not begin with the home of a user who does not exist "
+      f"here. Received: {name}={path!r}"
+    )
+  return expanded

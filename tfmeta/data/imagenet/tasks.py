@@ -1,7 +1,6 @@
 """Tasks and images of miniImageNet and tieredImageNet."""
 
 import os
-import pathlib
 from typing import Any
 
 import numpy as np
@@ -207,8 +206,9 @@ def _prepared_builder(
   if builder.is_prepared():
     return builder
   root = builder.data_path.parent.parent
-  folder = pathlib.Path(manual_dir or root / "downloads" / "manual")
-  folder = folder.expanduser()
+  folder = arguments.path(
+    "manual_dir", manual_dir or root / "downloads" / "manual"
+  )
   if not folder.is_dir() or not any(folder.iterdir()):
     raise FileNotFoundError(
       f"{name} is not in {builder.data_path}, and {folder} holds no files to "

@@ -2,7 +2,7 @@ from absl.testing import absltest
 from absl.testing import parameterized
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
-from benchmarks import operations
+from benchmarks.shared import profiles
 
 
 class OperationsTest(parameterized.TestCase):
@@ -15,7 +15,7 @@ class OperationsTest(parameterized.TestCase):
     ("ReluGrad", "others"),
   )
   def test_kind(self, operation, kind):
-    self.assertEqual(operations.kind_of(operation), kind)
+    self.assertEqual(profiles.kind_of(operation), kind)
 
   def test_counts_operations_and_not_what_contains_them(self):
     space = xplane_pb2.XSpace()
@@ -32,7 +32,7 @@ class OperationsTest(parameterized.TestCase):
     folder = self.create_tempdir()
     folder.create_file("run/host.xplane.pb", space.SerializeToString(), "wb")
     self.assertEqual(
-      operations.seconds_by_operation(folder.full_path),
+      profiles.seconds_by_operation(folder.full_path),
       {"_MklNativeConv2D": 3.0},
     )
 

@@ -3,7 +3,7 @@ from unittest import mock
 from absl.testing import absltest
 from absl.testing import parameterized
 
-from tests.endurance import kills
+from tests.endurance import runs
 
 
 class LostEpochsTest(parameterized.TestCase):
@@ -20,7 +20,7 @@ class LostEpochsTest(parameterized.TestCase):
     run = mock.Mock()
     run.resumed_after.return_value = resumed_after
     run.process.returncode = code
-    self.assertEqual(kills.lost_epochs(run, before, done), expected)
+    self.assertEqual(runs.lost_epochs(run, before, done), expected)
 
 
 if __name__ == "__main__":
