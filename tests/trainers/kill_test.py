@@ -23,6 +23,7 @@ from absl import flags as absl_flags
 from absl.testing import absltest
 import numpy as np
 
+from tfmeta.core import keras_internals
 from trainers import maml
 from trainers import reptile
 from trainers.run import command_line
@@ -91,7 +92,13 @@ class KillTest(absltest.TestCase):
         f"--workdir={self.stopped}",
       ],
       cwd=ROOT,
-      env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+      env={
+        **os.environ,
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        # Trainers turn oneDNN on, whose sums differ from those of this process
+        # if it has oneDNN off.
+        "TF_ENABLE_ONEDNN_OPTS": str(int(keras_internals.uses_onednn())),
+      },
       stdout=subprocess.PIPE,
       stderr=subprocess.PIPE,
       text=True,
