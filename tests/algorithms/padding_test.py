@@ -179,7 +179,11 @@ class PaddingTest(parameterized.TestCase):
 
   @parameterized.parameters(*CONV_ROWS)
   def test_batch_normalization(self, learner_class, kwargs):
-    self._check_equal(make(learner_class, "conv", **kwargs), "conv")
+    # Conjugate gradients amplify rounding: in float32, the gradients of IMAML
+    # differ by 2.4e-5 on some processors. An example of the padding that
+    # counts changes the loss by 0.7.
+    atol = 5e-6 if learner_class is tfmeta.IMAML else 2e-6
+    self._check_equal(make(learner_class, "conv", **kwargs), "conv", atol)
 
 
 class WeightsTest(parameterized.TestCase):
