@@ -25,6 +25,7 @@ command writes the JSON file after each contender.
 
 from collections.abc import Callable
 import json
+import os
 import pathlib
 import sys
 
@@ -271,7 +272,8 @@ def checked_settings() -> dict:
   Raises:
     ValueError: If there are no embeddings.
   """
-  if not pathlib.Path(_DATASET.value).expanduser().is_dir():
+  # The home of an unknown user stays as it is, and is no folder.
+  if not os.path.isdir(os.path.expanduser(_DATASET.value)):
     raise ValueError(
       "`dataset` must be a folder of embeddings, which `python -m "
       f"trainers.pretrain` writes. Received: dataset={_DATASET.value!r}"

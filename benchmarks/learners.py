@@ -91,21 +91,21 @@ def train(trainer: str) -> dict[str, Any]:
   }
 
 
-def line_of(trainer: str, found: dict[str, Any], maml: dict[str, Any]) -> str:
+def line_of(trainer: str, found: dict[str, Any]) -> str:
   """Returns a line of the table, in Markdown.
 
   Args:
     trainer: Name of the trainer.
     found: What `train` returns.
-    maml: The same for MAML.
   """
   cells = (
     f"`{trainer}`",
+    f"{found['steps']}",
     f"{100 * found['accuracy']:.1f} ± {100 * found['interval']:.1f}",
     f"{found['nll']:.2f}",
     f"{found['ece']:.3f}",
-    f"{found['cpu_minutes'] / maml['cpu_minutes']:.1f}",
-    f"{found['peak_mib']:.0f}",
+    f"{found['cpu_minutes']:.1f}",
+    f"{found['peak_mib'] / 1024:.1f}",
   )
   return f"| {' | '.join(cells)} |"
 
@@ -124,9 +124,8 @@ def main(_) -> None:
       "machine": machine,
     }
     reports.write(path, report)
-  learners = report["learners"]
-  for trainer, found in learners.items():
-    print(line_of(trainer, found, learners.get("maml", found)))
+  for trainer, found in report["learners"].items():
+    print(line_of(trainer, found))
 
 
 if __name__ == "__main__":

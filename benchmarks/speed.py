@@ -33,7 +33,6 @@ CONTENDERS = {
   "torch_loop": "PyTorch, autograd loop",
   "jax_vmap": "JAX, vmap and jit",
 }
-OURS = "tfmeta_fit"
 CONTENDER_CASES = ("sinusoid", "conv4", "conv4_first_order", "conv4_84")
 
 # If losses differ by more, relatively, contenders do not compute the same.
@@ -109,7 +108,9 @@ def _attempt(
     return None
   # tfmeta has no limit, because all others are compared with it.
   try:
-    return runner.run(name, limit=None if name == OURS else limit, **options)
+    return runner.run(
+      name, limit=None if name == processes.OURS else limit, **options
+    )
   except processes.TooSlow as error:
     given_up[name] = str(error)
     print(error, flush=True)
@@ -128,7 +129,9 @@ def measure_learners(
     if (case, name) not in workload.NOT_FOR
   ]
   for case, name in [*pairs, ("embeddings", "LEO")]:
-    found = runner.run(OURS, case=case, learner=name, seconds=seconds / 2)
+    found = runner.run(
+      processes.OURS, case=case, learner=name, seconds=seconds / 2
+    )
     runs[case][name] = found
     _print_run(f"{case} {name}", found)
   return {"runs": runs}
@@ -143,7 +146,9 @@ def measure_growth(
     runs[field] = {}
     for value in values:
       options = {field: value}
-      found = runner.run(OURS, case="conv4", seconds=seconds / 2, **options)
+      found = runner.run(
+        processes.OURS, case="conv4", seconds=seconds / 2, **options
+      )
       runs[field][str(value)] = found
       _print_run(f"{field}={value}", found)
   return {"runs": runs}
@@ -157,7 +162,7 @@ def measure_floor(
   for _round in range(rounds):
     for case in FLOOR_CASES:
       alone = runner.run("floor", case=case)
-      whole = runner.run(OURS, case=case, seconds=seconds)
+      whole = runner.run(processes.OURS, case=case, seconds=seconds)
       runs[case].append({"alone": alone, "whole": whole})
       print(_floor_line(case, _floor_share(runs[case][-1])), flush=True)
   return {"runs": runs}
@@ -166,9 +171,9 @@ def measure_floor(
 def measure_memory(runner: processes.Runner, **_) -> dict[str, Any]:
   """Measures the peak memory in MiB, by tasks per update."""
   peaks = {
-    str(tasks): runner.run(OURS, case="conv4", tasks=tasks, seconds=0)[
-      "peak_mib"
-    ]
+    str(tasks): runner.run(
+      processes.OURS, case="conv4", tasks=tasks, seconds=0
+    )["peak_mib"]
     for tasks in MEMORY_TASKS
   }
   return {"peak_mib": peaks}
@@ -179,7 +184,7 @@ def measure_data(
 ) -> dict[str, Any]:
   """Measures how many tasks per second the data sets deliver."""
   found = {}
-  for dataset in CONSUMERS:
+  for dataset in workload.CONSUMERS:
     if dataset == "omniglot" and not data_dir:
       continue
     options = {"data_dir": data_dir} if dataset == "omniglot" else {}
@@ -188,9 +193,6 @@ def measure_data(
     )["tasks_per_second"]
   return {"tasks_per_second": found}
 
-
-# Data sets, and the case that consumes their tasks.
-CONSUMERS = {"glyphs": "conv4", "omniglot": "conv4", "sinusoid": "sinusoid"}
 
 PARTS = {
   **{
@@ -268,9 +270,10 @@ def summarize(parts: dict) -> dict:
   cases = summary.get("cases", {})
   delivered = parts.get("data", {"tasks_per_second": {}})["tasks_per_second"]
   summary["data_over_learner"] = {
-    name: speed / cases[CONSUMERS[name]][OURS]["tasks_per_second"]
+    name: speed
+    / cases[workload.CONSUMERS[name]][processes.OURS]["tasks_per_second"]
     for name, speed in delivered.items()
-    if CONSUMERS[name] in cases
+    if workload.CONSUMERS[name] in cases
   }
   return summary
 
@@ -289,12 +292,12 @@ def _disagreements(losses: dict) -> list[str]:
   found = []
   for case, contenders in losses.items():
     for name, values in contenders.items():
-      pairs = zip(contenders[OURS], values, strict=True)
+      pairs = zip(contenders[processes.OURS], values, strict=True)
       worst = max(abs(a - b) / abs(a) for a, b in pairs)
       # The comparison is negated, so that NaN counts as a disagreement.
       if not worst <= LARGEST_DISAGREEMENT:
         found.append(
-          f"{case}: losses of {name} and {OURS} differ by {worst:.1e}"
+          f"{case}: losses of {name} and {processes.OURS} differ by {worst:.1e}"
         )
   return found
 
@@ -304,7 +307,7 @@ def _medians(contenders: dict[str, list[dict]]) -> dict[str, dict]:
     name: {key: statistics.median(run[key] for run in runs) for key in _MEDIANS}
     for name, runs in contenders.items()
   }
-  ours = medians[OURS]["tasks_per_second"]
+  ours = medians[processes.OURS]["tasks_per_second"]
   for found in medians.values():
     found["tfmeta_is_faster_by"] = ours / found["tasks_per_second"]
   return medians
@@ -339,7 +342,7 @@ def as_text(report: dict) -> str:
   if "memory_growth" in summary:
     lines.append(f"memory, 8 to 64 tasks: {summary['memory_growth']:+.1%}")
   for name, ratio in summary.get("data_over_learner", {}).items():
-    consumer = CONSUMERS[name]
+    consumer = workload.CONSUMERS[name]
     lines.append(f"{name} delivers {ratio:,.1f} times what {consumer} consumes")
   return "\n".join([*lines, *summary["disagreements"]])
 
@@ -392,7 +395,7 @@ def _plot_case(axes, case: str, medians: dict[str, dict]) -> None:
   speeds = [
     medians.get(name, {}).get("tasks_per_second") for name in CONTENDERS
   ]
-  colors = ["C0" if name == OURS else "0.7" for name in CONTENDERS]
+  colors = ["C0" if name == processes.OURS else "0.7" for name in CONTENDERS]
   lengths = [speed or 0 for speed in speeds]
   bars = axes.barh([*CONTENDERS.values()], lengths, color=colors)
   axes.bar_label(bars, labels=[_bar_label(s) for s in speeds], padding=3)

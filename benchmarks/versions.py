@@ -32,7 +32,6 @@ _OUTPUT = flags.DEFINE_string(
   "output", "benchmarks/results/versions.json", "JSON file to write."
 )
 
-CONTENDER = "tfmeta_fit"
 KEPT = ("cpu_seconds_per_task", "first_call_seconds", "peak_mib")
 
 
@@ -49,7 +48,7 @@ def measure(
     for version, runner in list(runners.items())[:: 1 - 2 * (number % 2)]:
       options = {"case": case, "learner": learner, "seconds": _SECONDS.value}
       try:
-        found = runner.run(CONTENDER, **options)
+        found = runner.run(processes.OURS, **options)
       except RuntimeError as error:
         if f"has no attribute {learner!r}" not in str(error):
           raise
@@ -83,7 +82,7 @@ def main(_) -> None:
     "now": processes.ROOT,
   }
   runners = {
-    version: processes.Runner([CONTENDER], root=root)
+    version: processes.Runner([processes.OURS], root=root)
     for version, root in roots.items()
   }
   report: dict[str, Any] = {

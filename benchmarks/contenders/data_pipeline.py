@@ -9,21 +9,21 @@ import tensorflow as tf
 from benchmarks.shared import workload
 import tfmeta
 
-# Tasks that Python takes at once. Learners of sinusoids run many updates in one
-# call.
-BATCHES = {"glyphs": 32, "omniglot": 32, "sinusoid": 2500}
+# Tasks that Python takes at once, by case. Learners of sinusoids run many
+# updates in one call.
+BATCHES = {"conv4": 32, "sinusoid": 2500}
 
 
 def main() -> None:
   """Prints the speed of one data set as a line of JSON."""
   parser = argparse.ArgumentParser()
-  parser.add_argument("--dataset", choices=BATCHES)
+  parser.add_argument("--dataset", choices=workload.CONSUMERS)
   parser.add_argument(
     "--data_dir", help="folder in which TFDS has prepared Omniglot"
   )
   parser.add_argument("--seconds", type=float, default=8.0)
   args = parser.parse_args()
-  batch = BATCHES[args.dataset]
+  batch = BATCHES[workload.CONSUMERS[args.dataset]]
   tasks = iter(_make_tasks(args.dataset, args.data_dir).batch(batch))
   begin = time.perf_counter()
   next(tasks)
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def _make_tasks(dataset: str, data_dir: str | None) -> tf.data.Dataset:
-  case = workload.CASES["sinusoid" if dataset == "sinusoid" else "conv4"]
+  case = workload.CASES[workload.CONSUMERS[dataset]]
   spec = tfmeta.TaskSpec(
     ways=case.ways, shots=case.shots, query_shots=case.query_shots
   )

@@ -7,6 +7,9 @@ import pathlib
 import subprocess
 import sys
 
+# The contender that trains with tfmeta.
+OURS = "tfmeta_fit"
+
 # Libraries that only contenders need.
 PEERS = ("torch", "jax")
 

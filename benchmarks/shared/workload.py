@@ -35,6 +35,9 @@ LEARNERS = (
 # Prototypes are those of classes.
 NOT_FOR = (("sinusoid", "ProtoNet"),)
 
+# Data sets, and the case that consumes their tasks.
+CONSUMERS = {"glyphs": "conv4", "omniglot": "conv4", "sinusoid": "sinusoid"}
+
 
 @dataclasses.dataclass(frozen=True)
 class Case:

@@ -121,7 +121,9 @@ class TaskDatasetTest(parameterized.TestCase):
     def sample_block(key):
       return sampler.uniform(key, [sampler.BLOCK, 2], 0.0, 1.0)
 
-    tasks = sampler.block_dataset(sample_block, seed=3, start=start)
+    tasks = sampler.task_dataset(
+      sample_block, seed=3, start=start, in_blocks=True
+    )
     return np.stack(list(tasks.take(150).as_numpy_iterator()))
 
   @parameterized.parameters(7, 64, 100)
@@ -133,8 +135,8 @@ class TaskDatasetTest(parameterized.TestCase):
     self.assertLen(np.unique(self._blocks(0)), 300)
 
   def test_blocks_are_infinite(self):
-    tasks = sampler.block_dataset(
-      lambda key: tf.zeros(64), seed=0, start=2**63 - 1
+    tasks = sampler.task_dataset(
+      lambda key: tf.zeros(64), seed=0, start=2**63 - 1, in_blocks=True
     )
     self.assertEqual(tasks.cardinality(), tf.data.INFINITE_CARDINALITY)
     self.assertEqual(next(tasks.as_numpy_iterator()), 0.0)

@@ -20,7 +20,7 @@ from tfmeta.data import task
 # Seeds and task indices are int64 and not negative.
 LARGEST_INDEX = 2**63 - 1
 
-# Tasks of a block in `block_dataset`. Another number would change every task.
+# Tasks of a block. Another number would change every task.
 BLOCK = 64
 
 # The default algorithm depends on the device and on XLA.
@@ -28,51 +28,27 @@ _ALGORITHM = "philox"
 
 
 def task_dataset(
-  sample_task: Callable[[tf.Tensor], Any],
+  sample: Callable[[tf.Tensor], Any],
   *,
   seed: int,
   start: int,
   salt: int = 0,
+  in_blocks: bool = False,
 ) -> tf.data.Dataset:
-  """Returns the infinite dataset of `sample_task(key)`, one key per task.
-
-  Args:
-    sample_task: Function from a key, int64 `[2]`, to the element of a task. It
-      is traced without AutoGraph.
-    seed: Integer in [0, 2**63).
-    start: Integer in [0, 2**63), the index of the first task.
-    salt: Integer that differs between the splits of a data set. Defaults to 0.
-
-  Returns:
-    A `tf.data.Dataset` of single tasks, in the order of their index.
-
-  Raises:
-    TypeError: If `seed` or `start` is not an integer.
-    ValueError: If `seed` or `start` is out of range.
-  """
-  _check_indices(seed, start)
-  return _infinite(_sampled(sample_task, seed, start, salt))
-
-
-def block_dataset(
-  sample_block: Callable[[tf.Tensor], Any],
-  *,
-  seed: int,
-  start: int,
-  salt: int = 0,
-) -> tf.data.Dataset:
-  """Returns the infinite dataset of tasks that are sampled in blocks.
+  """Returns the infinite dataset of `sample(key)`, one key per task or block.
 
   Where a task is a few numbers, its operations take longer to start than to
   run, and longer than the learner takes for the task. A block starts them once
   for all of its tasks.
 
   Args:
-    sample_block: Function from a key, int64 `[2]`, to the elements of `BLOCK`
-      tasks, stacked along axis 0. It is traced without AutoGraph.
+    sample: Function from a key, int64 `[2]`, to the element of a task, or to
+      the elements of `BLOCK` tasks, stacked along axis 0. It is traced without
+      AutoGraph.
     seed: Integer in [0, 2**63).
     start: Integer in [0, 2**63), the index of the first task.
     salt: Integer that differs between the splits of a data set. Defaults to 0.
+    in_blocks: Whether `sample` returns a block of tasks. Defaults to `False`.
 
   Returns:
     A `tf.data.Dataset` of single tasks, in the order of their index.
@@ -81,21 +57,10 @@ def block_dataset(
     TypeError: If `seed` or `start` is not an integer.
     ValueError: If `seed` or `start` is out of range.
   """
-  _check_indices(seed, start)
-  blocks = _sampled(sample_block, seed, start // BLOCK, salt)
-  return _infinite(blocks.unbatch().skip(start % BLOCK))
-
-
-def _check_indices(seed: int, start: int) -> None:
   arguments.check_integer("seed", seed, 0, LARGEST_INDEX)
   arguments.check_integer("start", start, 0, LARGEST_INDEX)
-
-
-def _sampled(
-  sample: Callable[[tf.Tensor], Any], seed: int, start: int, salt: int
-) -> tf.data.Dataset:
-  """Returns `sample(key)` for the keys of all indices from `start` on."""
   root = tf.constant([seed, salt], tf.int64)
+  first, skipped = divmod(start, BLOCK) if in_blocks else (start, 0)
 
   # AutoGraph would convert each function that is called here, for seconds, and
   # none has control flow of Python that depends on tensors.
@@ -103,12 +68,11 @@ def _sampled(
   def sample_index(index: tf.Tensor) -> Any:
     return sample(fold_in(root, index))
 
-  return tf.data.Dataset.counter(start=start, dtype=tf.int64).map(
+  tasks = tf.data.Dataset.counter(start=first, dtype=tf.int64).map(
     sample_index, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
   )
-
-
-def _infinite(tasks: tf.data.Dataset) -> tf.data.Dataset:
+  if in_blocks:
+    tasks = tasks.unbatch().skip(skipped)
   tasks = tasks.apply(
     tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
   )

@@ -95,9 +95,11 @@ def sinusoid(
     noise = _sample_noise(noise_key, spec, noisy_query) * noise_stddev
     noise = noise * height if relative_noise else noise
     y = height * tf.sin(rate * x - shift)
-    return _to_elements(x, y + noise, spec)
+    return task.to_element(x, y + noise, spec, leading=1)
 
-  return sampler.block_dataset(sample_block, seed=seed, start=start, salt=salt)
+  return sampler.task_dataset(
+    sample_block, seed=seed, start=start, salt=salt, in_blocks=True
+  )
 
 
 def sinusoid_or_line(
@@ -171,9 +173,11 @@ def sinusoid_or_line(
     is_line = sampler.uniform(kind_key, [sampler.BLOCK, 1, 1], 0.0, 1.0) < 0.5
     y = tf.where(is_line, rise * x + level, height * tf.sin(x - shift))
     noise = sampler.normal(noise_key, x.shape)
-    return _to_elements(x, y + noise_stddev * noise, spec)
+    return task.to_element(x, y + noise_stddev * noise, spec, leading=1)
 
-  return sampler.block_dataset(sample_block, seed=seed, start=start, salt=salt)
+  return sampler.task_dataset(
+    sample_block, seed=seed, start=start, salt=salt, in_blocks=True
+  )
 
 
 def _check_ranges(**ranges: tuple[float, float]) -> None:
@@ -231,16 +235,3 @@ def _sample_noise(
   noise = sampler.normal(key, [sampler.BLOCK, size, 1])
   has_noise = (tf.range(size) < spec.support_size) | noisy_query
   return tf.where(has_noise[:, tf.newaxis], noise, 0.0)
-
-
-def _to_elements(
-  x: tf.Tensor, y: tf.Tensor, spec: task.TaskSpec
-) -> task.TaskElement:
-  """Returns the elements of tasks whose examples are stacked, as a block."""
-  size = spec.support_size
-  inputs = {
-    "support_x": x[:, :size],
-    "support_y": y[:, :size],
-    "query_x": x[:, size:],
-  }
-  return inputs, y[:, size:]

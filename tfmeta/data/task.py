@@ -66,22 +66,32 @@ class TaskSpec:
     return (self.ways or 1) * self.query_shots
 
 
-def to_element(x: tf.Tensor, y: tf.Tensor, spec: TaskSpec) -> TaskElement:
+def to_element(
+  x: tf.Tensor, y: tf.Tensor, spec: TaskSpec, *, leading: int = 0
+) -> TaskElement:
   """Returns the dataset element of a task, given its examples.
 
   Args:
     x: `[S + Q, ...]` inputs, the support examples before the query examples.
     y: `[S + Q, ...]` labels or targets, in the order of `x`.
     spec: A `TaskSpec`.
+    leading: Number of axes before the examples: 1 for a block of tasks.
+      Defaults to 0.
 
   Returns:
     `({"support_x": [S, ...], "support_y": [S, ...], "query_x": [Q, ...]},
     query_y [Q, ...])`. Keras reads this pair as the input and the target of one
     example, before tasks are batched.
   """
-  size = spec.support_size
-  inputs = {"support_x": x[:size], "support_y": y[:size], "query_x": x[size:]}
-  return inputs, y[size:]
+  axes = (slice(None),) * leading
+  support = (*axes, slice(None, spec.support_size))
+  query = (*axes, slice(spec.support_size, None))
+  inputs = {
+    "support_x": x[support],
+    "support_y": y[support],
+    "query_x": x[query],
+  }
+  return inputs, y[query]
 
 
 def check_spec(spec: object) -> None:
