@@ -63,6 +63,11 @@ class OthersTest(parameterized.TestCase):
       arguments.check_seed("seed", seed)
     self.assertEqual(arguments.check_seed("seed", -(2**31)), -(2**31))
 
+  def test_paths_begin_with_a_home_that_exists(self):
+    self.assertEqual(arguments.path("x", "~/a"), pathlib.Path.home() / "a")
+    with self.assertRaisesRegex(ValueError, "home of a user.*x='~no_such_user"):
+      arguments.path("x", "~no_such_user/a")
+
   @parameterized.parameters("runs/[a]", "runs/a*", "what?/b", "a\\b")
   def test_export_warns_of_paths_that_tensorflow_takes_for_patterns(self, path):
     with self.assertWarnsRegex(UserWarning, "a pattern.*Received: filepath="):
